@@ -1,0 +1,8 @@
+"""Training neural networks by alternating minimisation: the methods, the sub-problems and the training loop.
+
+The package knows mathematics and tensors; grids, files of results and plots are `reproduce`'s.
+"""
+
+from am.driver import Run, start
+
+__all__ = ["Run", "start"]

@@ -1,0 +1,23 @@
+"""The Adam direction, shared by adam, adamw and the meta-optimiser and weight steps of AM methods."""
+
+from torch import Tensor
+
+
+def adam_direction(
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    beta1: Tensor | float,  # float64, so that 1 - beta^k keeps its digits
+    beta2: Tensor | float,
+    epsilon: Tensor | float,
+    k: int,
+) -> Tensor:  # like g
+    """mhat / (sqrt(vhat) + epsilon) at step k = 0, 1, ...; updates the moments m and v in place.
+
+    Kingma and Ba, ICLR 2015, algorithm 1. Any shape, as long as all broadcast against g.
+    """
+    like = lambda s: s.to(g.dtype) if isinstance(s, Tensor) else s
+    m.mul_(like(beta1)).add_(like(1 - beta1) * g)
+    v.mul_(like(beta2)).add_(like(1 - beta2) * g * g)
+    step, root = like(1 / (1 - beta1 ** (k + 1))), like((1 / (1 - beta2 ** (k + 1))) ** 0.5)
+    return step * m / (v.sqrt() * root + like(epsilon))

@@ -1,0 +1,28 @@
+"""Adadelta: steps scaled by the ratio of the running sizes of past steps and gradients. Equal to torch.optim.Adadelta.
+
+One step is one forward and one backward pass over the batch. Reference: Zeiler, 2012, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from am.gradients import GradientState, gradient_method
+from am.methods import Log, setting
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    learning_rate: float = setting(1.0, "multiplier of the step", search=Log(0.1, 10.0), low=0.0)
+    decay: float = setting(0.9, "decay of both running mean squares", low=0.0, high=1.0)
+    epsilon: float = setting(1e-6, "added under both roots", low=0.0)
+
+
+def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
+    g, hp = state.gradient.flat, state.hp
+    v = state.memory["mean_square"].mul_(hp.decay).add_((1 - hp.decay) * g * g)
+    step = (state.memory["mean_step"] + hp.epsilon).sqrt() / (v + hp.epsilon).sqrt() * g
+    state.memory["mean_step"].mul_(hp.decay).add_((1 - hp.decay) * step * step)
+    state.params.flat.sub_(hp.learning_rate * step)
+
+
+METHOD = gradient_method("adadelta", "Adadelta", Hyperparameters, update, memory=("mean_square", "mean_step"))

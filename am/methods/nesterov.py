@@ -1,0 +1,25 @@
+"""SGD with Nesterov momentum: v <- m v + g, W <- W - lr (g + m v). Equal to torch.optim.SGD(nesterov=True).
+
+One step is one forward and one backward pass over the batch. Reference: Nesterov, 1983; Sutskever et al., ICML 2013.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from am.gradients import GradientState, gradient_method
+from am.methods import Choice, Log, setting
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    learning_rate: float = setting(0.05, "step size", search=Log(1e-4, 0.3), low=0.0)
+    momentum: float = setting(0.9, "share of the last velocity kept", search=Choice((0.8, 0.9, 0.95)), low=0.0, high=1.0)
+
+
+def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
+    g = state.gradient.flat
+    v = state.memory["velocity"].mul_(state.hp.momentum).add_(g)
+    state.params.flat.sub_(state.hp.learning_rate * (g + state.hp.momentum * v))
+
+
+METHOD = gradient_method("nesterov", "SGD + Nesterov", Hyperparameters, update, memory=("velocity",))

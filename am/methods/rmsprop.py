@@ -1,0 +1,26 @@
+"""RMSprop: v <- a v + (1 - a) g^2, W <- W - lr g / (sqrt(v) + eps). Equal to torch.optim.RMSprop.
+
+One step is one forward and one backward pass over the batch. Reference: Hinton, lecture 6e, 2012.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from am.gradients import GradientState, gradient_method
+from am.methods import Log, setting
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    learning_rate: float = setting(1e-3, "step size", search=Log(1e-5, 1e-2), low=0.0)
+    decay: float = setting(0.99, "decay of the squared gradient's mean", low=0.0, high=1.0)
+    epsilon: float = setting(1e-8, "added to the root of the mean square", low=0.0)
+
+
+def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
+    g, hp = state.gradient.flat, state.hp
+    v = state.memory["mean_square"].mul_(hp.decay).add_((1 - hp.decay) * g * g)
+    state.params.flat.sub_(hp.learning_rate * g / (v.sqrt() + hp.epsilon))
+
+
+METHOD = gradient_method("rmsprop", "RMSprop", Hyperparameters, update, memory=("mean_square",))

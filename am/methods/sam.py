@@ -1,0 +1,39 @@
+"""SAM, stochastic alternating minimisation with a fixed step size: SAMT's loop with beta = 0 and no query batch.
+
+The baseline that shows what training the step sizes adds (SPEC 3). Cost per step: L T block updates and as many
+partial gradients.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from am.methods import Log, Method, Problem, samt, setting
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    alpha: float = setting(0.1, "step size of every block", search=Log(1e-2, 1.0), low=0.0)
+    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
+    order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
+
+
+def init(problem: Problem, params, hp: SimpleNamespace) -> samt.SamtState:
+    return samt.init(problem, params, SimpleNamespace(**vars(hp), alpha0=hp.alpha, shape="scalar"))
+
+
+def step(state: samt.SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+    samt.alternate(state, problem, k, learn=False)
+
+
+METHOD = Method(
+    name="sam",
+    title="SAM",
+    family="stochastic AM",
+    hyperparameters=Hyperparameters,
+    init=init,
+    step=step,
+    parameters=lambda state: state.params,
+    full_batch=False,
+    updates=lambda depth, hp: depth * hp.inner_steps,
+    gradients=lambda depth, hp: depth * hp.inner_steps,
+)

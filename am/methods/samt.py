@@ -1,0 +1,144 @@
+"""SAMT, stochastic alternating minimisation with trainable step sizes.
+
+Layers are blocks, updated in turn on each mini-batch (Gauss-Seidel); block l's step size alpha_l is a scalar, one per
+row, one per column or one per element of W_l, and is learnt by descending the loss of a query batch after the block's
+move: H_l = -reduce((sum_t g_t) * q) (SPEC 3). First-order; exact for T = 1. Our readings, all of them settings: T, the
+query batch, the meta-optimiser, the clipping to [1e-6, 10], one scalar step size per bias.
+
+Cost per step: L T block updates and L (T + 1) partial gradients. A move of block l leaves the layers below l valid,
+so only layers >= l run again, and the pass over the query batch starts the next step.
+Reference: "A Stochastic Alternating Minimizing Method with Trainable Step Sizes for Neural Networks", 2023.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from am.activations import Activation
+from am.adaptive import adam_direction
+from am.gradients import logits_gradient
+from am.methods import Choice, Log, Method, Problem, cast, setting
+from am.networks import Parameters, correlate, linear
+
+ALPHA_MIN, ALPHA_MAX = 1e-6, 10.0
+ADAM = (0.9, 0.999, 1e-12)  # beta1, beta2, epsilon of meta = "log_adam"
+SHARED_AXES = {"scalar": (1, 2), "row": (2,), "column": (1,), "element": ()}
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    alpha0: float = setting(0.1, "initial step size of every block", search=Log(1e-2, 1.0), low=1e-6, high=10.0)
+    beta: float = setting(0.01, "step of the meta-optimiser", search=Log(1e-4, 0.3), low=0.0)
+    shape: str = setting("row", "which entries of W_l share a step size", choices=tuple(SHARED_AXES))
+    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
+    order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
+    query: str = setting("next", "batch that the step sizes are trained on", choices=("next", "support"))
+    meta: str = setting("log_adam", "meta-optimiser", search=Choice(("log_adam", "gd")), choices=("log_adam", "gd"))
+
+
+class BatchPass:
+    """One mini-batch and the layers' outputs on it that are still those of the current parameters."""
+
+    def __init__(self, x: Tensor, y: Tensor, act: Activation):
+        self.x, self.y, self.act = x, y, act
+        self.z: list[Tensor] = []  # pre-activations of the layers that are current
+        self.a: list[Tensor] = [x]  # a[l] is the input of layer l
+
+    def block_moved(self, l: int) -> None:
+        """Layers below l stay as they are."""
+        del self.z[l:], self.a[l + 1 :]
+
+    def gradient(self, params: Parameters, l: int) -> tuple[Tensor, Tensor]:  # (R, d_l, d_{l-1}), (R, 1, d_l)
+        """The gradient of the mean cross-entropy with respect to (W_l, b_l), at the current parameters."""
+        depth = len(params.W)
+        for j in range(len(self.z), depth):
+            self.z.append(linear(self.a[j], params.W[j]).add_(params.b[j]))
+            if j < depth - 1:
+                self.a.append(self.act.value(self.z[j]))
+        delta = logits_gradient(self.z[-1], self.y)
+        for j in range(depth - 1, l, -1):
+            delta = torch.bmm(delta, params.W[j]).mul_(self.act.derivative(self.z[j - 1], self.a[j]))
+        return correlate(delta, self.a[l]), delta.sum(1, keepdim=True)
+
+
+@dataclass
+class SamtState:
+    """Parameters, step sizes (name "W1", "b1", ... -> alpha) and their Adam moments, and the pass carried over."""
+
+    params: Parameters
+    alpha: dict[str, Tensor]
+    moments: dict[str, tuple[Tensor, Tensor]]
+    hp: SimpleNamespace
+    carried: BatchPass | None = None
+
+
+def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SamtState:
+    params = params.clone()
+    hp = cast(hp, params.W[0].dtype)
+    alpha = {}
+    for l, (W, b) in enumerate(zip(params.W, params.b)):
+        sizes = [1 if axis in SHARED_AXES[hp.shape] else n for axis, n in enumerate(W.shape)]
+        alpha[f"W{l + 1}"] = hp.alpha0.expand(sizes).clone()
+        alpha[f"b{l + 1}"] = hp.alpha0.expand(b.shape[0], 1, 1).clone()
+    moments = {name: (torch.zeros_like(a), torch.zeros_like(a)) for name, a in alpha.items()}
+    return SamtState(params, alpha, moments, hp)
+
+
+def step(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+    alternate(state, problem, k, learn=True)
+
+
+def alternate(state: SamtState, problem: Problem, k: int, learn: bool) -> None:
+    """One sweep over the blocks on mini-batch k; with `learn`, each block's step size moves after the block."""
+    params, hp, alpha = state.params, state.hp, state.alpha
+    support = state.carried or BatchPass(*problem.batches(k), problem.activation)
+    query = support
+    if learn and hp.query == "next":
+        query = BatchPass(*problem.batches(k + 1), problem.activation)
+    depth = len(params.W)
+    for l in range(depth) if hp.order == "forward" else reversed(range(depth)):
+        W, b = f"W{l + 1}", f"b{l + 1}"
+        gW, gb = 0.0, 0.0
+        for _ in range(hp.inner_steps):
+            gW_t, gb_t = support.gradient(params, l)
+            params.W[l].sub_(alpha[W] * gW_t)
+            params.b[l].sub_(alpha[b] * gb_t)
+            support.block_moved(l)
+            query.block_moved(l)
+            gW, gb = gW + gW_t, gb + gb_t
+        if learn:
+            qW, qb = query.gradient(params, l)
+            _learn_step_size(state, W, -_reduce(gW * qW, SHARED_AXES[hp.shape]), k)
+            _learn_step_size(state, b, -_reduce(gb * qb, (1, 2)), k)
+    state.carried = query if query is not support else None
+
+
+def _reduce(t: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return t.sum(axes, keepdim=True) if axes else t
+
+
+def _learn_step_size(state: SamtState, name: str, H: Tensor, k: int) -> None:
+    """alpha <- clip(alpha - beta H), or log alpha <- log alpha - beta Adam(alpha * H), clipped likewise."""
+    alpha, beta = state.alpha[name], state.hp.beta
+    if state.hp.meta == "gd":
+        alpha.sub_(beta * H)
+    else:
+        alpha.mul_(torch.exp(-beta * adam_direction(alpha * H, *state.moments[name], *ADAM, k)))
+    alpha.clamp_(ALPHA_MIN, ALPHA_MAX)
+
+
+METHOD = Method(
+    name="samt",
+    title="SAMT",
+    family="stochastic AM",
+    hyperparameters=Hyperparameters,
+    init=init,
+    step=step,
+    parameters=lambda state: state.params,
+    full_batch=False,
+    updates=lambda depth, hp: depth * hp.inner_steps,
+    gradients=lambda depth, hp: depth * (hp.inner_steps + 1),
+    variables=lambda state: {f"alpha_{name}": alpha for name, alpha in state.alpha.items()},
+)

@@ -1,0 +1,53 @@
+"""TIAM, triple-inertial accelerated alternating minimisation: full batch, three inertial steps in every sub-problem.
+
+Minimises the penalised objective F (SPEC 1) over W, b, z and a, block by block. Each block u extrapolates twice before
+its step (p1 for the point, p2 for the gradient) and once after it (p3), with a backtracking majoriser in place of a
+matrix inversion and a fall-back to the plain step where the block's objective rose (SPEC 2). (0, 0, 0) is plain AM.
+
+Cost per step: two passes over the data per layer (about 4 N sum d_l d_{l-1} multiply-adds), and O(d_l d_{l-1}^2) for
+all backtracking trials together. Reference: "Triple-Inertial Accelerated Alternating Optimization Method for Deep
+Learning Training", 2025.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from am.methods import Linear, Log, Method, Problem, setting
+from am.sweep import SweepState, check_depth, init_sweep, sweep, sweep_objective, sweep_variables
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    p1: float = setting(0.9, "inertia of the point the step starts from", search=Linear(0.0, 1.0), low=0.0, high=2.0)
+    p2: float = setting(0.9, "inertia of the point the gradient is taken at", search=Linear(0.0, 1.0), low=0.0, high=2.0)
+    p3: float = setting(0.5, "extrapolation after the step", search=Linear(0.0, 1.0), low=0.0, high=2.0)
+    rho: float = setting(1e-3, "weight of the layer equations", search=Log(1e-4, 1.0), low=1e-12)
+    mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0)
+    epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
+    epsilon_min: float = setting(1e-3, "last half-width of the activation constraint", search=Log(1e-4, 1.0), low=0.0)
+    theta_0: float = setting(1.0, "first trial of the majoriser's curvature", low=1e-12)
+    step_rule: str = setting(
+        "backtracking", "theta by doubling, or the exact largest eigenvalue", choices=("backtracking", "lipschitz")
+    )
+
+
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+    sweep(state, problem, k, state.hp.p1, state.hp.p2, state.hp.p3)
+
+
+METHOD = Method(
+    name="tiam",
+    title="TIAM",
+    family="full-batch AM",
+    hyperparameters=Hyperparameters,
+    init=init_sweep,
+    step=step,
+    parameters=lambda state: state.params,
+    full_batch=True,
+    updates=lambda depth, hp: depth,
+    gradients=lambda depth, hp: 4 * depth - 1,
+    monotone_only=True,
+    objective=sweep_objective,
+    variables=sweep_variables,
+    requires=check_depth,
+)

@@ -1,0 +1,122 @@
+"""The multilayer perceptron on the run axis: its parameters, its seeded initialisation and its forward pass.
+
+Samples are rows. Every tensor of R runs has a leading axis R; data shared by all runs has none and broadcasts.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from am.activations import Activation
+from am.errors import InputError
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Weights and biases of R runs.
+
+    W[l]: (R, d_{l+1}, d_l), b[l]: (R, 1, d_{l+1}).
+    flat: (R, 1, P), of which W and b are views, where an optimiser updates all layers in one operation; else None.
+    """
+
+    W: list[Tensor]
+    b: list[Tensor]
+    flat: Tensor | None = None
+
+    @property
+    def runs(self) -> int:
+        return self.W[0].shape[0]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.W[0].shape[2], *(w.shape[1] for w in self.W))
+
+    def flattened(self) -> "Parameters":
+        """A copy whose layers are views of one (R, 1, P) tensor."""
+        R = self.runs
+        flat = torch.cat([t.reshape(R, 1, -1) for pair in zip(self.W, self.b) for t in pair], dim=2)
+        return view_layers(flat, self.widths)
+
+    def clone(self) -> "Parameters":
+        return Parameters([w.clone() for w in self.W], [b.clone() for b in self.b])
+
+    def finite(self) -> Tensor:  # (R,) bool
+        """Which runs have only finite parameters: a sum is finite only where every term is, at one pass and no copy."""
+        if self.flat is not None:
+            return torch.isfinite(self.flat.sum((1, 2)))
+        return torch.isfinite(torch.stack([t.sum((1, 2)) for t in (*self.W, *self.b)]).sum(0))
+
+
+def view_layers(flat: Tensor, widths: Sequence[int]) -> Parameters:  # flat: (R, 1, P)
+    """Parameters whose layers are views of `flat`, in the order W_1, b_1, W_2, ..."""
+    R, W, b, at = flat.shape[0], [], [], 0
+    for d_in, d_out in zip(widths, widths[1:]):
+        W.append(flat[:, 0, at : at + d_out * d_in].view(R, d_out, d_in))
+        at += d_out * d_in
+        b.append(flat[:, :, at : at + d_out])
+        at += d_out
+    return Parameters(W, b, flat)
+
+
+INITIALISATIONS = ("normal(SD)", "he", "xavier")
+
+
+def check_initialisation(name: str) -> None:
+    """Raises InputError unless `name` is 'he', 'xavier' or 'normal(SD)' with a positive SD."""
+    match = re.fullmatch(r"normal\((\d*\.?\d+(?:e-?\d+)?)\)", name)
+    if name not in ("he", "xavier") and not (match and float(match[1]) > 0):
+        raise InputError(f"unknown initialisation '{name}'; valid: {', '.join(INITIALISATIONS)}, for example normal(0.1).")
+
+
+def initialise(
+    widths: Sequence[int], seeds: Sequence[int], name: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Parameters:
+    """Initial parameters of one run per seed, drawn on the CPU in float64 from that run's own stream.
+
+    normal(SD): W, b ~ N(0, SD^2), the AM papers' choice.  he: W ~ N(0, 2/d_in), b = 0.
+    xavier: W ~ N(0, 2/(d_in + d_out)), b = 0.
+    """
+    check_initialisation(name)
+    layers = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        run = []
+        for d_in, d_out in zip(widths, widths[1:]):
+            W = torch.randn(d_out, d_in, generator=generator, dtype=torch.float64)
+            b = torch.randn(1, d_out, generator=generator, dtype=torch.float64)
+            if name.startswith("normal"):
+                sd = float(name[7:-1])
+                run.append((W * sd, b * sd))
+            else:
+                fan = d_in if name == "he" else d_in + d_out
+                run.append((W * (2 / fan) ** 0.5, torch.zeros_like(b)))
+        layers.append(run)
+    stack = lambda l, i: torch.stack([run[l][i] for run in layers]).to(device, dtype)
+    depth = len(widths) - 1
+    return Parameters([stack(l, 0) for l in range(depth)], [stack(l, 1) for l in range(depth)])
+
+
+def linear(a: Tensor, W: Tensor) -> Tensor:  # a: (R, N, d) or shared (N, d); W: (R, d_out, d) -> (R, N, d_out)
+    """a W^T for every run, without copying shared data R times."""
+    if a.dim() == 2:
+        a = a.expand(W.shape[0], *a.shape)
+    return torch.bmm(a, W.mT)
+
+
+def correlate(u: Tensor, a: Tensor) -> Tensor:  # u: (R, N, e); a: (R, N, d) or shared (N, d) -> (R, e, d)
+    """u^T a for every run, without copying shared data R times."""
+    if a.dim() == 2:
+        a = a.expand(u.shape[0], *a.shape)
+    return torch.bmm(u.mT, a)
+
+
+def forward(x: Tensor, params: Parameters, act: Activation) -> list[Tensor]:  # x: (R, N, d0) or (N, d0)
+    """Pre-activations z_1 .. z_L, each (R, N, d_l); the last are the logits."""
+    zs, a = [], x
+    for l, (W, b) in enumerate(zip(params.W, params.b)):
+        a = act.value(zs[-1]) if l else x
+        zs.append(linear(a, W).add_(b))
+    return zs

@@ -1,0 +1,135 @@
+"""Cross-entropy, its proximal point, the penalised objective F and the sub-problems that AM methods share.
+
+Notation and equations are SPEC's: samples are rows, R(z, y) is a sum over samples, `rho` and `mu` weigh the penalties.
+Sums over samples are accumulated in float64 whatever the dtype of the run.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from am.activations import Activation
+from am.networks import Parameters, linear
+
+DOUBLINGS = 100  # theta_0 2^100 is beyond any curvature that float32 data can have
+
+
+def inner(u: Tensor, v: Tensor) -> Tensor:  # (R, n, m), (R, n, m) -> (R, 1, 1) float64
+    """<u, v> of every run."""
+    return (u * v).sum((1, 2), keepdim=True, dtype=torch.float64)
+
+
+def square(u: Tensor) -> Tensor:  # (R, n, m) -> (R, 1, 1) float64
+    """||u||^2 of every run."""
+    return u.square().sum((1, 2), keepdim=True, dtype=torch.float64)
+
+
+def any_run(mask: Tensor) -> bool:  # (R, ...) bool
+    """Whether a branch that serves only some runs is worth entering: on a GPU always, since asking would wait for it."""
+    return mask.is_cuda or bool(mask.any())
+
+
+def cross_entropy(z: Tensor, y: Tensor) -> Tensor:  # z: (R, N, C); y: (N,) or (R, N) int64 -> (R,) float64
+    """R(z, y) = sum_n CE(z_n, y_n) of every run."""
+    picked = z.gather(2, y.expand(z.shape[:2]).unsqueeze(2)).squeeze(2)
+    return (z.logsumexp(2) - picked).sum(1, dtype=torch.float64)
+
+
+def one_hot(y: Tensor, classes: int, dtype: torch.dtype) -> Tensor:  # (..., N) -> (..., N, C)
+    return torch.nn.functional.one_hot(y, classes).to(dtype)
+
+
+def log_wright_omega(x: Tensor) -> Tensor:
+    """t with t + e^t = x, elementwise (log of Wright's omega function), to rounding.
+
+    Three Halley steps from an asymptote of the right branch; the worst start is near x = 1.
+    """
+    right = x.clamp(min=1)
+    t = torch.where(x > 1, torch.log(right / (1 + torch.log(right) / right)), x - torch.exp(x.clamp(max=1)) / 2)
+    for _ in range(3):
+        e = torch.exp(t)
+        f, slope = t + e - x, 1 + e
+        t = t - f * slope / (slope * slope - 0.5 * f * e)
+    return t
+
+
+def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, steps: int = 8) -> Tensor:
+    # c: (R, N, C); y: (N,) or (R, N) int64; rho: (R, 1, 1) > 0 -> (R, N, C)
+    """argmin_z CE(z, y) + rho/2 ||z - c||^2, per sample, to rounding (SPEC 1, z_L).
+
+    Stationarity is p_j + rho z_j = rho c_j + y_j with p = softmax(z). With s = logsumexp(z), each log p_j is the
+    closed form t_j(s) = log omega(x_j - s) + log rho, x_j = c_j + y_j / rho - log rho, and one scalar s per sample
+    solves sum_j p_j(s) = 1. The left side is convex and decreasing, so Newton in s cannot fail from any start;
+    Newton in z (Sherman-Morrison) cycles where rho is small and c puts a wrong class far ahead.
+    Worked in float64 whatever the dtype: near p_label = 1 the scalar equation determines s to rounding / rho only.
+    """
+    dtype, c, rho = c.dtype, c.double(), rho.double()
+    log_rho = torch.log(rho)
+    x = c + one_hot(y, c.shape[2], c.dtype).expand_as(c) / rho - log_rho
+    # p_j <= 1 for the largest x and sum p >= 1 for C equal to it: the root lies between these two.
+    top = x.amax(2, keepdim=True)
+    s = top - 1 / rho + log_rho
+    for _ in range(steps):
+        t = log_wright_omega(x - s)
+        p = torch.exp(t) * rho
+        slope = (p / (1 + torch.exp(t))).sum(2, keepdim=True)
+        s = s + (p.sum(2, keepdim=True) - 1) / slope
+    return (log_wright_omega(x - s) + log_rho + s).to(dtype)
+
+
+def first_doubling(accepted: Tensor, theta0: Tensor) -> Tensor:  # (R, 1, DOUBLINGS) bool, (R, 1, 1) -> (R, 1, 1)
+    """theta_0 2^j with the smallest accepted j; runs where none is accepted take the last."""
+    j = torch.where(accepted.any(2, keepdim=True), accepted.to(torch.uint8).argmax(2, keepdim=True), DOUBLINGS - 1)
+    return theta0 * torch.exp2(j.to(theta0.dtype))
+
+
+def majoriser_theta(
+    theta0: Tensor,  # (R, 1, 1)
+    c: Tensor,  # (R, 1, 1)
+    d: Tensor,  # (R, n, m)
+    Hd: Tensor,
+    g: Tensor,
+    Hg: Tensor,
+) -> Tensor:  # (R, 1, 1)
+    """Backtracking on a quadratic with Hessian H, for the step Delta = c d - g / theta.
+
+    Smallest theta = theta_0 2^j with <Delta, H Delta> <= theta ||Delta||^2 (SPEC 1, W_l). Both sides are polynomials
+    in 1/theta whose coefficients are six inner products, so all trials together cost O(1) and no data is touched.
+    """
+    # In units of theta_0, so that a float32 theta cannot lose the comparison.
+    theta = theta0.double() * torch.exp2(torch.arange(DOUBLINGS, device=d.device, dtype=torch.float64))  # (R, 1, J)
+    c = c.double()
+    curvature = c * c * inner(d, Hd) - 2 * c / theta * inner(d, Hg) + inner(g, Hg) / theta**2
+    length = c * c * square(d) - 2 * c / theta * inner(d, g) + square(g) / theta**2
+    return first_doubling(~(curvature > theta * length), theta0.double()).to(d.dtype)
+
+
+def largest_eigenvalue(M: Tensor) -> Tensor:  # (R, d, d) or (d, d), symmetric -> (R or 1, 1, 1)
+    return torch.linalg.eigvalsh(M)[..., -1].reshape(-1, 1, 1)
+
+
+def penalised_objective(
+    params: Parameters,
+    z: list[Tensor],
+    a: list[Tensor],
+    x: Tensor,  # (N, d0)
+    y: Tensor,  # (N,)
+    rho: Tensor,  # (R, 1, 1)
+    mu: Tensor,  # (R, 1, 1)
+) -> Tensor:  # (R,) float64
+    """F of SPEC 1: R(z_L, y) + sum_l rho/2 ||z_l - a_{l-1} W_l^T - b_l||^2 + mu/2 ||W_l||^2."""
+    total = cross_entropy(z[-1], y)
+    for l, (W, b) in enumerate(zip(params.W, params.b)):
+        residual = z[l] - linear(a[l - 1] if l else x, W) - b
+        total = total + (rho / 2 * square(residual) + mu / 2 * square(W)).flatten()
+    return total
+
+
+def constraint_gap(z: list[Tensor], a: list[Tensor], act: Activation) -> Tensor:  # -> (R,) float64
+    """Root mean square of a_l - h(z_l) over all hidden units and samples: how far the relaxed network is from a network."""
+    total, count = 0.0, 0
+    for zl, al in zip(z, a):
+        total = total + square(al - act.value(zl))
+        count += al[0].numel()
+    return (total / max(count, 1)).sqrt().flatten() if count else torch.full((z[0].shape[0],), math.nan)

@@ -1,0 +1,222 @@
+"""One iteration of alternating minimisation over the penalised problem (SPEC 1), with inertia in every block.
+
+mDLAM and TIAM sweep the same blocks in the same order and differ in the three inertial coefficients alone:
+TIAM's are constants, mDLAM's are (omega_k, omega_k, 0). Every f below is quadratic, so trials of the backtracking and
+the monotone safeguard are evaluated from Gram products, exactly and without touching the data again:
+f(u + D) - f(u) = <grad f(u), D> + 1/2 <D, H D>.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from am.activations import Activation
+from am.methods import Problem, cast
+from am.networks import Parameters, correlate, forward, linear
+from am.objective import (
+    DOUBLINGS,
+    any_run,
+    cross_entropy,
+    inner,
+    largest_eigenvalue,
+    majoriser_theta,
+    one_hot,
+    penalised_objective,
+    prox_cross_entropy,
+    square,
+)
+
+
+@dataclass
+class SweepState:
+    """The variables u^k of R runs, the last iterate u^{k-1}, and what never changes.
+
+    params: W_l, b_l.  z: z_1 .. z_L, (R, N, d_l).  a: a_1 .. a_{L-1}.  last: name -> u^{k-1}.
+    gram: X^T X, (d0, d0).  mean: column means of X, (1, d0).  fallbacks: safeguards taken in the last iteration, (R,).
+    """
+
+    params: Parameters
+    z: list[Tensor]
+    a: list[Tensor]
+    hp: SimpleNamespace
+    gram: Tensor
+    mean: Tensor
+    last: dict[str, Tensor] = field(default_factory=dict)
+    fallbacks: Tensor | None = None
+    gram_eigenvalue: Tensor | None = None
+
+
+def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SweepState:
+    """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
+    x, act = problem.x, problem.activation
+    params = params.clone()
+    z = forward(x, params, act)
+    a = [act.value(zl) for zl in z[:-1]]
+    z[-1] = (2 * one_hot(problem.y, z[-1].shape[2], x.dtype) - 1).expand_as(z[-1]).contiguous()
+    gram = x.T @ x
+    eigenvalue = largest_eigenvalue(gram) if hp.step_rule == "lipschitz" else None
+    return SweepState(params, z, a, cast(hp, x.dtype), gram, x.mean(0, keepdim=True), gram_eigenvalue=eigenvalue)
+
+
+def sweep(
+    state: SweepState,
+    problem: Problem,
+    k: int,
+    p1: Tensor | float,  # (R, 1, 1)
+    p2: Tensor | float,
+    p3: Tensor | float,
+) -> None:
+    """Iteration k = 0, 1, ...: for l = 1 .. L the blocks W_l, b_l, z_l and a_l (l < L), each with triple inertia.
+
+    u~ = u^k + p1 d, u^ = u^k + p2 d, d = u^k - u^{k-1}; u+ = prox(u~ - grad f(u^) / theta);
+    u^{k+1} = u+ + p3 (u+ - u^k), projected again for z_l and a_l; redone with p = 0 where f rose (SPEC 2).
+    """
+    hp, act, params, z, a, x, y = state.hp, problem.activation, state.params, state.z, state.a, problem.x, problem.y
+    L = len(z)
+    epsilon = torch.maximum(hp.epsilon_0 * 2.0**-k, hp.epsilon_min)  # (R, 1, 1)
+    state.fallbacks = torch.zeros(params.runs, dtype=torch.int64, device=x.device)
+    for l in range(L - 1):
+        h = act.value(z[l])
+        a[l] = torch.clamp(a[l], h - epsilon, h + epsilon)
+
+    for l in range(L):
+        A = a[l - 1] if l else x
+        params.W[l] = _weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
+        params.b[l] = _bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
+        c = linear(A, params.W[l]).add_(params.b[l])
+        if l < L - 1:
+            lower, upper = act.lower(a[l] - epsilon), act.upper(a[l] + epsilon)
+            z[l] = _hidden_step(state, l, c, z[l], lower, upper, p1, p2, p3)
+            h = act.value(z[l])
+            residual = z[l + 1] - params.b[l + 1]
+            a[l] = _activation_step(state, l, residual, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
+        else:
+            z[l] = _output_step(state, l, c, z[l], y, p1, p2, p3)
+
+
+def _difference(state: SweepState, name: str, u: Tensor) -> Tensor:
+    """d = u^k - u^{k-1} (0 at k = 0), and u^k becomes the last iterate."""
+    d = u - state.last[name] if name in state.last else torch.zeros_like(u)
+    state.last[name] = u
+    return d
+
+
+def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:  # rose: (R, 1, 1) bool
+    """The monotone safeguard: where f rose, the plain step `redo()` in place of the inertial one."""
+    state.fallbacks += rose.flatten()
+    return torch.where(rose, redo(), new) if any_run(rose) else new
+
+
+def _weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
+    """W_l: f = rho/2 ||z - A W^T - b||^2 + mu/2 ||W||^2, Hessian H D = rho D G + mu D with G = A^T A."""
+    hp = state.hp
+    G = correlate(A, A) if A.dim() == 3 else state.gram
+    hessian = lambda D: hp.rho * (D @ G) + hp.mu * D
+    gradient = hessian(W) - hp.rho * correlate(z - b, A)
+    d = _difference(state, f"W{l}", W)
+    Hd = hessian(d)
+    ghat = gradient + p2 * Hd
+    Hg = hessian(ghat)
+    lipschitz = hp.step_rule == "lipschitz"
+    if lipschitz:
+        top = largest_eigenvalue(G) if A.dim() == 3 else state.gram_eigenvalue
+        theta = hp.rho * top + hp.mu
+    else:
+        theta = majoriser_theta(hp.theta_0, _column(p1 - p2, W), d, Hd, ghat, Hg)
+    step, Hstep = p1 * d - ghat / theta, p1 * Hd - Hg / theta
+    change = (1 + p3) * (inner(gradient, step) + (1 + p3) / 2 * inner(step, Hstep))
+
+    def redo() -> Tensor:
+        plain = theta if lipschitz else majoriser_theta(hp.theta_0, torch.zeros_like(hp.theta_0), d, Hd, gradient, hessian(gradient))
+        return W - gradient / plain
+
+    return _keep_or_redo(state, change > 0, W + (1 + p3) * step, redo)
+
+
+def _bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
+    """b_l: the exact minimiser m = mean_n(z_n - W a_n), as a step b+ = b~ - (b^ - m)."""
+    mean = A.mean(1, keepdim=True) if A.dim() == 3 else state.mean.expand(W.shape[0], -1, -1)
+    m = z.mean(1, keepdim=True) - linear(mean, W)
+    d = _difference(state, f"b{l}", b)
+    plus = m + (p1 - p2) * d
+    new = plus + p3 * (plus - b)
+    return _keep_or_redo(state, square(new - m) > square(b - m), new, lambda: m)
+
+
+def _hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3) -> Tensor:
+    """z_l, l < L: f = rho/2 ||z - c||^2 on the interval {z : a_l - eps <= h(z) <= a_l + eps} = [lower, upper]."""
+    project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
+    d = _difference(state, f"z{l}", z)
+    plus = project(c + (p1 - p2) * d)
+    new = project(plus + p3 * (plus - z))
+    return _keep_or_redo(state, square(new - c) > square(z - c), new, lambda: project(c))
+
+
+def _activation_step(
+    state: SweepState, l: int, residual: Tensor, W: Tensor, a: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3
+) -> Tensor:
+    """a_l: f = rho/2 ||residual - a W^T||^2 with residual = z_{l+1} - b_{l+1}, on the box [lower, upper]."""
+    hp = state.hp
+    M = W.mT @ W
+    hessian = lambda D: hp.rho * (D @ M)
+    project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
+    gradient = hessian(a) - hp.rho * (residual @ W)
+    d = _difference(state, f"a{l}", a)
+    ghat = gradient + p2 * hessian(d)
+    top = hp.rho * largest_eigenvalue(M) if hp.step_rule == "lipschitz" else None
+
+    def step(start: Tensor, centre: Tensor, g: Tensor) -> Tensor:
+        if top is not None:
+            return project(start - g / top)
+        tau = hp.theta_0.clone()
+        plus = project(start - g / tau)
+        # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
+        sure = hp.rho * square(M).sqrt().to(M.dtype)
+        for _ in range(DOUBLINGS):
+            if not any_run(tau < sure):
+                break
+            delta = plus - centre
+            again = (inner(hessian(delta), delta) > tau * square(delta)) & (tau < sure)
+            if not any_run(again):
+                break
+            tau = torch.where(again, 2 * tau, tau)
+            plus = torch.where(again, project(start - g / tau), plus)
+        return plus
+
+    plus = step(a + p1 * d, a + p2 * d, ghat)
+    new = project(plus + p3 * (plus - a))
+    D = new - a
+    change = inner(gradient, D) + inner(hessian(D), D) / 2
+    return _keep_or_redo(state, change > 0, new, lambda: step(a, a, gradient))
+
+
+def _output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, p2, p3) -> Tensor:
+    """z_L: the proximal point of the cross-entropy at z~ - (z^ - c)."""
+    rho = state.hp.rho
+    d = _difference(state, f"z{l}", z)
+    plus = prox_cross_entropy(c + (p1 - p2) * d, y, rho)
+    new = plus + p3 * (plus - z)
+    f = lambda v: cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - c)
+    return _keep_or_redo(state, f(new) > f(z), new, lambda: prox_cross_entropy(c, y, rho))
+
+
+def _column(p: Tensor | float, like: Tensor) -> Tensor:  # -> (R, 1, 1)
+    return torch.as_tensor(p, dtype=like.dtype, device=like.device).expand(like.shape[0], 1, 1)
+
+
+def sweep_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
+    """F of SPEC 1 at the current variables."""
+    return penalised_objective(state.params, state.z, state.a, problem.x, problem.y, hp.rho, hp.mu)
+
+
+def sweep_variables(state: SweepState) -> dict[str, Tensor]:
+    """z1 .. zL, a1 .. a{L-1} and the number of safeguards taken in the last iteration."""
+    named = {f"z{l}": z for l, z in enumerate(state.z, 1)} | {f"a{l}": a for l, a in enumerate(state.a, 1)}
+    return named if state.fallbacks is None else named | {"fallbacks": state.fallbacks}
+
+
+def check_depth(hp, act: Activation, widths) -> str | None:
+    """The penalised problem needs at least one hidden layer to alternate over."""
+    return None if len(widths) > 2 else "needs at least one hidden layer."
