@@ -1,11 +1,13 @@
-"""Activations: value, derivative and, for the monotone ones, the interval pre-image that AM methods project onto.
+"""Activations: value, derivative and, for the monotone ones, the interval pre-image and the scalar prox of AM methods.
 
 Every function is elementwise and keeps shape and dtype. The pre-image of an interval under a monotone h is an
 interval, `{z : lo <= h(z) <= hi} = [lower(lo), upper(hi)]`; the penalised problem of mDLAM and TIAM needs nothing else.
+dlADMM and BCD need `prox`, the global minimiser of (z - c)^2 + w (a - h(z))^2: on each linear piece of h a closed form,
+on a smooth piece a safeguarded Newton iteration.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 from am.errors import unknown
 
 RANGE_MARGIN = 1e-6  # a bound below the open end m of h's range is inverted at m + RANGE_MARGIN (SPEC, z_l step)
+PROX_BLOCK = 2**14  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
+NEWTON_STEPS = 60  # bisection alone reaches rounding in so many
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
@@ -23,6 +27,7 @@ class Activation:
     """One activation h.
 
     value: h(z).  derivative: h'(z), given z and h(z).  inverse: h^-1 on the open range, None where h is not monotone.
+    scalar_prox: prox(c, a, w) on tensors of any shape, w one number; None where h is not monotone.
     open_below: the end of the range that h approaches and never reaches (-inf where there is none).
     flat_below, flat_above: ends of the range that h reaches on a whole half-line (ReLU: 0 below; ReLU6: 0 and 6).
     """
@@ -31,6 +36,7 @@ class Activation:
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor] | None = None
+    scalar_prox: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     open_below: float = -math.inf
     flat_below: float = -math.inf
     flat_above: float = math.inf
@@ -55,6 +61,160 @@ class Activation:
             z = self.inverse(bound)
         return torch.where(bound < self.flat_above, z, math.inf) if self.flat_above < math.inf else z
 
+    def prox(self, c: Tensor, a: Tensor, w: Tensor) -> Tensor:  # (R, N, d), (R, N, d), (R, 1, 1) -> (R, N, d)
+        """argmin_z (z - c)^2 + w (a - h(z))^2, elementwise, w > 0: the global minimiser, also where it is one of two.
+
+        SPEC 4: the hidden z of dlADMM (w = 1) and the hidden U of BCD (w = gamma / (rho + alpha)).
+        """
+        if c.is_cuda:
+            return self.scalar_prox(c, a, w)
+        out = torch.empty_like(c, memory_format=torch.contiguous_format)
+        for r in range(len(c)):
+            blocks = (t.reshape(-1).split(PROX_BLOCK) for t in (c[r], a[r], out[r]))
+            for c_block, a_block, out_block in zip(*blocks):
+                out_block.copy_(self.scalar_prox(c_block, a_block, w[r, 0, 0]))
+        return out
+
+
+def _positive(x: Tensor) -> Tensor:
+    """1 where x > 0, else 0, in the dtype of x: as the weight of a lerp, half the price of a comparison and a where."""
+    return torch.relu(x).sign_()
+
+
+def _relu_prox(c: Tensor, a: Tensor, w: Tensor) -> Tensor:
+    """ReLU: the better of min(c, 0) and max((c + w a) / (1 + w), 0), which is the second where (sqrt(1+w) - 1) a > -c."""
+    right = torch.addcmul(c, a, w).div_(1 + w).relu_()
+    return torch.lerp(c.clamp(max=0), right, _positive(torch.addcmul(c, a, w / (torch.sqrt(1 + w) + 1))))
+
+
+def _best(c: Tensor, a: Tensor, w: Tensor, candidates: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Of candidates (z, h(z)), elementwise, the z with the least (z - c)^2 + w (a - h(z))^2; the earliest of equals."""
+    best = None
+    for z, h in candidates:
+        value = torch.addcmul((z - c).square_(), (a - h).square_(), w)
+        if best is None:
+            best, least = z, value
+        else:
+            best, least = torch.lerp(best, z, _positive(least - value)), torch.minimum(value, least)
+    return best
+
+
+def _piecewise_prox(*pieces: tuple[float, float, float, float]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The prox of a piecewise linear h: the best of the minimisers on pieces (from, to, slope, intercept) of h."""
+
+    def prox(c: Tensor, a: Tensor, w: Tensor) -> Tensor:
+        def candidates() -> Iterator[tuple[Tensor, Tensor]]:
+            for low, high, slope, intercept in pieces:
+                z = torch.addcmul(c, a - intercept, w * slope).div_(1 + w * slope**2).clamp_(low, high)
+                yield z, slope * z + intercept
+
+        return _best(c, a, w, candidates())
+
+    return prox
+
+
+Curve = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # z -> h, h', h''
+
+
+def _slope(curve: Curve, c: Tensor, a: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """f(z) = z - c + w h'(z) (h(z) - a), half the derivative of the prox's objective, and f'(z)."""
+    h, h1, h2 = curve(z)
+    gap = h - a
+    return torch.addcmul(z - c, h1 * gap, w), torch.addcmul(h1 * h1, h2, gap).mul_(w).add_(1)
+
+
+def _newton(
+    curve: Curve,
+    c: Tensor,
+    a: Tensor,
+    w: Tensor,
+    z: Tensor,
+    low: Tensor,
+    high: Tensor,
+    fallback: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """A root of f of `_slope` in [low, high], from z on, by Newton steps; fallback(low, high) replaces one that leaves.
+
+    low and high close in on the root: f(low) <= 0 <= f(high). A CPU stops when the whole block has converged; a block
+    belongs to one run, and a GPU never stops early, so no run depends on its neighbours.
+    """
+    tolerance = torch.finfo(c.dtype).eps ** 0.75  # of a step; the error that it leaves is of its square
+    for _ in range(NEWTON_STEPS):
+        f, df = _slope(curve, c, a, w, z)
+        sign = f.sign()
+        low, high = torch.lerp(low, z, torch.relu(-sign)), torch.lerp(high, z, torch.relu(sign))
+        new = z - f.div_(df.add_(torch.finfo(c.dtype).tiny))  # never 0 / 0
+        inside = new.clamp(low, high)
+        last, z = z, torch.lerp(inside, fallback(low, high), (new - inside).abs_().sign_())
+        if not z.is_cuda and not (z - last).abs_().amax() > tolerance * (1 + z.abs().amax()):
+            break
+    return z
+
+
+def _smooth_roots(
+    curve: Curve, c: Tensor, a: Tensor, w: Tensor, low: Tensor, high: Tensor, turn: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Two points of [low, high], among which the global minimiser of (z - c)^2 + w (a - h(z))^2 over [low, high] is.
+
+    f of `_slope` is concave below `turn` and convex above. Where it increases throughout it has one root. Else it has
+    up to three and the middle one is a maximum of the objective: Newton steps from low cannot pass the first root, nor
+    from high the last; where they pass `turn`, there is none on that side.
+    """
+    turn = turn.clamp(low, high)
+    f, df = _slope(curve, c, a, w, turn)
+    two = _positive(-df)
+    from_low = torch.maximum(two, (f >= 0).to(c.dtype))
+    middle_or_turn = lambda low, high: torch.lerp((low + high) / 2, turn, two)
+    first = _newton(
+        curve, c, a, w, torch.lerp(high, low, from_low), low, torch.lerp(high, turn, two), middle_or_turn
+    )
+    if c.is_cuda:
+        return first, _newton(curve, c, a, w, high, turn, high, lambda *_: turn)
+    some = two > 0
+    if not bool(some.any()):
+        return first, first
+    c, a, turn, high = (t[some] for t in (c, a, turn, high))
+    return first, first.masked_scatter(some, _newton(curve, c, a, w, high, turn, high, lambda *_: turn))
+
+
+def _elu_prox(scale: float = 1.0, alpha: float = 1.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """ELU, CELU and SELU: h = scale z above 0, scale alpha (e^z - 1) below."""
+    depth = scale * alpha
+
+    def curve(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        slope = torch.exp(z).mul_(depth)
+        return slope - depth, slope, slope
+
+    def prox(c: Tensor, a: Tensor, w: Tensor) -> Tensor:
+        h, slope, _ = curve(c.clamp(max=0))
+        low = (c - w * slope * torch.relu(h - a)).clamp_(max=0)
+        high = torch.addcmul(c, torch.relu_(a - h), w * depth).clamp_(max=0)
+        turn = torch.log(((a + depth) / (4 * depth)).clamp_(min=0))
+        below = _smooth_roots(curve, c, a, w, low, high, turn)
+        above = torch.addcmul(c, a, w * scale).div_(1 + w * scale**2).clamp_(min=0)
+        return _best(c, a, w, [(above, scale * above), *((z, curve(z)[0]) for z in below)])
+
+    return prox
+
+
+def _softplus_curve(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    s = torch.sigmoid(z)
+    # log, for float32 log1p is ten times slower and h matters to absolute rounding only.
+    return torch.exp(-z.abs()).add_(1).log_().add_(torch.relu(z)), s, s * (1 - s)
+
+
+def _softplus_prox(c: Tensor, a: Tensor, w: Tensor) -> Tensor:
+    h, slope, _ = _softplus_curve(c)
+    low, high = c - w * slope * torch.relu(h - a), torch.addcmul(c, torch.relu(a - h), w)
+    # f' of `_slope` has its one dip, if any, where (1 - t) (a - log(1 + t)) = 3 t, t = e^z: convex in t.
+    t = torch.zeros_like(a)
+    for _ in range(4):
+        gap = a - torch.log(1 + t)
+        t = t + ((1 - t) * gap - 3 * t) / (gap + (1 - t) / (1 + t) + 3)
+    turn = torch.log(torch.where(a > 0, t, 0.0))
+    roots = _smooth_roots(_softplus_curve, c, a, w, low, high, turn)
+    return _best(c, a, w, [(z, _softplus_curve(z)[0]) for z in roots])
+
 
 def _elu_inverse(v: Tensor, scale: float = 1.0, alpha: float = 1.0) -> Tensor:
     return torch.where(v > 0, v / scale, torch.log1p(v.clamp(max=0) / (scale * alpha)))
@@ -72,27 +232,34 @@ def _silu_derivative(z: Tensor, a: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     act.name: act
     for act in (
-        Activation("relu", F.relu, lambda z, a: (z > 0).to(z.dtype), lambda v: v, flat_below=0.0),
+        Activation("relu", F.relu, lambda z, a: (z > 0).to(z.dtype), lambda v: v, _relu_prox, flat_below=0.0),
         Activation(
             "leaky_relu",
             F.leaky_relu,
             lambda z, a: torch.where(z > 0, 1.0, 0.01).to(z.dtype),
             lambda v: torch.where(v > 0, v, v / 0.01),
+            _piecewise_prox((-math.inf, 0.0, 0.01, 0.0), (0.0, math.inf, 1.0, 0.0)),
         ),
-        Activation("elu", F.elu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, open_below=-1.0),
+        Activation(
+            "elu", F.elu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+        ),
         Activation(
             "selu",
             F.selu,
             lambda z, a: torch.where(z > 0, _SELU_SCALE, a + _SELU_SCALE * _SELU_ALPHA),
             lambda v: _elu_inverse(v, _SELU_SCALE, _SELU_ALPHA),
+            _elu_prox(_SELU_SCALE, _SELU_ALPHA),
             open_below=-_SELU_SCALE * _SELU_ALPHA,
         ),
-        Activation("celu", F.celu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, open_below=-1.0),
+        Activation(
+            "celu", F.celu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+        ),
         Activation(
             "softplus",
             F.softplus,
             lambda z, a: torch.sigmoid(z),
             lambda v: v + torch.log(-torch.expm1(-v)),
+            _softplus_prox,
             open_below=0.0,
         ),
         Activation(
@@ -100,6 +267,7 @@ ACTIVATIONS: dict[str, Activation] = {
             F.relu6,
             lambda z, a: ((z > 0) & (z < 6)).to(z.dtype),
             lambda v: v,
+            _piecewise_prox((-math.inf, 0.0, 0.0, 0.0), (0.0, 6.0, 1.0, 0.0), (6.0, math.inf, 0.0, 6.0)),
             flat_below=0.0,
             flat_above=6.0,
         ),

@@ -4,12 +4,9 @@ Notation and equations are SPEC's: samples are rows, R(z, y) is a sum over sampl
 Sums over samples are accumulated in float64 whatever the dtype of the run.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
-from am.activations import Activation
 from am.networks import Parameters, linear
 
 DOUBLINGS = 100  # theta_0 2^100 is beyond any curvature that float32 data can have
@@ -124,12 +121,3 @@ def penalised_objective(
         residual = z[l] - linear(a[l - 1] if l else x, W) - b
         total = total + (rho / 2 * square(residual) + mu / 2 * square(W)).flatten()
     return total
-
-
-def constraint_gap(z: list[Tensor], a: list[Tensor], act: Activation) -> Tensor:  # -> (R,) float64
-    """Root mean square of a_l - h(z_l) over all hidden units and samples: how far the relaxed network is from a network."""
-    total, count = 0.0, 0
-    for zl, al in zip(z, a):
-        total = total + square(al - act.value(zl))
-        count += al[0].numel()
-    return (total / max(count, 1)).sqrt().flatten() if count else torch.full((z[0].shape[0],), math.nan)

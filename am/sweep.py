@@ -29,6 +29,24 @@ from am.objective import (
 )
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What released code does otherwise in the sweep; the defaults are SPEC 1's.
+
+    start_clip: a_l is clipped into h(z_l) +- epsilon_k at the start of iteration k.
+    max_doublings: doublings of theta or tau after which W_l or a_l gives up and stays at u~; None for no limit.
+    frozen_bias: the layer, 1 .. L, whose bias never moves; 0 for none.
+    penalty_count: how often the safeguard of W_l counts mu/2 ||W_l||^2.
+    stale_guard: the safeguard of a_l, l > 1, sets a_{l-1} back to its last iterate on the old side of the comparison.
+    """
+
+    start_clip: bool = True
+    max_doublings: int | None = None
+    frozen_bias: int = 0
+    penalty_count: int = 1
+    stale_guard: bool = False
+
+
 @dataclass
 class SweepState:
     """The variables u^k of R runs, the last iterate u^{k-1}, and what never changes.
@@ -46,9 +64,10 @@ class SweepState:
     last: dict[str, Tensor] = field(default_factory=dict)
     fallbacks: Tensor | None = None
     gram_eigenvalue: Tensor | None = None
+    rules: Rules = Rules()
 
 
-def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SweepState:
+def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = Rules()) -> SweepState:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
     x, act = problem.x, problem.activation
     params = params.clone()
@@ -57,7 +76,8 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace) -> Swe
     z[-1] = (2 * one_hot(problem.y, z[-1].shape[2], x.dtype) - 1).expand_as(z[-1]).contiguous()
     gram = x.T @ x
     eigenvalue = largest_eigenvalue(gram) if hp.step_rule == "lipschitz" else None
-    return SweepState(params, z, a, cast(hp, x.dtype), gram, x.mean(0, keepdim=True), gram_eigenvalue=eigenvalue)
+    mean = x.mean(0, keepdim=True)
+    return SweepState(params, z, a, cast(hp, x.dtype), gram, mean, gram_eigenvalue=eigenvalue, rules=rules)
 
 
 def sweep(
@@ -77,23 +97,25 @@ def sweep(
     L = len(z)
     epsilon = torch.maximum(hp.epsilon_0 * 2.0**-k, hp.epsilon_min)  # (R, 1, 1)
     state.fallbacks = torch.zeros(params.runs, dtype=torch.int64, device=x.device)
-    for l in range(L - 1):
-        h = act.value(z[l])
-        a[l] = torch.clamp(a[l], h - epsilon, h + epsilon)
+    if state.rules.start_clip:
+        for l in range(L - 1):
+            h = act.value(z[l])
+            a[l] = torch.clamp(a[l], h - epsilon, h + epsilon)
 
     for l in range(L):
         A = a[l - 1] if l else x
-        params.W[l] = _weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
-        params.b[l] = _bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
+        params.W[l] = weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
+        if l + 1 != state.rules.frozen_bias:
+            params.b[l] = bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
         c = linear(A, params.W[l]).add_(params.b[l])
         if l < L - 1:
             lower, upper = act.lower(a[l] - epsilon), act.upper(a[l] + epsilon)
-            z[l] = _hidden_step(state, l, c, z[l], lower, upper, p1, p2, p3)
+            z[l] = hidden_step(state, l, c, z[l], lower, upper, p1, p2, p3)
             h = act.value(z[l])
             residual = z[l + 1] - params.b[l + 1]
-            a[l] = _activation_step(state, l, residual, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
+            a[l] = activation_step(state, l, residual, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
         else:
-            z[l] = _output_step(state, l, c, z[l], y, p1, p2, p3)
+            z[l] = output_step(state, l, c, z[l], y, p1, p2, p3)
 
 
 def _difference(state: SweepState, name: str, u: Tensor) -> Tensor:
@@ -109,7 +131,21 @@ def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:
     return torch.where(rose, redo(), new) if any_run(rose) else new
 
 
-def _weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
+def _unless_given_up(state: SweepState, theta: Tensor, start: Tensor | float, new: Tensor) -> Tensor:
+    """`new`, or `start` where backtracking took more doublings to reach theta, (R, 1, 1), than the rules allow."""
+    if state.rules.max_doublings is None or state.hp.step_rule == "lipschitz":
+        return new
+    return torch.where(theta > state.hp.theta_0 * 2.0**state.rules.max_doublings, start, new)
+
+
+def _rise_below(state: SweepState, l: int) -> Tensor:  # (R, 1, 1) float64
+    """How far the last step of a_{l-1} raised its f, at the W_l, b_l and z_l that have moved since."""
+    W, residual = state.params.W[l], state.z[l] - state.params.b[l]
+    f = lambda v: state.hp.rho / 2 * square(residual - linear(v, W))
+    return f(state.a[l - 1]) - f(state.last[f"a{l - 1}"])
+
+
+def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
     """W_l: f = rho/2 ||z - A W^T - b||^2 + mu/2 ||W||^2, Hessian H D = rho D G + mu D with G = A^T A."""
     hp = state.hp
     G = correlate(A, A) if A.dim() == 3 else state.gram
@@ -125,17 +161,20 @@ def _weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: 
         theta = hp.rho * top + hp.mu
     else:
         theta = majoriser_theta(hp.theta_0, _column(p1 - p2, W), d, Hd, ghat, Hg)
+    theta = _unless_given_up(state, theta, torch.inf, theta)
     step, Hstep = p1 * d - ghat / theta, p1 * Hd - Hg / theta
     change = (1 + p3) * (inner(gradient, step) + (1 + p3) / 2 * inner(step, Hstep))
+    if extra := state.rules.penalty_count - 1:
+        change = change + extra * hp.mu * (1 + p3) * (inner(W, step) + (1 + p3) / 2 * square(step))
 
     def redo() -> Tensor:
         plain = theta if lipschitz else majoriser_theta(hp.theta_0, torch.zeros_like(hp.theta_0), d, Hd, gradient, hessian(gradient))
-        return W - gradient / plain
+        return _unless_given_up(state, plain, W, W - gradient / plain)
 
     return _keep_or_redo(state, change > 0, W + (1 + p3) * step, redo)
 
 
-def _bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
+def bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
     """b_l: the exact minimiser m = mean_n(z_n - W a_n), as a step b+ = b~ - (b^ - m)."""
     mean = A.mean(1, keepdim=True) if A.dim() == 3 else state.mean.expand(W.shape[0], -1, -1)
     m = z.mean(1, keepdim=True) - linear(mean, W)
@@ -145,7 +184,7 @@ def _bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Te
     return _keep_or_redo(state, square(new - m) > square(b - m), new, lambda: m)
 
 
-def _hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3) -> Tensor:
+def hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3) -> Tensor:
     """z_l, l < L: f = rho/2 ||z - c||^2 on the interval {z : a_l - eps <= h(z) <= a_l + eps} = [lower, upper]."""
     project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
     d = _difference(state, f"z{l}", z)
@@ -154,7 +193,7 @@ def _hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor,
     return _keep_or_redo(state, square(new - c) > square(z - c), new, lambda: project(c))
 
 
-def _activation_step(
+def activation_step(
     state: SweepState, l: int, residual: Tensor, W: Tensor, a: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3
 ) -> Tensor:
     """a_l: f = rho/2 ||residual - a W^T||^2 with residual = z_{l+1} - b_{l+1}, on the box [lower, upper]."""
@@ -167,9 +206,9 @@ def _activation_step(
     ghat = gradient + p2 * hessian(d)
     top = hp.rho * largest_eigenvalue(M) if hp.step_rule == "lipschitz" else None
 
-    def step(start: Tensor, centre: Tensor, g: Tensor) -> Tensor:
+    def step(start: Tensor, centre: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         if top is not None:
-            return project(start - g / top)
+            return project(start - g / top), top
         tau = hp.theta_0.clone()
         plus = project(start - g / tau)
         # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
@@ -183,16 +222,23 @@ def _activation_step(
                 break
             tau = torch.where(again, 2 * tau, tau)
             plus = torch.where(again, project(start - g / tau), plus)
-        return plus
+        return plus, tau
 
-    plus = step(a + p1 * d, a + p2 * d, ghat)
-    new = project(plus + p3 * (plus - a))
+    def redo() -> Tensor:
+        plain, tau = step(a, a, gradient)
+        return _unless_given_up(state, tau, a, plain)
+
+    start = a + p1 * d
+    plus, tau = step(start, a + p2 * d, ghat)
+    new = _unless_given_up(state, tau, start, project(plus + p3 * (plus - a)))
     D = new - a
     change = inner(gradient, D) + inner(hessian(D), D) / 2
-    return _keep_or_redo(state, change > 0, new, lambda: step(a, a, gradient))
+    if state.rules.stale_guard and l:
+        change = change + _rise_below(state, l)
+    return _keep_or_redo(state, change > 0, new, redo)
 
 
-def _output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, p2, p3) -> Tensor:
+def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, p2, p3) -> Tensor:
     """z_L: the proximal point of the cross-entropy at z~ - (z^ - c)."""
     rho = state.hp.rho
     d = _difference(state, f"z{l}", z)

@@ -1,0 +1,60 @@
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) \
+	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
+PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
+
+.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures collect methods grids clean env
+
+help:  ## This list.
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder"
+	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
+
+env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
+
+$(READY): requirements.txt
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing $(VENV) && uv pip install --quiet --python $(PYTHON) -r requirements.txt; \
+	else \
+		python3 -m venv $(VENV) && $(PYTHON) -m pip install --quiet uv && $(VENV)/bin/uv pip install --quiet --python $(PYTHON) -r requirements.txt; \
+	fi
+	@touch $(READY)
+
+quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures in a few minutes.
+	$(PYTHON) -m reproduce run quickstart --profile smoke --results results --figures figures $(if $(DEVICE),--device $(DEVICE))
+
+test: $(READY)  ## The tests (under five minutes on two cores).
+	$(PYTHON) -m pytest -q -m "not slow and not gpu" tests
+
+test-slow: $(READY)  ## The long checks.
+	$(PYTHON) -m pytest -q -m "slow" tests
+
+gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
+	$(PYTHON) -m pytest -q -m "gpu" tests
+	$(PYTHON) -m reproduce run all --profile smoke --device cuda
+
+plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
+	$(PYTHON) -m reproduce plan all $(OPTIONS)
+
+reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/.
+	$(PYTHON) -m reproduce run all $(OPTIONS)
+
+reproduce-%: $(READY)  ## One grid, for example reproduce-tiam_accuracy.
+	$(PYTHON) -m reproduce run $* $(OPTIONS)
+
+collect: $(READY)  ## Write the CSVs again from the finished runs.
+	$(PYTHON) -m reproduce collect all $(OPTIONS)
+
+figures: $(READY)  ## Draw all figures again from the CSVs.
+	$(PYTHON) -m reproduce figures $(PLACES)
+
+methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
+	$(PYTHON) -m reproduce $@
+
+clean: $(READY)  ## Delete the store of finished runs; CSVs and figures stay.
+	$(PYTHON) -m reproduce clean $(if $(RESULTS),--results "$(RESULTS)")

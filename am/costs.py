@@ -1,0 +1,49 @@
+"""Clocks and counters: three clocks that add up to the total, and measured matrix-product FLOPs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+CLOCKS = ("train", "evaluate", "record")
+
+
+@dataclass
+class Clocks:
+    """Seconds of training, evaluation and recording. A reading waits for the device, so no work leaks between clocks."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
+    _running: str | None = None
+    _since: float = 0.0
+
+    @contextmanager
+    def on(self, name: str) -> Iterator[None]:
+        """Count the time of the block to clock `name`; raises RuntimeError if another clock is running."""
+        if self._running:
+            raise RuntimeError(f"clock '{name}' started while '{self._running}' was running")
+        self._running, self._since = name, self._now()
+        try:
+            yield
+        finally:
+            self.seconds[name] += self._now() - self._since
+            self._running = None
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def flops_of(work: Callable[[], None]) -> int:
+    """Multiply-adds of the matrix products that `work` makes, counted twice each as usual; elementwise work is not counted."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()

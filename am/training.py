@@ -1,0 +1,252 @@
+"""The one training loop: step, count, evaluate, record. Methods see training data; metrics are computed here alone."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from am.activations import Activation, activation
+from am.batches import Batches
+from am.costs import Clocks, flops_of
+from am.data import Data
+from am.methods import Method, Problem, stack
+from am.networks import Parameters, forward, initialise
+
+TRAIN_LOSS_ROWS = 10_000  # the training loss is evaluated on the first rows of the training part, at the most so many
+EVALUATION_BYTES = 256 * 2**20  # activations of one evaluation chunk
+CPU_STACK = 16  # past this many mini-batch runs the weights of a 784-100-100-10 net leave a CPU's cache
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train and how often to look. A full-batch iteration is one epoch.
+
+    epochs: passes over the training data.  batch_size: rows of a mini-batch.
+    evaluate_every: epochs between evaluations; a fraction for mini-batch methods.
+    """
+
+    epochs: int
+    batch_size: int
+    evaluate_every: float
+
+
+@dataclass
+class Result:
+    """One finished run. `curve` has one entry per evaluation, the first before training; a diverged run's ends before.
+
+    status: "done" or "diverged" (NaN or Inf in a parameter, first seen after iteration `diverged_at`).
+    Seconds are the stack's, divided by its `stack_runs` runs.
+    """
+
+    status: str
+    diverged_at: int | None
+    iterations: int
+    epochs: float
+    parameter_updates: int
+    gradient_evaluations: int
+    flops: int
+    train_seconds: float
+    evaluate_seconds: float
+    record_seconds: float
+    stack_runs: int
+    device: str
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    method: Method,
+    settings: Sequence[Any],
+    seeds: Sequence[int],
+    data: Data,
+    hidden: Sequence[int],
+    activation_name: str,
+    init: str,
+    budget: Budget,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Result]:
+    """Train R = len(seeds) runs of one method together; where memory runs out, in halves.
+
+    settings: one hyper-parameter dataclass per run, equal in all that is not a float.
+    """
+    try:
+        return _train_stack(method, settings, seeds, data, hidden, activation_name, init, budget, progress)
+    except RuntimeError as error:
+        if len(seeds) == 1 or not _out_of_memory(error):
+            raise
+    # Outside the handler: the traceback would keep the failed stack's tensors alive.
+    if data.x.is_cuda:
+        torch.cuda.empty_cache()
+    half, results = len(seeds) // 2, []
+    for part in (slice(0, half), slice(half, None)):
+        done = len(results) / len(seeds)
+        share = lambda s: progress(done + s * len(seeds[part]) / len(seeds))
+        results += train(method, settings[part], seeds[part], data, hidden, activation_name, init, budget, share)
+    return results
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _train_stack(
+    method: Method,
+    settings: Sequence[Any],
+    seeds: Sequence[int],
+    data: Data,
+    hidden: Sequence[int],
+    activation_name: str,
+    init: str,
+    budget: Budget,
+    progress: Callable[[float], None],
+) -> list[Result]:
+    device, act, R = data.x.device, activation(activation_name), len(seeds)
+    clocks = Clocks(device)
+    with clocks.on("record"):
+        flops_of(lambda: torch.ones(1, 1) @ torch.ones(1, 1))  # loads the counter, seconds, once in a process
+    widths = (data.x.shape[1], *hidden, data.classes)
+    with clocks.on("train"):
+        params = initialise(widths, seeds, init, data.x.dtype, device)
+        batches = None if method.full_batch else Batches(data.x, data.y, seeds=seeds, batch_size=budget.batch_size)
+        problem, hp = Problem(data.x, data.y, act, batches), stack(settings, device)
+        state = method.init(problem, params, hp)
+    per_epoch = 1 if method.full_batch else batches.per_epoch
+    total, every = budget.epochs * per_epoch, max(1, round(budget.evaluate_every * per_epoch))
+    alive = torch.ones(R, dtype=torch.bool, device=device)
+    survived = torch.zeros(R, dtype=torch.int64, device=device)
+    curve, at, step_flops = [], [], 0
+
+    def evaluate_now(k: int) -> None:
+        with clocks.on("evaluate"):
+            curve.append(_evaluate(method, state, problem, hp, data, act))
+            at.append(k)
+
+    def one_step(k: int) -> None:
+        method.step(state, problem, hp, k)
+        alive.logical_and_(method.parameters(state).finite())
+        survived.add_(alive)
+
+    evaluate_now(0)
+    k = 0
+    while k < total:
+        with clocks.on("train"):
+            stop = min(k + every - k % every, total)
+            while k < stop:
+                if k == min(1, total - 1):  # the second step: the first may lack what later ones carry over
+                    step_flops = flops_of(lambda: one_step(k)) // R
+                else:
+                    one_step(k)
+                k += 1
+        evaluate_now(k)
+        progress(k / total)
+        with clocks.on("record"):
+            if not bool(alive.any()):
+                break
+    with clocks.on("record"):
+        columns = {name: torch.stack([point[name] for point in curve]).cpu() for name in curve[0]}  # (evaluations, R)
+        steps = survived.tolist()
+    depth = len(widths) - 1
+    updates, gradients = method.updates(depth, hp), method.gradients(depth, hp)
+    counts = [
+        dict(
+            iteration=k,
+            epoch=k / per_epoch,
+            parameter_updates=k * updates,
+            gradient_evaluations=k * gradients,
+            flops=k * step_flops,
+        )
+        for k in at
+    ]
+    results = []
+    for r in range(R):
+        diverged_at = steps[r] + 1 if steps[r] < k else None
+        seen = [i for i, c in enumerate(counts) if c["iteration"] <= steps[r]]
+        points = [counts[i] | {name: float(values[i, r]) for name, values in columns.items()} for i in seen]
+        ran = diverged_at or k
+        results.append(
+            Result(
+                status="diverged" if diverged_at else "done",
+                diverged_at=diverged_at,
+                iterations=ran,
+                epochs=ran / per_epoch,
+                parameter_updates=ran * updates,
+                gradient_evaluations=ran * gradients,
+                flops=ran * step_flops,
+                train_seconds=clocks.seconds["train"] / R,
+                evaluate_seconds=clocks.seconds["evaluate"] / R,
+                record_seconds=clocks.seconds["record"] / R,
+                stack_runs=R,
+                device=_device_name(device),
+                curve=points,
+            )
+        )
+    return results
+
+
+def _evaluate(method: Method, state: Any, problem: Problem, hp: Any, data: Data, act: Activation) -> dict[str, Tensor]:
+    """Named values of all runs, each (R,) float64 on the device."""
+    params = method.parameters(state)
+    rows = min(TRAIN_LOSS_ROWS, len(data.x))
+    point = dict(
+        val_accuracy=metrics(params, data.x_val, data.y_val, act)[0],
+        test_accuracy=metrics(params, data.x_test, data.y_test, act)[0],
+        train_loss=metrics(params, data.x[:rows], data.y[:rows], act)[1],
+    )
+    if method.objective:
+        point["objective"] = method.objective(state, problem, hp)
+    gap = constraint_gap(method.variables(state), act)
+    return point if gap is None else point | {"constraint_gap": gap}
+
+
+def metrics(params: Parameters, x: Tensor, y: Tensor, act: Activation) -> tuple[Tensor, Tensor]:
+    """Accuracy and mean cross-entropy of R networks on (N, d0) images, each (R,) float64, in chunks of rows."""
+    R, widest = params.runs, max(params.widths[1:])
+    chunk = max(1, EVALUATION_BYTES // (R * widest * x.element_size() * 3))
+    correct = torch.zeros(R, dtype=torch.float64, device=x.device)
+    loss = torch.zeros_like(correct)
+    for start in range(0, len(x), chunk):
+        part = y[start : start + chunk]
+        logits = forward(x[start : start + chunk], params, act)[-1]
+        correct += (logits.argmax(2) == part).sum(1)
+        each = F.cross_entropy(logits.flatten(0, 1), part.repeat(R), reduction="none")
+        loss += each.view(R, -1).sum(1, dtype=torch.float64)
+    return correct / len(x), loss / len(x)
+
+
+def constraint_gap(variables: dict[str, Tensor], act: Activation) -> Tensor | None:  # -> (R,) float64
+    """Root mean square of a_l - h(z_l) over hidden units and samples: how far the relaxed network is from a network.
+
+    None for methods that keep no z_l and a_l.
+    """
+    total, count, l = 0.0, 0, 1
+    while f"a{l}" in variables and f"z{l}" in variables:
+        a, z = variables[f"a{l}"], variables[f"z{l}"]
+        total = total + (a - act.value(z)).square().sum((1, 2), dtype=torch.float64)
+        count, l = count + a[0].numel(), l + 1
+    return (total / count).sqrt() if count else None
+
+
+def largest_stack(method: Method, widths: Sequence[int], n_train: int, batch_size: int, device: torch.device) -> int:
+    """How many runs to train together: what the machine's memory holds, and on a CPU what its cache likes."""
+    parameters = sum(a * b for a, b in zip(widths, widths[1:]))
+    rows = n_train if method.full_batch else batch_size
+    # Live at once: z, a, their last iterates and temporaries of a step; parameters with moments and gradients.
+    per_run = 4 * (rows * (12 * sum(widths[1:]) + (0 if method.full_batch else 2 * widths[0])) + 10 * parameters)
+    if device.type == "cuda":
+        memory, cap = torch.cuda.get_device_properties(device).total_memory, 1024
+    else:
+        memory, cap = physical_memory(), CPU_STACK
+    shared = 4 * n_train * widths[0] * 2
+    return max(1, min(cap, int((0.4 * memory - shared) / per_run)))
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

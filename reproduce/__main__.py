@@ -1,0 +1,268 @@
+"""The command line: `python -m reproduce COMMAND --help`. The Makefile's targets are these commands."""
+
+import argparse
+import dataclasses
+import operator
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from am.data import NAMES, ensure, fingerprint_of, data_folder, load
+from am.errors import InputError
+from am.methods import method, methods
+from reproduce.engines import device_of, run_local
+from reproduce.grid import PROFILES, Grid, PlannedRun, grid_names, load_grid, plan, stacks
+from reproduce.store import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reproduce", description="Run the grids, collect CSVs, draw figures.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, does, text: str, grids: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(does=does)
+        if grids:
+            sub.add_argument("grids", nargs="+", metavar="GRID", help="grids to take, or 'all' (every grid but quickstart)")
+            sub.add_argument("--profile", help=f"scale of the grids, one of {', '.join(PROFILES)} (default: paper with a GPU, light without)")
+            sub.add_argument("--seeds", type=_positive, help="number of seeds, over the grid's own")
+            sub.add_argument("--methods", default="", help="only these methods, separated by commas")
+            sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
+            sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
+            sub.add_argument("--jobs", type=_positive, help="processes to train with (default: the CPU's cores; 1 with a GPU)")
+            sub.add_argument("--results", type=Path, help="folder of CSVs (default: results; results/smoke in profile smoke)")
+            sub.add_argument("--figures", type=Path, help="folder of figures (default: figures; figures/smoke in profile smoke)")
+        return sub
+
+    command("run", run, "Train what is missing of the grids, then collect and draw. Safe to stop and to repeat.")
+    command("plan", show_plan, "Print what `run` would do: runs, what is already there, estimated time.")
+    command("collect", collect_only, "Write the CSVs of the grids from the finished runs.")
+    sub = command("figures", figures_only, "Draw the figures of the grids from their CSVs.", grids=False)
+    sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to draw (default: all that have CSVs)")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
+    command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
+    command("datasets", list_datasets, "List the data sets.", grids=False)
+    sub = command("clean", clean, "Delete the store of finished runs; CSVs and figures stay.", grids=False)
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    args = parser.parse_args(argv)
+    try:
+        return args.does(args) or 0
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped; the same command continues where it was.", file=sys.stderr)
+        return 130
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+class Session:
+    """What one command works on: the grids under their profile, their plans, the store."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.device = device_of(args.device)
+        self.profile = args.profile or ("paper" if self.device.type == "cuda" else "light")
+        below = Path("smoke") if self.profile == "smoke" else Path()
+        self.results = args.results or Path("results") / below
+        self.figures = args.figures or Path("figures") / below
+        self.folder = args.data
+        self.jobs = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
+        names = list(args.grids)
+        if "all" in names:
+            names = [name for name in grid_names() if name != "quickstart"]
+        only = [word for word in args.methods.split(",") if word]
+        # The whole grid is what the CSVs hold; METHODS narrows what is trained now.
+        self.grids = [load_grid(name, self.profile, args.seeds) for name in names]
+        wanted = {name: load_grid(name, self.profile, args.seeds, only) for name in names}
+        sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
+        ensure(sets, self.folder)
+        self.store = Store(self.results)
+        fingerprints = {name: fingerprint_of(name, self.folder) for name in sets}
+        self.plans = {grid.name: plan(grid, fingerprints) for grid in self.grids}
+        self.wanted = {name: plan(grid, fingerprints) for name, grid in wanted.items()}
+        self.shapes = {}
+        for name in sets if self.missing() else ():
+            images = load(name, self.folder)
+            self.shapes[name] = (images.x_train[0].size, len(images.x_train))
+
+    def missing(self) -> list[PlannedRun]:
+        return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]
+
+    def pending(self) -> list[list[PlannedRun]]:
+        """Stacks, in whole, of which any run is missing. Grids that share a run train it once."""
+        if not self.missing():
+            return []
+        made, planned = [], set()
+        for runs in self.wanted.values():
+            fresh = [run for run in runs if run.run_key not in planned]
+            planned |= {run.run_key for run in fresh}
+            made += stacks(fresh, self.shapes, self.device)
+        return [stack for stack in made if any(not self.store.finished(run.run_key) for run in stack)]
+
+
+def show_plan(args: argparse.Namespace) -> None:
+    session = Session(args)
+    print_plan(session, session.pending())
+
+
+def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
+    where = torch.cuda.get_device_name() if session.device.type == "cuda" else f"{session.jobs} CPU processes"
+    print(f"profile {session.profile} on {where}; results in {session.results}/, figures in {session.figures}/")
+    width = max(len(grid.name) for grid in session.grids)
+    for grid in session.grids:
+        runs = session.wanted[grid.name]
+        done = sum(session.store.finished(run.run_key) for run in runs)
+        print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+    if pending:
+        seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
+        count = len({run.run_key for run in session.missing()})
+        print(f"to train: {count} runs in {len(pending)} stacks, about {_duration(seconds)}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def estimate(session: Session, stack: list[PlannedRun]) -> float:
+    """Seconds that a stack should take: its work over the speed of the same method so far, else over a cautious guess."""
+    speeds = _speeds(session)
+    chosen = method(stack[0].config.method)
+    todo = [run for run in stack if not session.store.finished(run.run_key)]
+    guess = 3e10 if session.device.type == "cpu" else 2e12
+    return sum(_work(session, run) for run in todo) / speeds.get(chosen.name, speeds.get("", guess))
+
+
+def _speeds(session: Session) -> dict[str, float]:
+    """Work per second of every method in the store, and of all of them under ""."""
+    totals: dict[str, list[float]] = {}
+    for runs in session.plans.values():
+        for run in runs:
+            found = session.store.get(run.run_key)
+            if found and found["status"] == "done" and (session.shapes.get(run.config.dataset)):
+                seconds = found["train_seconds"] + found["evaluate_seconds"]
+                for name in (run.config.method, ""):
+                    total = totals.setdefault(name, [0.0, 0.0])
+                    total[0] += _work(session, run)
+                    total[1] += seconds
+    return {name: work / seconds for name, (work, seconds) in totals.items() if seconds > 0}
+
+
+def _work(session: Session, run: PlannedRun) -> float:
+    """A rough count of operations: passes over the data times parameters, with a floor for small steps."""
+    c = run.config
+    inputs, rows = session.shapes[c.dataset]
+    rows = min(c.n_train or rows, rows)
+    widths = (inputs, *c.hidden, 10)
+    parameters = sum(a * b for a, b in zip(widths, widths[1:]))
+    chosen = method(c.method)
+    if chosen.full_batch:
+        return c.epochs * rows * parameters * 10
+    passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings)))
+    return c.epochs * (rows // c.batch_size) * passes * (c.batch_size * parameters * 6 + 4e6)
+
+
+def run(args: argparse.Namespace) -> None:
+    session = Session(args)
+    pending = session.pending()
+    print_plan(session, pending)
+    if pending:
+        _train(session, pending, args.jobs or session.jobs)
+    from reproduce.collect import collect  # these load plotting and statistics, which plan and --help need not wait for
+    from reproduce.figures import figures_of
+
+    for grid in session.grids:
+        changed = collect(grid, session.plans[grid.name], session.store, session.results)
+        if changed or not list((session.figures / grid.name).glob("*.png")):
+            written = figures_of(session.results, grid.name, session.figures, grid.title)
+            print(f"{grid.name}: {session.results / grid.name}/*.csv, {len(written)} figure files in {session.figures / grid.name}/")
+    if failed := session.missing():
+        raise InputError(f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again.")
+    if not pending:
+        count = len({run.run_key for runs in session.wanted.values() for run in runs})
+        print(f"Nothing to train: all {count} runs are there.")
+
+
+def _train(session: Session, pending: list[list[PlannedRun]], jobs: int) -> None:
+    began, shares = time.monotonic(), [0.0] * len(pending)
+    missing = [sum(not session.store.finished(run.run_key) for run in stack) for stack in pending]
+    line = "{l_bar}{bar}| {n:.0f}/{total} runs [{elapsed}<{remaining}]{postfix}"
+    every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between lines; a log file needs few
+    with tqdm(total=sum(missing), bar_format=line, mininterval=every, maxinterval=every) as bar:
+
+        def report(i: int, share: float) -> None:
+            shares[i] = max(shares[i], share)
+            bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
+            bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
+
+        run_local(pending, session.folder, session.device, session.results, jobs, report)
+    session.store.refresh()
+    print(f"trained {sum(missing)} runs in {_duration(time.monotonic() - began)}")
+
+
+def collect_only(args: argparse.Namespace) -> None:
+    from reproduce.collect import collect
+
+    session = Session(args)
+    for grid in session.grids:
+        changed = collect(grid, session.plans[grid.name], session.store, session.results)
+        print(f"{session.results / grid.name}: {'written' if changed else 'up to date'}")
+
+
+def figures_only(args: argparse.Namespace) -> None:
+    from reproduce.figures import figures_of
+
+    names = args.grids or [name for name in grid_names() if (args.results / name / "runs.csv").exists()]
+    if not names:
+        raise InputError(f"no grid has CSVs in {args.results}; run `make quickstart` or `make reproduce-all` first.")
+    for name in names:
+        title = load_grid(name, "light").title
+        for path in figures_of(args.results, name, args.figures, title):
+            print(path)
+
+
+def list_methods(args: argparse.Namespace) -> None:
+    for name, chosen in methods().items():
+        print(f"{name:<18} {chosen.title}: {chosen.family}, {'full batch' if chosen.full_batch else 'mini-batch'}")
+        for f in dataclasses.fields(chosen.hyperparameters):
+            search = f.metadata["search"]
+            print(f"    {f.name} = {f.default!r:<14} {f.metadata['doc']}" + (f"; searched {search}" if search else ""))
+
+
+def list_grids(args: argparse.Namespace) -> None:
+    for name in grid_names():
+        grid = load_grid(name, "light")
+        print(f"{name:<18} {grid.title} [{grid.paper}]\n    {grid.question}")
+
+
+def list_datasets(args: argparse.Namespace) -> None:
+    folder = data_folder(None)
+    for name in NAMES:
+        place = "embedded" if name == "digits" else str(folder / f"{name}.npz")
+        state = "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
+        print(f"{name:<15} {place}{state}")
+
+
+def clean(args: argparse.Namespace) -> None:
+    shutil.rmtree(args.results / ".store", ignore_errors=True)
+    print(f"{args.results}/.store deleted; CSVs and figures are untouched.")
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    # Skips the interpreter's teardown of the tensor library, which can take seconds.
+    os._exit(status)

@@ -1,0 +1,126 @@
+"""Collect: from the store to `results/<grid>/{runs,curves,summary}.csv`, the same bytes for the same runs."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from am.errors import InputError
+from reproduce.grid import Grid, PlannedRun
+from reproduce.statistics import summary
+from reproduce.store import Store, write_whole
+
+IDENTITY = (
+    "grid", "profile", "rule", "lane", "dataset", "data_official", "data_fingerprint", "n_train", "inputs",
+    "activation", "hidden", "init", "method", "label", "hyperparameters", "seed",
+)  # fmt: skip
+OUTCOME = (
+    "status", "error", "iterations", "epochs", "parameter_updates", "gradient_evaluations", "flops",
+    "test_accuracy", "test_accuracy_best_val", "val_accuracy", "train_loss", "objective", "diverged_at",
+    "train_seconds", "evaluate_seconds", "record_seconds", "stack_runs", "device", "torch", "commit", "run_key",
+)  # fmt: skip
+# Seconds depend on the machine's mood; every other column is the same for the same seed and device.
+TIMING = ("train_seconds", "evaluate_seconds", "record_seconds")
+CURVE_IDENTITY = ("run_key", "dataset", "activation", "hidden", "method", "label", "seed")
+CURVE_POINT = (
+    "iteration", "epoch", "parameter_updates", "gradient_evaluations", "flops",
+    "val_accuracy", "test_accuracy", "train_loss", "objective", "constraint_gap",
+)  # fmt: skip
+
+
+def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
+    """Write the three CSVs of the grid's planned runs; True if any of them changed.
+
+    Rows that an earlier collect wrote stay while they belong to the plan, also where their shards are gone.
+    """
+    folder = results / grid.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
+    kept_rows, kept_curves = _read(folder / "runs.csv"), _read(folder / "curves.csv")
+    rows: list[dict[str, str]] = []
+    points: list[dict[str, str]] = []
+    for run in runs:
+        if found := store.get(run.run_key):
+            row = _text(_row(grid, run, found))
+            curve = [_text(_identity(run) | point) for point in found["curve"]]
+        elif run.run_key in kept_rows:
+            row, curve = kept_rows[run.run_key][0], kept_curves.get(run.run_key, [])
+        else:
+            continue
+        rows.append(row)
+        points += curve
+    changed = _write(folder / "runs.csv", IDENTITY + OUTCOME, rows)
+    changed |= _write(folder / "curves.csv", CURVE_IDENTITY + CURVE_POINT, points)
+    table = summary(pd.read_csv(folder / "runs.csv", float_precision="round_trip"))
+    return changed | _write_text(folder / "summary.csv", table.to_csv(index=False))
+
+
+def _identity(run: PlannedRun) -> dict[str, Any]:
+    c = run.config
+    return dict(
+        run_key=run.run_key,
+        dataset=c.dataset,
+        activation=c.activation,
+        hidden="-".join(map(str, c.hidden)),
+        method=c.method,
+        label=run.label,
+        seed=c.seed,
+    )
+
+
+def _row(grid: Grid, run: PlannedRun, found: dict[str, Any]) -> dict[str, Any]:
+    c, curve = run.config, found["curve"]
+    row = _identity(run) | dict(
+        grid=grid.name,
+        profile=grid.profile,
+        rule=grid.rule,
+        lane="accuracy",
+        data_official=run.official,
+        data_fingerprint=c.data_fingerprint[:16],
+        inputs=c.inputs,
+        init=c.init,
+        hyperparameters=json.dumps(dict(c.settings)),
+    )
+    row |= {key: found[key] for key in (*OUTCOME, "n_train") if key in found}
+    if curve:
+        best = max(curve, key=lambda point: point["val_accuracy"])
+        row["test_accuracy_best_val"] = best["test_accuracy"]
+    if curve and found["status"] == "done":
+        row |= {key: curve[-1].get(key) for key in ("test_accuracy", "val_accuracy", "train_loss", "objective")}
+    return row
+
+
+def _text(row: dict[str, Any]) -> dict[str, str]:
+    return {key: "" if value is None else str(value) for key, value in row.items()}
+
+
+def _read(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of a CSV that an earlier collect wrote, by run key; none where there is no such file."""
+    if not path.exists():
+        return {}
+    found: dict[str, list[dict[str, str]]] = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row.get("run_key", ""), []).append(row)
+    return found
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> bool:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return _write_text(path, text.getvalue())
+
+
+def _write_text(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text() == text:
+        return False
+    write_whole(path, text)
+    return True
