@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to draw (default: all that have CSVs)")
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    sub = command("tables", tables_only, "Write table.md and table.tex of the grids from their CSVs, and fill the README's tables.", grids=False)
+    sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to write (default: all that have CSVs)")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    sub.add_argument("--page", type=Path, default=Path("README.md"), help="page with table markers to fill")
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -183,10 +187,12 @@ def run(args: argparse.Namespace) -> None:
         _train(session, pending, args.jobs or session.jobs)
     from reproduce.collect import collect  # these load plotting and statistics, which plan and --help need not wait for
     from reproduce.figures import figures_of
+    from reproduce.tables import tables_of
 
     for grid in session.grids:
         changed = collect(grid, session.plans[grid.name], session.store, session.results)
         if changed or not list((session.figures / grid.name).glob("*.png")):
+            tables_of(session.results, grid.name, grid.title)
             written = figures_of(session.results, grid.name, session.figures, grid.title)
             print(f"{grid.name}: {session.results / grid.name}/*.csv, {len(written)} figure files in {session.figures / grid.name}/")
     if failed := session.missing():
@@ -225,13 +231,26 @@ def collect_only(args: argparse.Namespace) -> None:
 def figures_only(args: argparse.Namespace) -> None:
     from reproduce.figures import figures_of
 
+    for name in _with_csvs(args):
+        for path in figures_of(args.results, name, args.figures, load_grid(name, "light").title):
+            print(path)
+
+
+def _with_csvs(args: argparse.Namespace) -> list[str]:
     names = args.grids or [name for name in grid_names() if (args.results / name / "runs.csv").exists()]
     if not names:
         raise InputError(f"no grid has CSVs in {args.results}; run `make quickstart` or `make reproduce-all` first.")
-    for name in names:
-        title = load_grid(name, "light").title
-        for path in figures_of(args.results, name, args.figures, title):
+    return names
+
+
+def tables_only(args: argparse.Namespace) -> None:
+    from reproduce.tables import fill, tables_of
+
+    for name in _with_csvs(args):
+        for path in tables_of(args.results, name, load_grid(name, "light").title):
             print(path)
+    if args.page.exists():
+        print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
 
 
 def list_methods(args: argparse.Namespace) -> None:

@@ -68,7 +68,9 @@ _LINES = ("solid", "dashed", "dotted", "dashdot")
 _SAMT_SHAPES = ("row", "element", "column", "scalar")  # the default first
 
 _DATASETS = dict(mnist="MNIST", fashion_mnist="Fashion-MNIST", cifar10="CIFAR-10", svhn="SVHN", digits="Digits")
-_ACTIVATIONS = dict(relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", celu="CELU", relu6="ReLU6", gelu="GELU", silu="SiLU")
+_ACTIVATIONS = dict(
+    relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", celu="CELU", relu6="ReLU6", gelu="GELU", silu="SiLU"
+)
 
 _RUN_TEXT = ("dataset", "activation", "hidden", "method", "label", "status", "run_key")
 _RUN_NUMBERS = ("n_train", "seed", "test_accuracy")
@@ -170,13 +172,9 @@ class Panel:
     name: str  # of the data set; with a dagger where it is not the official copy
     setting: str  # activation and widths, where the grid varies them
     size: str  # training images and seeds
+    place: str  # what a note calls the panel
     runs: pd.DataFrame
     curves: pd.DataFrame
-
-    @property
-    def place(self) -> str:
-        """What a note calls the panel."""
-        return self.name.rstrip("†") + (f" ({self.setting})" if self.setting else "")
 
 
 @dataclass(frozen=True)
@@ -195,12 +193,12 @@ def figures_of(results: Path, grid: str, out: Path, title: str = "") -> list[Pat
 
     accuracy_epochs, accuracy_updates: test accuracy as it is learnt; final_accuracy: every run's last test accuracy;
     objective, constraint_gap: for the labels that have one. Rows of panels that pass a page go on in NAME-2, NAME-3.
-    Returns the files written; figures of an earlier call that are no longer drawn are deleted. No finished run, no file.
+    Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
     """
-    runs, curves = _read_runs(Path(results), grid), _read_curves(Path(results), grid)
-    _check_agreement(Path(results), grid, runs, curves)
-    folder = Path(out) / grid
+    runs, curves = _read_runs(results, grid), _read_curves(results, grid)
+    _check_agreement(results, grid, runs, curves)
+    folder = out / grid
     written = []
     with matplotlib.style.context(str(STYLE), after_reset=True):
         drawn = draw(runs, curves, title)
@@ -255,10 +253,12 @@ def _read_curves(results: Path, grid: str) -> pd.DataFrame:
     return _read(results / grid / "curves.csv", grid, ("run_key",), _CURVE_NUMBERS)
 
 
-def _read(path: Path, grid: str, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()) -> pd.DataFrame:
+def _read(
+    path: Path, grid: str, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()
+) -> pd.DataFrame:
     """The named columns of a CSV, checked: text without gaps, numbers, True or False; accuracies within [0, 1]."""
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys((*text, *flags), str), float_precision="round_trip")
+        table = pd.read_csv(path, dtype=dict.fromkeys((*text, *flags), str))
     except FileNotFoundError:
         raise InputError(f"{path} is not there; run `make reproduce-{grid}` to write it.") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
@@ -297,7 +297,7 @@ def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.Da
 
 
 def _malformed(path: Path, grid: str, found: str) -> InputError:
-    return InputError(f"{path} is not a CSV of this grid ({found}); delete it and run `make reproduce-{grid}` to write it anew.")
+    return InputError(f"{path} is malformed ({found}); delete it and run `make reproduce-{grid}` to write it anew.")
 
 
 # Arranging -------------------------------------------------------------------------------------------------------
@@ -310,20 +310,22 @@ def _arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
     datasets = list(dict.fromkeys(runs.dataset))
     # Sizes are compared by rank: the full sets differ in size, and so do not share a number.
     runs["size"] = runs.groupby(["dataset", "activation", "hidden"]).n_train.rank(method="dense")
-    varied = [column for column in ("activation", "hidden") if runs[column].nunique() > 1]
+    varied = [column for column in ("activation", "hidden", "size") if runs[column].nunique() > 1]
     rows: dict[tuple, list[Panel]] = {}
     for key in dict.fromkeys(zip(runs.activation, runs.hidden, runs["size"])):
         activation, hidden, size = key
         for dataset in datasets:
-            chosen = runs[
-                (runs.dataset == dataset) & (runs.activation == activation) & (runs.hidden == hidden) & (runs["size"] == size)
-            ]
+            here = (runs.activation == activation) & (runs.hidden == hidden) & (runs["size"] == size)
+            chosen = runs[here & (runs.dataset == dataset)]
             if len(chosen):
-                names = dict(activation=_ACTIVATIONS.get(activation, activation), hidden=_widths(hidden))
+                name, n = _DATASETS.get(dataset, dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
+                words = dict(activation=_ACTIVATIONS.get(activation, activation), hidden=_widths(hidden), size=n)
+                where = ", ".join(words[column] for column in varied)
                 panel = Panel(
-                    name=_DATASETS.get(dataset, dataset) + ("" if chosen.data_official.all() else "†"),
-                    setting=", ".join(names[column] for column in varied),
-                    size=f"n = {chosen.n_train.iloc[0]:,.0f}, {_seeds(chosen)}",
+                    name=name + ("" if chosen.data_official.all() else "†"),
+                    setting=", ".join(words[column] for column in varied if column != "size"),
+                    size=f"{n}, {_seeds(chosen)}",
+                    place=f"{name} ({where})" if where else name,
                     runs=chosen,
                     curves=curves[curves.run_key.isin(chosen.run_key)],
                 )
@@ -434,8 +436,8 @@ def _sheet(
     for row, panel_height in zip(rows, panel_heights):
         y -= above + panel_height
         for column, panel in enumerate(row):
-            x = frame.edge + column * cell + frame.left
-            ax = figure.add_axes((x / width, y / height, (cell - frame.left - frame.right) / width, panel_height / height))
+            x, across_panel = frame.edge + column * cell + frame.left, cell - frame.left - frame.right
+            ax = figure.add_axes((x / width, y / height, across_panel / width, panel_height / height))
             lines = [line for line in (panel.setting, panel.size) if line]
             for number, line in enumerate(reversed(lines)):
                 place = dict(xycoords="axes fraction", textcoords="offset points", ha="left", va="baseline")
@@ -453,10 +455,11 @@ def _sheet(
     if handles:
         # matplotlib fills columns; taken every `across`-th, the entries read row by row.
         order = [label for start in range(across) for label in list(handles)[start::across]]
-        place = (0.5, (note_room + legend_room - 0.05) / height)
-        figure.legend([handles[label] for label in order], order, ncols=across, loc="upper center", bbox_to_anchor=place)
+        anchor = (0.5, (note_room + legend_room - 0.05) / height)
+        drawn = [handles[label] for label in order]
+        figure.legend(drawn, order, ncols=across, loc="upper center", bbox_to_anchor=anchor)
     for number, line in enumerate(note_lines):
-        figure.text(0.05 / width, (note_room - 0.11 * number) / height, line, ha="left", va="top", fontsize=SMALL, color=GREY)
+        figure.text(0.05 / width, (note_room - 0.11 * number) / height, line, va="top", fontsize=SMALL, color=GREY)
     return figure, axes
 
 
@@ -482,13 +485,17 @@ _Y_LABELS = dict(test_accuracy="Test accuracy (%)", objective="Objective", const
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean and interval of a label over its seeds, (points,) each. whole: points that all its runs reached."""
+    """Mean and interval of a label over its seeds, (points,) each.
+
+    whole: how many points, from the first on, all runs of the label reached.  diverged: whether any run diverged.
+    """
 
     x: np.ndarray
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
     whole: int
+    diverged: bool
 
     @property
     def last(self) -> float:
@@ -519,7 +526,7 @@ def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithm
     if logarithmic:
         mean, low, high = 10**mean, 10**low, 10**high
     places = curves.groupby("iteration")[x].mean().reindex(table.index).to_numpy()
-    return Curve(places, mean, low, high, whole)
+    return Curve(places, mean, low, high, whole, bool((runs.status == "diverged").any()))
 
 
 def _curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
@@ -539,9 +546,10 @@ def _curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
     frame = Frame(left=0.31, right=0.08, below=0.19, edge=0.15)
     figures = []
     for page in _pages(rows, [height + 0.6] * len(rows), PAGE_HEIGHT - 1.6):
-        shown = [label for label in grid.styles if any(label in lines[panel] for row in page for panel in row)]
+        here = {panel: lines[panel] for row in page for panel in row}
+        notes = _curve_notes(here, scales, y, logarithmic) + grid.notes
+        shown = [label for label in grid.styles if any(label in curves for curves in here.values())]
         handles = {label: Line2D([], [], **_look(grid.styles[label])) for label in shown}
-        notes = _curve_notes({panel: lines[panel] for row in page for panel in row}, scales, y, logarithmic) + grid.notes
         labels = (_X_LABELS[x], _Y_LABELS[y])
         figure, axes = _sheet(page, columns, [height] * len(page), frame, grid.title, *labels, handles, notes)
         for panel, ax in axes:
@@ -573,20 +581,16 @@ def _wants_log(curves: Sequence[Curve], x: str) -> bool:
 
 def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, offset: float, percent: bool) -> None:
     unit = 100 if percent else 1
-    keep = np.flatnonzero(curve.x > 0) if log_x else np.arange(len(curve.x))
-    whole, rest = keep[keep < curve.whole], keep[keep >= curve.whole]
-    spaced = lambda points: _thin(points, curve.x, log_x)
-    points = spaced(whole)
+    x, mean, low, high = curve.x, unit * curve.mean, unit * curve.low, unit * curve.high
+    keep = np.flatnonzero(x > 0) if log_x else np.arange(len(x))
+    whole, rest = (_thin(part, x, log_x) for part in (keep[keep < curve.whole], keep[keep >= curve.whole]))
     # Markers at a fixed distance on the page, each label's elsewhere.
-    ax.plot(curve.x[points], unit * curve.mean[points], zorder=3, markevery=(0.04 + 0.26 * offset, 0.3), **_look(style))
-    ax.fill_between(
-        curve.x[points], unit * curve.low[points], unit * curve.high[points], color=style.colour, alpha=0.13, linewidth=0
-    )
-    if len(rest):
-        points = spaced(rest)
-        ax.plot(curve.x[points], unit * curve.mean[points], zorder=2.5, color=style.colour, linestyle=style.line, alpha=0.45, linewidth=0.7)
+    ax.plot(x[whole], mean[whole], zorder=3, markevery=(0.04 + 0.26 * offset, 0.3), **_look(style))
+    ax.fill_between(x[whole], low[whole], high[whole], color=style.colour, alpha=0.13, linewidth=0)
+    ax.plot(x[rest], mean[rest], color=style.colour, linestyle=style.line, linewidth=0.7, alpha=0.45, zorder=2.5)
+    if curve.diverged and len(keep):
         end = whole[-1] if len(whole) else rest[0]
-        ax.plot(curve.x[end], unit * curve.mean[end], "x", color=style.colour, markersize=4.5, markeredgewidth=1.2, zorder=4)
+        ax.plot(x[end], mean[end], "x", color=style.colour, markersize=4.5, markeredgewidth=1.2, zorder=4)
 
 
 def _thin(points: np.ndarray, x: np.ndarray, log_x: bool) -> np.ndarray:
@@ -603,10 +607,12 @@ def _y_range(curves: dict[str, Curve], percent: bool, logarithmic: bool) -> tupl
     Accuracy: from the best mean down to three times its distance from the lower quartile of the last means, at least
     two points: the differences at the end stay visible, slow starts and failures leave the panel (and are noted).
     """
-    means = np.concatenate([curve.mean for curve in curves.values()])
+    # A diverging run leaves the panel if it likes; the scale is that of the others.
+    steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
+    means = np.concatenate([curve.mean for curve in steady])
     low, high = np.nanmin(means), np.nanmax(means)
     if percent:
-        quartile = np.quantile([curve.last for curve in curves.values()], 0.25)
+        quartile = np.quantile([curve.last for curve in steady], 0.25)
         low = max(low, high - max(0.02, 3 * (high - quartile)))
         pad = 0.05 * max(high - low, 0.01)
         return low - pad, min(high + pad, 1.0 + pad / 2)
@@ -629,8 +635,8 @@ def _curve_notes(
         first.append("Root mean square of a − h(z) over hidden units and samples.")
     if logarithmic and any((panel.curves[y] == 0).any() for panel in lines):
         first.append("Points where a run is at 0 are left out.")
-    if any(curve.whole < len(curve.x) for curves in lines.values() for curve in curves.values()):
-        first.append("×: from here on a run has diverged; the faint line is the mean of the others.")
+    if any(curve.diverged for curves in lines.values() for curve in curves.values()):
+        first.append("×: after this point a run has diverged; the faint line is the mean of the others.")
     below, lost = [], []
     for panel, curves in lines.items():
         runs = panel.runs[panel.runs.label.isin(curves)] if y != "test_accuracy" else panel.runs
@@ -654,7 +660,8 @@ def _number(value: float, y: str) -> str:
 
 
 def _look(style: Style) -> dict:
-    return dict(color=style.colour, linestyle=style.line, marker=style.marker, markeredgecolor="white", markeredgewidth=0.3)
+    edge = dict(markeredgecolor="white", markeredgewidth=0.3)
+    return dict(color=style.colour, linestyle=style.line, marker=style.marker, **edge)
 
 
 # Axes ------------------------------------------------------------------------------------------------------------
@@ -662,13 +669,16 @@ def _look(style: Style) -> dict:
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def _x_range(lines: dict[Panel, dict[str, Curve]], scales: dict[Panel, tuple[float, float]], log_x: bool) -> tuple[float, float]:
+def _x_range(
+    lines: dict[Panel, dict[str, Curve]], scales: dict[Panel, tuple[float, float]], log_x: bool
+) -> tuple[float, float]:
     """The same for all panels: from 0, or in logarithms from the first point that is not below its panel."""
-    high = max(curve.x.max() for curves in lines.values() for curve in curves.values())
+    pairs = [(curve, scales[panel][0]) for panel, curves in lines.items() for curve in curves.values()]
+    high = max(curve.x.max() for curve, _ in pairs)
     if not log_x:
         return 0.0, high
-    pairs = [(curve, scales[panel][0]) for panel, curves in lines.items() for curve in curves.values()]
-    return min(x for curve, bottom in pairs for x in curve.x[(curve.x > 0) & (curve.mean >= bottom)]), high
+    inside = [x for curve, bottom in pairs for x in curve.x[(curve.x > 0) & (curve.mean >= bottom)]]
+    return min(inside, default=high / 100), high
 
 
 def _set_x(ax: Axes, ends: tuple[float, float], log_x: bool) -> None:
@@ -699,7 +709,8 @@ def _set_y(ax: Axes, scale: tuple[float, float], percent: bool, logarithmic: boo
         ax.set_yscale("log")
         ax.set_ylim(scale)
         decades = math.log10(scale[1] / scale[0])
-        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5) if decades > 0.7 else range(1, 10), numticks=6))
+        subs = (1,) if decades > 2 else (1, 2, 5) if decades > 0.7 else range(1, 10)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
@@ -765,12 +776,13 @@ def final_table(runs: pd.DataFrame) -> pd.DataFrame:
                 diverged=int((group.status == "diverged").sum()),
             )
         )
-    return pd.DataFrame(rows).sort_values("mean", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values("mean", ascending=False, na_position="last", kind="stable", ignore_index=True)
 
 
 def _dot_notes(tables: Iterable[pd.DataFrame]) -> list[str]:
     tables = list(tables)
-    text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if any((t.runs > 1).any() for t in tables) else "One seed a row."
+    several = any((t.runs > 1).any() for t in tables)
+    text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if several else "One seed a row."
     if any((t.diverged > 0).any() for t in tables):
         text += " ×: runs that diverged; a hollow symbol is the mean of the others."
     if any((t["mean"] < _dot_bottom(t)).any() for t in tables):
@@ -791,8 +803,8 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     bottom = _dot_bottom(table)
     remarks = []
     for row in table.itertuples():
-        clipped = f"◂ {100 * row.mean:.1f}" if row.mean < bottom else ""
-        remarks.append("  ".join(filter(None, (clipped, f"× {row.diverged}/{row.runs} diverged" if row.diverged else ""))))
+        clipped = [f"◂ {100 * row.mean:.1f}"] if row.mean < bottom else []
+        remarks.append("  ".join(clipped + [f"× {row.diverged}/{row.runs} diverged"] * bool(row.diverged)))
     finished = [value for values in table["values"] for value in values if value >= bottom]
     finished += [mean for mean in table["mean"] if mean >= bottom]
     low, high = (min(finished), max(finished)) if finished else (0.0, 1.0)
@@ -820,14 +832,14 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
         if remark:
             place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)
             ax.annotate(remark, (0, y), (3, 0), ha="left", color=GREY, **place)
-        seen = 100 * np.array([value for value in row.values if value >= low])
-        ax.plot(seen, np.full(len(seen), y + 0.27), "o", color=style.colour, markersize=1.9, alpha=0.6, markeredgewidth=0, zorder=2)
+        height = y - 0.1  # the mean above, its seeds below
+        seeds = 100 * np.array([value for value in row.values if value >= low])
+        dots = dict(markersize=1.9, markeredgewidth=0, alpha=0.6, zorder=2)
+        ax.plot(seeds, np.full(len(seeds), y + 0.27), "o", color=style.colour, **dots)
         if row.mean >= bottom:
             if math.isfinite(row.low):
                 ends = 100 * np.clip([row.low, row.high], low, high)
-                ax.plot(ends, [y - 0.1, y - 0.1], color=style.colour, linewidth=1.1, solid_capstyle="butt", zorder=3)
-            face = "white" if row.diverged else style.colour
-            ax.plot(
-                100 * row.mean, y - 0.1, marker=style.marker, color=style.colour, markerfacecolor=face, markersize=4.2,
-                markeredgewidth=0.8 if row.diverged else 0.3, markeredgecolor=style.colour if row.diverged else "white", zorder=4,
-            )  # fmt: skip
+                ax.plot(ends, [height, height], color=style.colour, solid_capstyle="butt", zorder=3)
+            hollow = dict(markerfacecolor="white", markeredgecolor=style.colour, markeredgewidth=0.8)
+            symbol = _look(style) | dict(markersize=4.2, zorder=4) | (hollow if row.diverged else {})
+            ax.plot(100 * row.mean, height, **symbol)
