@@ -61,14 +61,16 @@ def view_layers(flat: Tensor, widths: Sequence[int]) -> Parameters:  # flat: (R,
     return Parameters(W, b, flat)
 
 
-INITIALISATIONS = ("normal(SD)", "he", "xavier")
+INITIALISATIONS = ("he", "xavier", "torch", "bcd")  # and normal(SD)
 
 
 def check_initialisation(name: str) -> None:
-    """Raises InputError unless `name` is 'he', 'xavier' or 'normal(SD)' with a positive SD."""
+    """Raises InputError unless `name` is one of INITIALISATIONS or 'normal(SD)' with a positive SD."""
     match = re.fullmatch(r"normal\((\d*\.?\d+(?:e-?\d+)?)\)", name)
-    if name not in ("he", "xavier") and not (match and float(match[1]) > 0):
-        raise InputError(f"unknown initialisation '{name}'; valid: {', '.join(INITIALISATIONS)}, for example normal(0.1).")
+    if name not in INITIALISATIONS and not (match and float(match[1]) > 0):
+        raise InputError(
+            f"unknown initialisation '{name}'; valid: {', '.join(INITIALISATIONS)}, and normal(SD), for example normal(0.1)."
+        )
 
 
 def initialise(
@@ -77,26 +79,32 @@ def initialise(
     """Initial parameters of one run per seed, drawn on the CPU in float64 from that run's own stream.
 
     normal(SD): W, b ~ N(0, SD^2), the AM papers' choice.  he: W ~ N(0, 2/d_in), b = 0.
-    xavier: W ~ N(0, 2/(d_in + d_out)), b = 0.
+    xavier: W ~ N(0, 2/(d_in + d_out)), b = 0.  torch: W, b ~ U(-r, r), r = d_in^-1/2, the default of torch.nn.Linear.
+    bcd: W ~ N(0, .01^2), b = .1 (Zeng et al., ICML 2019, released code).
     """
     check_initialisation(name)
     layers = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
-        run = []
-        for d_in, d_out in zip(widths, widths[1:]):
-            W = torch.randn(d_out, d_in, generator=generator, dtype=torch.float64)
-            b = torch.randn(1, d_out, generator=generator, dtype=torch.float64)
-            if name.startswith("normal"):
-                sd = float(name[7:-1])
-                run.append((W * sd, b * sd))
-            else:
-                fan = d_in if name == "he" else d_in + d_out
-                run.append((W * (2 / fan) ** 0.5, torch.zeros_like(b)))
-        layers.append(run)
+        layers.append([_draw_layer(name, d_in, d_out, generator) for d_in, d_out in zip(widths, widths[1:])])
     stack = lambda l, i: torch.stack([run[l][i] for run in layers]).to(device, dtype)
     depth = len(widths) - 1
     return Parameters([stack(l, 0) for l in range(depth)], [stack(l, 1) for l in range(depth)])
+
+
+def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    # -> (d_out, d_in), (1, d_out), float64
+    options = dict(generator=generator, dtype=torch.float64)
+    if name == "torch":
+        reach = d_in**-0.5
+        return (2 * torch.rand(d_out, d_in, **options) - 1) * reach, (2 * torch.rand(1, d_out, **options) - 1) * reach
+    W, b = torch.randn(d_out, d_in, **options), torch.randn(1, d_out, **options)
+    if name == "bcd":
+        return 0.01 * W, torch.full_like(b, 0.1)
+    if name.startswith("normal"):
+        sd = float(name[len("normal(") : -1])
+        return sd * W, sd * b
+    return W * (2 / (d_in if name == "he" else d_in + d_out)) ** 0.5, torch.zeros_like(b)
 
 
 def linear(a: Tensor, W: Tensor) -> Tensor:  # a: (R, N, d) or shared (N, d); W: (R, d_out, d) -> (R, N, d_out)

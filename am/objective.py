@@ -45,15 +45,23 @@ def log_wright_omega(x: Tensor) -> Tensor:
     right = x.clamp(min=1)
     t = torch.where(x > 1, torch.log(right / (1 + torch.log(right) / right)), x - torch.exp(x.clamp(max=1)) / 2)
     for _ in range(3):
-        e = torch.exp(t)
-        f, slope = t + e - x, 1 + e
-        t = t - f * slope / (slope * slope - 0.5 * f * e)
+        t = _halley(t, x)
     return t
 
 
-def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, steps: int = 8) -> Tensor:
-    # c: (R, N, C); y: (N,) or (R, N) int64; rho: (R, 1, 1) > 0 -> (R, N, C)
-    """argmin_z CE(z, y) + rho/2 ||z - c||^2, per sample, to rounding (SPEC 1, z_L).
+def _halley(t: Tensor, x: Tensor) -> Tensor:
+    """One step towards t + e^t = x; the error is cubed."""
+    e = torch.exp(t)
+    f, slope = t + e - x, 1 + e
+    return t - f * slope / (slope * slope - 0.5 * f * e)
+
+
+PROX_STEPS, PROX_TOLERANCE, PROX_NEAR = 16, 1e-7, 0.3  # Newton squares its error: after a step of 1e-7, 1e-14 is left
+
+
+def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, near: Tensor | None = None) -> Tensor:
+    # c: (R, N, C); y: (N,) or (R, N) int64; rho: (R, 1, 1) > 0; near: (R, N, C) -> (R, N, C)
+    """argmin_z CE(z, y) + rho/2 ||z - c||^2, per sample, to rounding (SPEC 1, z_L). near: a guess, to save steps.
 
     Stationarity is p_j + rho z_j = rho c_j + y_j with p = softmax(z). With s = logsumexp(z), each log p_j is the
     closed form t_j(s) = log omega(x_j - s) + log rho, x_j = c_j + y_j / rho - log rho, and one scalar s per sample
@@ -64,15 +72,23 @@ def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, steps: int = 8) -> Ten
     dtype, c, rho = c.dtype, c.double(), rho.double()
     log_rho = torch.log(rho)
     x = c + one_hot(y, c.shape[2], c.dtype).expand_as(c) / rho - log_rho
-    # p_j <= 1 for the largest x and sum p >= 1 for C equal to it: the root lies between these two.
-    top = x.amax(2, keepdim=True)
-    s = top - 1 / rho + log_rho
-    for _ in range(steps):
-        t = log_wright_omega(x - s)
-        p = torch.exp(t) * rho
-        slope = (p / (1 + torch.exp(t))).sum(2, keepdim=True)
-        s = s + (p.sum(2, keepdim=True) - 1) / slope
-    return (log_wright_omega(x - s) + log_rho + s).to(dtype)
+    # There the largest p_j is 1, so that sum p >= 1: the root lies above, and no step need go below.
+    lowest = x.amax(2, keepdim=True) - 1 / rho + log_rho
+    s = lowest if near is None else torch.maximum(near.double().logsumexp(2, keepdim=True), lowest)
+    t = log_wright_omega(x - s)
+    for _ in range(PROX_STEPS):
+        e = torch.exp(t)
+        share = 1 / (1 + e)
+        p = rho * e
+        step = (p.sum(2, keepdim=True) - 1) / (p * share).sum(2, keepdim=True)
+        # The first step from above the root may go far below it.
+        moved = torch.maximum(s + step, lowest)
+        step, s = moved - s, moved
+        size = step.abs()
+        t = log_wright_omega(x - s) if any_run(size > PROX_NEAR) else _halley(t - step * share, x - s)
+        if not any_run(size > PROX_TOLERANCE):
+            break
+    return (t + log_rho + s).to(dtype)
 
 
 def first_doubling(accepted: Tensor, theta0: Tensor) -> Tensor:  # (R, 1, DOUBLINGS) bool, (R, 1, 1) -> (R, 1, 1)

@@ -198,17 +198,18 @@ def activation_step(
 ) -> Tensor:
     """a_l: f = rho/2 ||residual - a W^T||^2 with residual = z_{l+1} - b_{l+1}, on the box [lower, upper]."""
     hp = state.hp
-    M = W.mT @ W
-    hessian = lambda D: hp.rho * (D @ M)
+    # Through D W^T, never D W^T W: the output layer's W^T is narrow.
+    excess = linear(a, W).sub_(residual)
+    gradient_at = lambda excess: hp.rho * (excess @ W)
     project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
-    gradient = hessian(a) - hp.rho * (residual @ W)
     d = _difference(state, f"a{l}", a)
-    ghat = gradient + p2 * hessian(d)
+    ghat = gradient_at(excess + p2 * linear(d, W))
+    M = W.mT @ W
     top = hp.rho * largest_eigenvalue(M) if hp.step_rule == "lipschitz" else None
 
     def step(start: Tensor, centre: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         if top is not None:
-            return project(start - g / top), top
+            return project(start - g / torch.where(top > 0, top, 1.0)), top  # W = 0: f is constant and g = 0
         tau = hp.theta_0.clone()
         plus = project(start - g / tau)
         # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
@@ -217,7 +218,7 @@ def activation_step(
             if not any_run(tau < sure):
                 break
             delta = plus - centre
-            again = (inner(hessian(delta), delta) > tau * square(delta)) & (tau < sure)
+            again = (hp.rho * square(linear(delta, W)) > tau * square(delta)) & (tau < sure)
             if not any_run(again):
                 break
             tau = torch.where(again, 2 * tau, tau)
@@ -225,14 +226,14 @@ def activation_step(
         return plus, tau
 
     def redo() -> Tensor:
-        plain, tau = step(a, a, gradient)
+        plain, tau = step(a, a, gradient_at(excess))
         return _unless_given_up(state, tau, a, plain)
 
     start = a + p1 * d
     plus, tau = step(start, a + p2 * d, ghat)
     new = _unless_given_up(state, tau, start, project(plus + p3 * (plus - a)))
-    D = new - a
-    change = inner(gradient, D) + inner(hessian(D), D) / 2
+    D = linear(new - a, W)
+    change = hp.rho * (inner(excess, D) + square(D) / 2)
     if state.rules.stale_guard and l:
         change = change + _rise_below(state, l)
     return _keep_or_redo(state, change > 0, new, redo)
@@ -242,10 +243,10 @@ def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, 
     """z_L: the proximal point of the cross-entropy at z~ - (z^ - c)."""
     rho = state.hp.rho
     d = _difference(state, f"z{l}", z)
-    plus = prox_cross_entropy(c + (p1 - p2) * d, y, rho)
+    plus = prox_cross_entropy(c + (p1 - p2) * d, y, rho, near=z)
     new = plus + p3 * (plus - z)
     f = lambda v: cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - c)
-    return _keep_or_redo(state, f(new) > f(z), new, lambda: prox_cross_entropy(c, y, rho))
+    return _keep_or_redo(state, f(new) > f(z), new, lambda: prox_cross_entropy(c, y, rho, near=z))
 
 
 def _column(p: Tensor | float, like: Tensor) -> Tensor:  # -> (R, 1, 1)
