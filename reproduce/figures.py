@@ -8,6 +8,8 @@ Diverged runs stay visible. Where a run of a label diverged, the line ends in a 
 band, as the mean of the others: that is a mean over survivors, not the method's. In the dot plot the label's row says
 how many runs diverged and its mean is hollow.
 
+Accuracy axes are logarithmic in the error: .5 and .9, .97 and .98 can be told apart in one panel that holds them all.
+
 A method has one colour and one marker in every figure, whichever others are there. The settings of one method (the
 four shapes of SAMT, the inertias of TIAM) share its hue and differ in lightness, line style and marker.
 """
@@ -26,13 +28,14 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from scipy import stats
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from scipy.special import stdtrit
 
 from am.errors import InputError
 
@@ -43,8 +46,8 @@ POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
 SMALL = 6  # points, size of notes and subtitles
 GREY = "#4d4d4d"
 
-# Chosen together for distance in CIE Lab, as seen with normal, deuteranopic and protanopic eyes; blue is left to SAMT
-# and orange to TIAM, so that the lighter and darker settings of these two meet no other method.
+# Chosen together for distance in CIE Lab as seen with normal, deuteranopic and protanopic eyes, also from the lighter
+# and darker settings of SAMT and TIAM; the markers tell apart what sixteen colours cannot.
 _METHODS = {
     "samt": ("#0072B2", "o"),
     "tiam": ("#D55E00", "s"),
@@ -160,7 +163,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, 
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(there, values, 0).sum(-1) / n
         variance = np.where(there, (values - mean[..., None]) ** 2, 0).sum(-1) / (n - 1)
-        half = stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(variance / n)
+        half = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(variance / n)
     half = np.where(n > 1, half, np.nan)
     return mean, mean - half, mean + half
 
@@ -474,12 +477,15 @@ def _save(figure: Figure, path: Path) -> None:
         part.write_bytes(content.getvalue())
         os.replace(part, path)
     except OSError as error:
+        if part.exists():
+            part.unlink()
         raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with FIGURES=.") from None
 
 
 # Curves ----------------------------------------------------------------------------------------------------------
 
 _X_LABELS = dict(epoch="Epochs", parameter_updates="Parameter updates", iteration="Iterations")
+_ERROR_AXIS = "Accuracy axis: logarithmic in the error."
 _Y_LABELS = dict(test_accuracy="Test accuracy (%)", objective="Objective", constraint_gap="Constraint gap")
 
 
@@ -530,24 +536,24 @@ def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithm
 
 
 def _curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
-    percent = y == "test_accuracy"
     panels = [panel for row in grid.rows for panel in row]
     # A gap or an objective is never negative unless it is a Lagrangian; only then is the axis linear.
-    logarithmic = not percent and not any((panel.curves[y] < 0).any() for panel in panels)
-    lines = {panel: _panel_curves(panel, grid.styles, x, y, logarithmic) for panel in panels}
+    negative = any((panel.curves[y] < 0).any() for panel in panels)
+    scale = "error" if y == "test_accuracy" else "linear" if negative else "log"
+    lines = {panel: _panel_curves(panel, grid.styles, x, y, scale == "log") for panel in panels}
     if not any(lines.values()):
         return []
     rows = [kept for row in grid.rows if (kept := [panel for panel in row if lines[panel]])]
     columns = max(len(row) for row in rows)
-    scales = {panel: _y_range(curves, percent, logarithmic) for panel, curves in lines.items() if curves}
+    ranges = {panel: _y_range(curves, scale) for panel, curves in lines.items() if curves}
     log_x = _wants_log([curve for curves in lines.values() for curve in curves.values()], x)
-    x_range = _x_range(lines, scales, log_x)
-    height = 1.9 if columns == 1 else 1.7 if columns == 2 else 1.25
+    x_range = _x_range(lines, ranges, log_x)
+    height = 2.2 if columns == 1 else 1.7 if columns == 2 else 1.35
     frame = Frame(left=0.31, right=0.08, below=0.19, edge=0.15)
     figures = []
     for page in _pages(rows, [height + 0.6] * len(rows), PAGE_HEIGHT - 1.6):
         here = {panel: lines[panel] for row in page for panel in row}
-        notes = _curve_notes(here, scales, y, logarithmic) + grid.notes
+        notes = _curve_notes(here, ranges, y, scale) + grid.notes
         shown = [label for label in grid.styles if any(label in curves for curves in here.values())]
         handles = {label: Line2D([], [], **_look(grid.styles[label])) for label in shown}
         labels = (_X_LABELS[x], _Y_LABELS[y])
@@ -555,9 +561,9 @@ def _curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         for panel, ax in axes:
             for number, label in enumerate(shown):
                 if label in lines[panel]:
-                    _draw_curve(ax, lines[panel][label], grid.styles[label], log_x, number / len(shown), percent)
+                    _draw_curve(ax, lines[panel][label], grid.styles[label], log_x, number, len(shown))
             _set_x(ax, x_range, log_x)
-            _set_y(ax, scales[panel], percent, logarithmic)
+            _set_y(ax, ranges[panel], scale)
         figures.append(figure)
     return figures
 
@@ -579,18 +585,18 @@ def _wants_log(curves: Sequence[Curve], x: str) -> bool:
     return min(ends) > 0 and max(ends) > 3 * min(ends)
 
 
-def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, offset: float, percent: bool) -> None:
-    unit = 100 if percent else 1
-    x, mean, low, high = curve.x, unit * curve.mean, unit * curve.low, unit * curve.high
+def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, number: int, of: int) -> None:
+    x = curve.x
     keep = np.flatnonzero(x > 0) if log_x else np.arange(len(x))
     whole, rest = (_thin(part, x, log_x) for part in (keep[keep < curve.whole], keep[keep >= curve.whole]))
-    # Markers at a fixed distance on the page, each label's elsewhere.
-    ax.plot(x[whole], mean[whole], zorder=3, markevery=(0.04 + 0.26 * offset, 0.3), **_look(style))
-    ax.fill_between(x[whole], low[whole], high[whole], color=style.colour, alpha=0.13, linewidth=0)
-    ax.plot(x[rest], mean[rest], color=style.colour, linestyle=style.line, linewidth=0.7, alpha=0.45, zorder=2.5)
+    # Markers at a fixed distance on the page, each label's elsewhere; bands pale where many overlap.
+    ax.plot(x[whole], curve.mean[whole], zorder=3, markevery=(0.04 + 0.26 * number / of, 0.3), **_look(style))
+    band = dict(color=style.colour, alpha=max(0.07, min(0.18, 1 / of)), linewidth=0)
+    ax.fill_between(x[whole], curve.low[whole], curve.high[whole], **band)
+    ax.plot(x[rest], curve.mean[rest], color=style.colour, linestyle=style.line, linewidth=0.7, alpha=0.45, zorder=2.5)
     if curve.diverged and len(keep):
         end = whole[-1] if len(whole) else rest[0]
-        ax.plot(x[end], mean[end], "x", color=style.colour, markersize=4.5, markeredgewidth=1.2, zorder=4)
+        ax.plot(x[end], curve.mean[end], "x", color=style.colour, markersize=4.5, markeredgewidth=1.2, zorder=4)
 
 
 def _thin(points: np.ndarray, x: np.ndarray, log_x: bool) -> np.ndarray:
@@ -601,22 +607,23 @@ def _thin(points: np.ndarray, x: np.ndarray, log_x: bool) -> np.ndarray:
     return points[np.unique(np.searchsorted(place, np.linspace(place[0], place[-1], POINTS)).clip(0, len(points) - 1))]
 
 
-def _y_range(curves: dict[str, Curve], percent: bool, logarithmic: bool) -> tuple[float, float]:
-    """Low and high end of a panel's y axis, in units of the data.
+def _y_range(curves: dict[str, Curve], scale: str) -> tuple[float, float]:
+    """Low and high end of a panel's y axis.
 
-    Accuracy: from the best mean down to three times its distance from the lower quartile of the last means, at least
-    two points: the differences at the end stay visible, slow starts and failures leave the panel (and are noted).
+    Accuracy: from the best mean down past the lowest last mean, so that every label ends in the panel and slow starts
+    begin below it; but not below a third of the best: what failed leaves the panel (and is noted).
     """
-    # A diverging run leaves the panel if it likes; the scale is that of the others.
+    # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
     means = np.concatenate([curve.mean for curve in steady])
     low, high = np.nanmin(means), np.nanmax(means)
-    if percent:
-        quartile = np.quantile([curve.last for curve in steady], 0.25)
-        low = max(low, high - max(0.02, 3 * (high - quartile)))
-        pad = 0.05 * max(high - low, 0.01)
-        return low - pad, min(high + pad, 1.0 + pad / 2)
-    if logarithmic:
+    if scale == "error":
+        last, top = _log_error(min(curve.last for curve in steady)), _log_error(high)
+        span = max(1.3 * (top - last), top - _log_error(high - 0.03))
+        low = max(low, high / 3, _accuracy(top - span))
+        pad = max(0.05 * (top - _log_error(low)), 0.005)
+        return float(_accuracy(_log_error(low) - pad)), float(_accuracy(top + pad))
+    if scale == "log":
         factor = max(high / low, 1.1) ** 0.06
         return low / factor, high * factor
     pad = 0.05 * max(high - low, 1e-12)
@@ -624,19 +631,21 @@ def _y_range(curves: dict[str, Curve], percent: bool, logarithmic: bool) -> tupl
 
 
 def _curve_notes(
-    lines: dict[Panel, dict[str, Curve]], scales: dict[Panel, tuple[float, float]], y: str, logarithmic: bool
+    lines: dict[Panel, dict[str, Curve]], ranges: dict[Panel, tuple[float, float]], y: str, scale: str
 ) -> list[str]:
     several = any(panel.runs.groupby("label").seed.nunique().max() > 1 for panel in lines)
-    mean = "Geometric mean" if logarithmic else "Mean"
+    mean = "Geometric mean" if scale == "log" else "Mean"
     first = [f"{mean} over seeds; band: 95 % t interval of the mean." if several else "One seed a line."]
+    if scale == "error":
+        first.append(_ERROR_AXIS)
     if y == "objective":
         first.append("Each method's own objective: compare shapes, not levels.")
     if y == "constraint_gap":
         first.append("Root mean square of a − h(z) over hidden units and samples.")
-    if logarithmic and any((panel.curves[y] == 0).any() for panel in lines):
+    if scale == "log" and any((panel.curves[y] == 0).any() for panel in lines):
         first.append("Points where a run is at 0 are left out.")
     if any(curve.diverged for curves in lines.values() for curve in curves.values()):
-        first.append("×: after this point a run has diverged; the faint line is the mean of the others.")
+        first.append("×: a run diverged after this point; faint: the mean of the others.")
     below, lost = [], []
     for panel, curves in lines.items():
         runs = panel.runs[panel.runs.label.isin(curves)] if y != "test_accuracy" else panel.runs
@@ -645,7 +654,7 @@ def _curve_notes(
         under = [
             f"{label} {_number(curve.last, y)}"
             for label, curve in curves.items()
-            if np.nanmax(curve.mean) < scales[panel][0] and diverged["sum"][label] < diverged["size"][label]
+            if np.nanmax(curve.mean) < ranges[panel][0] and diverged["sum"][label] < diverged["size"][label]
         ]
         below += [f"{panel.place}: {', '.join(under)}"] if under else []
         lost += [f"{panel.place}: {', '.join(gone)}"] if gone else []
@@ -670,10 +679,10 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _x_range(
-    lines: dict[Panel, dict[str, Curve]], scales: dict[Panel, tuple[float, float]], log_x: bool
+    lines: dict[Panel, dict[str, Curve]], ranges: dict[Panel, tuple[float, float]], log_x: bool
 ) -> tuple[float, float]:
     """The same for all panels: from 0, or in logarithms from the first point that is not below its panel."""
-    pairs = [(curve, scales[panel][0]) for panel, curves in lines.items() for curve in curves.values()]
+    pairs = [(curve, ranges[panel][0]) for panel, curves in lines.items() for curve in curves.values()]
     high = max(curve.x.max() for curve, _ in pairs)
     if not log_x:
         return 0.0, high
@@ -704,20 +713,47 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _set_y(ax: Axes, scale: tuple[float, float], percent: bool, logarithmic: bool) -> None:
-    if logarithmic:
+def _set_y(ax: Axes, ends: tuple[float, float], scale: str) -> None:
+    if scale == "error":
+        ax.set_yscale("function", functions=(_log_error, _accuracy))
+        ax.set_ylim(ends)
+        _accuracy_ticks(ax.yaxis, *ends, gap=1 / 7)
+    elif scale == "log":
         ax.set_yscale("log")
-        ax.set_ylim(scale)
-        decades = math.log10(scale[1] / scale[0])
+        ax.set_ylim(ends)
+        decades = math.log10(ends[1] / ends[0])
         subs = (1,) if decades > 2 else (1, 2, 5) if decades > 0.7 else range(1, 10)
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
-        unit = 100 if percent else 1
-        ax.set_ylim(unit * scale[0], unit * scale[1])
+        ax.set_ylim(ends)
         ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _log_error(accuracy: float | np.ndarray) -> np.ndarray:
+    """The place of an accuracy on its axis: even steps are even factors of the error, down to an error of 0.1 %."""
+    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), 1e-3))
+
+
+def _accuracy(place: float | np.ndarray) -> np.ndarray:
+    return 1 - 10.0 ** -np.asarray(place, dtype=float)
+
+
+def _accuracy_ticks(axis: Axis, low: float, high: float, gap: float) -> None:
+    """Ticks at round percentages, the roundest first, at least `gap` of the axis apart and at most about twice that."""
+    apart = gap * (_log_error(high) - _log_error(low))
+    places = {_log_error(low): None, _log_error(high): None}  # place -> tick, and none at the ends
+    for step in (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01):
+        if max(np.diff(sorted(places))) < 2.2 * apart:
+            break
+        for k in range(math.floor(100 * high / step), math.ceil(100 * low / step) - 1, -1):
+            tick = round(k * step, 2) / 100
+            if all(abs(_log_error(tick) - place) >= apart for place, other in places.items() if other is not None):
+                places[_log_error(tick)] = tick
+    axis.set_major_locator(FixedLocator(sorted(tick for tick in places.values() if tick is not None)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
 
 
 def _power(value: float) -> str:
@@ -783,20 +819,17 @@ def _dot_notes(tables: Iterable[pd.DataFrame]) -> list[str]:
     tables = list(tables)
     several = any((t.runs > 1).any() for t in tables)
     text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if several else "One seed a row."
+    text += f" {_ERROR_AXIS}"
     if any((t.diverged > 0).any() for t in tables):
-        text += " ×: runs that diverged; a hollow symbol is the mean of the others."
+        text += " ×: diverged runs; hollow: the mean of the others."
     if any((t["mean"] < _dot_bottom(t)).any() for t in tables):
         text += " ◂: mean below the axis."
     return [text]
 
 
 def _dot_bottom(table: pd.DataFrame) -> float:
-    """The low end of the accuracy axis: below it, a mean is written instead of drawn."""
-    means = table["mean"].dropna()
-    if means.empty:
-        return 0.0
-    best, quartile = means.max(), means.quantile(0.25)
-    return max(means.min(), best - max(0.02, 3 * (best - quartile))) - 1e-9
+    """The low end of the accuracy axis, a third of the best mean: below it, a mean is written instead of drawn."""
+    return table["mean"].max() / 3
 
 
 def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler) -> None:
@@ -805,27 +838,26 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     for row in table.itertuples():
         clipped = [f"◂ {100 * row.mean:.1f}"] if row.mean < bottom else []
         remarks.append("  ".join(clipped + [f"× {row.diverged}/{row.runs} diverged"] * bool(row.diverged)))
-    finished = [value for values in table["values"] for value in values if value >= bottom]
-    finished += [mean for mean in table["mean"] if mean >= bottom]
-    low, high = (min(finished), max(finished)) if finished else (0.0, 1.0)
-    # The ends of the intervals belong to the picture, unless two or three seeds make them wider than all else.
-    room = 0.3 * max(high - low, 0.005)
     drawn = table[table["mean"] >= bottom]
-    low, high = max(min(low, drawn.low.min()), low - room), min(max(high, drawn.high.max()), high + room)
-    low, high = low - 0.15 * room, high + 0.15 * room
+    points = [value for values in drawn["values"] for value in values] or [0.0, 0.9]
+    low, high = _log_error(min(points)), _log_error(max(points))
+    # The ends of the intervals belong to the picture, unless two or three seeds make them wider than all else.
+    room = 0.3 * max(high - low, 0.02)
+    low = max(np.fmin(low, _log_error(drawn.low.min())), low - room) - 0.15 * room
+    high = min(np.fmax(high, _log_error(drawn.high.max())), high + room) + 0.15 * room
     # Remarks have a strip of their own, left of the accuracy axis.
     width = ax.get_position().width * ax.figure.get_figwidth()
     strip = (max(ruler.width(remark, SMALL) for remark in remarks) + 0.1) / width if any(remarks) else 0.0
-    ax.set_xlim(100 * (low - (high - low) * strip / (1 - strip)), 100 * high)
+    ends, edge = _accuracy(np.array([low, high])), _accuracy(low - (high - low) * strip / (1 - strip))
+    ax.set_xscale("function", functions=(_log_error, _accuracy))
+    ax.set_xlim(edge, ends[1])
+    _accuracy_ticks(ax.xaxis, *ends, gap=0.26 / (width * (1 - strip)))
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.grid(False, axis="y")
     ax.set_yticks(range(len(table)), table.label)
     ax.tick_params(axis="y", length=0)
-    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(100 * low, 100 * high)
-    ax.set_xticks([tick for tick in ticks if 100 * low <= tick <= 100 * high])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if strip:
-        ax.axvspan(ax.get_xlim()[0], 100 * low, color="#f4f4f4", zorder=0, linewidth=0)
+        ax.axvspan(edge, ends[0], color="#f4f4f4", zorder=0, linewidth=0)
     for y, (row, remark) in enumerate(zip(table.itertuples(), remarks)):
         style = look[row.label]
         ax.axhline(y, color="#e4e4e4", linewidth=0.4, zorder=0.5)
@@ -833,13 +865,13 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
             place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)
             ax.annotate(remark, (0, y), (3, 0), ha="left", color=GREY, **place)
         height = y - 0.1  # the mean above, its seeds below
-        seeds = 100 * np.array([value for value in row.values if value >= low])
+        seeds = np.array([value for value in row.values if value >= ends[0]])
         dots = dict(markersize=1.9, markeredgewidth=0, alpha=0.6, zorder=2)
         ax.plot(seeds, np.full(len(seeds), y + 0.27), "o", color=style.colour, **dots)
         if row.mean >= bottom:
             if math.isfinite(row.low):
-                ends = 100 * np.clip([row.low, row.high], low, high)
-                ax.plot(ends, [height, height], color=style.colour, solid_capstyle="butt", zorder=3)
+                bar = np.clip([row.low, row.high], *ends)
+                ax.plot(bar, [height, height], color=style.colour, solid_capstyle="butt", zorder=3)
             hollow = dict(markerfacecolor="white", markeredgecolor=style.colour, markeredgewidth=0.8)
             symbol = _look(style) | dict(markersize=4.2, zorder=4) | (hollow if row.diverged else {})
-            ax.plot(100 * row.mean, height, **symbol)
+            ax.plot(row.mean, height, **symbol)

@@ -11,7 +11,8 @@ The protocol, each line held by a test:
  6. Numbers of a method depend on its own runs alone (and, in a comparison, on its comparator's): neither other methods
     nor the order of the rows change them. Ranks, profiles and ties with the best are relative by definition.
  7. Tests are two-sided at ALPHA, with Holm's correction over the family: the groups (data sets) compared with one
-    comparator. "Better than every comparator" is an intersection of hypotheses and needs no further correction.
+    comparator. "Better than every comparator" is an intersection of hypotheses and needs no further correction. Bold
+    type for ties with the best goes by the uncorrected test, which grants fewer of them.
  8. Which test is decided by the number of seeds, before any value is seen: the exact sign-flip permutation test where
     its smallest possible p, 2^(1-n), times the size of the family is within ALPHA; the paired t-test where it is not
     (five seeds: 1/16, so no exact paired test can reach 5 %).
@@ -479,31 +480,30 @@ def best_and_ties(
 ) -> pd.DataFrame:  # fmt: skip
     """What a table prints in bold: one row a (group, label) with `best` and `among_best`.
 
-    best: the highest mean score; among_best: the best and whatever the paired test, with Holm's correction over the
-    group's labels, does not find worse. A label none of whose runs finished is neither. `tested` is False where the
-    seeds do not suffice; then the best stands alone.
+    best: the highest mean score. among_best: the best, and every label that the paired test does not find worse at
+    ALPHA. That test stands alone: Holm's correction over many labels would make ties easier to have, and print .75 in
+    bold beside .97 after three seeds. outcome: "best", "tied" or "worse" after Holm over the group's labels, "untested"
+    where seeds do not suffice, "failed" where no run finished; what failed or was not tested is among the best nowhere.
     """
     by = _listed(by)
     wide, done = _wide(runs, scores(runs, metric, unfinished), by), _done(runs, by)
     rows = []
     for group in _groups(runs, by):
         average = _at(wide, group).mean().dropna()
-        here = list(average.index)
-        able = [label for label in here if done[*group, label]]
+        able = [label for label in average.index if done[*group, label]]
         best = average[able].idxmax() if able else None
-        against: dict[str, tuple[float, str]] = {}
-        if best is not None:
-            pairs = [_pair(wide, done, group, best, b) for b in here if b != best]
-            table = _tabulate(pairs, by, "difference", one_family=True)
-            against = {row.b: (row.p_holm, row.outcome) for row in table.itertuples()}
-        for label in here:
-            p, outcome = against.get(label, (math.nan, "best" if label == best else "untested"))
-            rows.append(
-                dict(zip(by, group))
-                | dict(label=label, score=average[label], p_holm=p, best=label == best)
-                | dict(among_best=label in able and outcome in ("best", "tied"))
-                | dict(tested=bool(against) and all(o != "untested" for _, o in against.values()))
-            )
+        pairs = [_pair(wide, done, group, best, label) for label in able if label != best]
+        table = _tabulate(pairs, by, "difference", one_family=True).set_index("b")
+        for label, score in average.items():
+            row = dict(zip(by, group)) | dict(label=label, score=score, p=math.nan, p_holm=math.nan)
+            if label in table.index:
+                p, p_holm, outcome = table.loc[label, ["p", "p_holm", "outcome"]]
+                row |= dict(p=p, p_holm=p_holm, outcome="worse" if outcome == "better" else outcome)
+            else:
+                row |= dict(outcome="best" if label == best else "failed")
+            row["best"] = label == best
+            row["among_best"] = row["best"] or bool(row["p"] >= ALPHA)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -669,7 +669,7 @@ def performance_profile(costs: pd.DataFrame, tau: ArrayLike) -> pd.DataFrame:
     ratio = np.full(cost.shape, math.inf)
     solved = np.isfinite(cost)
     np.divide(cost, cheapest, out=ratio, where=solved & (cheapest > 0))
-    ratio[solved & (cost == cheapest)] = 1.0
+    ratio[cost == cheapest] = 1.0
     tau = np.atleast_1d(np.asarray(tau, float))
     within = (ratio[None] <= tau[:, None, None]) & solved[None]
     return pd.DataFrame(within.mean(axis=1), index=pd.Index(tau, name="tau"), columns=costs.columns)
@@ -827,7 +827,7 @@ RULES = {
     "not_worse": "On every group tested the 95 % interval of the mean paired difference lies above -bound; " + _PARTLY,
     "at_least": "On every group tested the 95 % interval over seeds of the mean lies at or above the bound; " + _PARTLY,
     "at_most": "On every group tested the 95 % interval over seeds of the mean lies at or below the bound; " + _PARTLY,
-    "varies": "No label is among the best (the highest mean and what the test does not find worse) on every group; "
+    "varies": "No label is best (has the highest mean, or is not found worse than that after Holm) on every group; "
     "partly: one is, but the highest mean changes hands and somewhere stands alone.",
 }
 _SCALES = {
@@ -871,7 +871,9 @@ def verdict(
         raise InputError(f"rule '{rule}' judges a table of scale {' or '.join(_SCALES[rule])}, not '{wrong}'.")
     outcome = _against_bound(rule, table, bound) if rule in _BOUNDED else table["outcome"]
     unit = [_name(row) for row in table[["b"] if rule == "contributes" else by].itertuples(index=False)]
-    return _judge(pd.DataFrame({"unit": unit, "outcome": outcome.to_numpy()}), any_suffices=rule == "contributes")
+    why = table["test"].to_numpy() if "test" in table else "too few seeds"
+    rows = pd.DataFrame({"unit": unit, "outcome": outcome.to_numpy(), "why": why})
+    return _judge(rows, any_suffices=rule == "contributes")
 
 
 def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:
@@ -883,11 +885,15 @@ def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:
 
 
 def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
-    """rows: unit (a group, or a variant for `contributes`) and outcome. A unit holds where all its rows do."""
+    """rows: unit (a group, or a variant for `contributes`), outcome and, where it is untested, why.
+
+    A unit holds where all its rows do.
+    """
     places: dict[str, list[str]] = dict(better=[], tied=[], worse=[], untested=[])
-    for unit, outcomes in rows.groupby("unit", sort=False)["outcome"]:
-        seen = set(outcomes)
-        places["worse" if "worse" in seen else seen.pop() if len(seen) == 1 else "tied"].append(unit)
+    for unit, cell in rows.groupby("unit", sort=False):
+        seen = set(cell["outcome"])
+        state = "worse" if "worse" in seen else seen.pop() if len(seen) == 1 else "tied"
+        places[state].append(f"{unit} ({', '.join(cell['why'].unique())})" if state == "untested" else unit)
     words = dict(better="holds", tied="open", worse="the opposite", untested="not tested")
     reason = "; ".join(f"{words[state]}: {', '.join(units)}" for state, units in places.items() if units)
     if not (places["better"] or places["tied"] or places["worse"]):
@@ -899,17 +905,20 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
 
 
 def _varies(table: pd.DataFrame, by: Sequence[str]) -> Verdict:
-    _require(table, [*by, "label", "best", "among_best", "tested"])
-    tested = table[table["tested"]]
-    units = [_name(row) for row in tested[list(by)].itertuples(index=False)]
-    leaders = {unit: list(rows.loc[rows["among_best"], "label"]) for unit, rows in tested.groupby(units, sort=False)}
-    reason = "; ".join(f"{unit}: {', '.join(labels)}" for unit, labels in leaders.items())
+    _require(table, [*by, "label", "outcome"])
+    units = [_name(row) for row in table[list(by)].itertuples(index=False)]
+    leaders = {}
+    for unit, rows in table.groupby(units, sort=False):
+        # A group in which the best met nobody, or somebody with too few seeds, says nothing.
+        if rows["outcome"].isin(["tied", "worse"]).any() and not (rows["outcome"] == "untested").any():
+            leaders[unit] = rows.loc[rows["outcome"].isin(["best", "tied"]), ["label", "outcome"]]
+    reason = "; ".join(f"{unit}: {', '.join(rows['label'])}" for unit, rows in leaders.items())
     if len(leaders) < 2:
         return Verdict(NOT_TESTED, reason or "no comparison was made")
-    if not set.intersection(*map(set, leaders.values())):
+    if not set.intersection(*(set(rows["label"]) for rows in leaders.values())):
         return Verdict(REPRODUCED, reason)
-    changes = tested.loc[tested["best"], "label"].nunique() > 1
-    alone = any(len(labels) == 1 for labels in leaders.values())
+    changes = len({rows.loc[rows["outcome"] == "best", "label"].iloc[0] for rows in leaders.values()}) > 1
+    alone = any(len(rows) == 1 for rows in leaders.values())
     return Verdict(PARTLY if changes and alone else NOT_REPRODUCED, reason)
 
 

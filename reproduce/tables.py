@@ -1,7 +1,7 @@
 """Tables: `results/<grid>/table.md` and `table.tex` from the CSVs, and the README's tables between their markers.
 
 Cells are mean +/- standard deviation of the final test accuracy over seeds, in per cent; bold is the best of a column
-and whatever the paired test with Holm's correction does not find worse (`statistics.best_and_ties`).
+and whatever the paired test at 5 % does not find worse (`statistics.best_and_ties`).
 """
 
 import re
@@ -61,7 +61,7 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     notes = [
         f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, profile {runs['profile'].iloc[0]}. "
-        "Bold: the best of a column and what a paired test with Holm's correction does not find worse."
+        "Bold: the best of a column and what a paired test at 5 % does not find worse."
     ]
     if marked:
         notes.append("† not the official copy of the data set.")
@@ -102,7 +102,7 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
     path = results / grid / "runs.csv"
     if not path.exists():
         raise InputError(f"{path} is missing; run `make reproduce-{grid}` first.")
-    table = accuracy_table(pd.read_csv(path, float_precision="round_trip"))
+    table = accuracy_table(pd.read_csv(path))
     written = {results / grid / "table.md": markdown(table), results / grid / "table.tex": latex(table, title)}
     for target, text in written.items():
         write_whole(target, text)

@@ -1,0 +1,598 @@
+"""Data sets: finding, fetching, checking, fingerprints, the held-out split and the scaling."""
+
+import dataclasses
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from am import data
+from am.data import NAMES, Images, ensure, fetch, fingerprint_of, load, missing, prepare
+from am.errors import InputError
+
+FILES = tuple(name for name in NAMES if name != "digits")
+
+
+@pytest.fixture(autouse=True)
+def no_network_and_no_setting(monkeypatch):
+    """No test reaches a server, and none sees the folder that whoever runs them has set."""
+
+    def refuse(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.delenv("AM_DATA", raising=False)
+
+
+def arrays_of(name: str, train: int = 60, test: int = 20, seed: int = 0) -> dict[str, np.ndarray]:
+    random, shape = np.random.RandomState(seed), data.dataset(name).shape
+    return {
+        "x_train": random.randint(0, 256, (train, *shape)).astype(np.uint8),
+        "y_train": (np.arange(train) % 10).astype(np.uint8),
+        "x_test": random.randint(0, 256, (test, *shape)).astype(np.uint8),
+        "y_test": (np.arange(test) % 10).astype(np.uint8),
+    }
+
+
+def write(folder: Path, name: str, compressed: bool = False, **changes) -> Path:
+    """NAME.npz with random images; `changes` replace arrays, and None drops one."""
+    arrays = {k: v for k, v in {**arrays_of(name), **changes}.items() if v is not None}
+    (np.savez_compressed if compressed else np.savez)(folder / f"{name}.npz", **arrays)
+    return folder / f"{name}.npz"
+
+
+def images_of(train: int, name: str = "mnist", **changes) -> Images:
+    arrays = {k: v.astype(np.int64) if k.startswith("y") else v for k, v in arrays_of(name, train).items()} | changes
+    return Images(name, **arrays, fingerprint="f", official=False, classes=10)
+
+
+class FakeTorchvision:
+    """torchvision's data set classes, serving small arrays the way the real ones lay them out."""
+
+    def __init__(self, monkeypatch):
+        from torchvision import datasets
+
+        self.calls = []
+        kinds = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "svhn": "SVHN"}
+        for name, kind in kinds.items():
+            monkeypatch.setattr(datasets, kind, self.serve(name))
+
+    def serve(self, name):
+        def construct(root, train=None, split=None, download=False):
+            assert download and Path(root).is_dir()
+            self.calls.append((name, train if split is None else split))
+            print("progress")
+            print("100%", file=sys.stderr)
+            part = "train" if train or split == "train" else "test"
+            arrays = arrays_of(name)
+            x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+            served = type("Served", (), {})()
+            if name == "svhn":
+                served.data, served.labels = x.transpose(0, 3, 1, 2), y.astype(np.int64)
+            elif name == "cifar10":
+                served.data, served.targets = x, y.tolist()
+            else:
+                served.data, served.targets = torch.from_numpy(x), torch.from_numpy(y).long()
+            return served
+
+        return construct
+
+
+# ---------------------------------------------------------------- names and folders
+
+
+def test_unknown_name_is_met_with_the_nearest():
+    for call in (data.dataset, load, fetch, fingerprint_of, lambda name: missing([name])):
+        with pytest.raises(InputError, match="unknown data set 'fashion_mnits'; did you mean 'fashion_mnist'?"):
+            call("fashion_mnits")
+
+
+def test_folder_is_argument_then_am_data_then_data(tmp_path, monkeypatch):
+    given, environment, here = tmp_path / "given", tmp_path / "environment", tmp_path / "here"
+    for seed, folder in enumerate((given, environment, here / "data")):
+        folder.mkdir(parents=True)
+        write(folder, "mnist", **arrays_of("mnist", seed=seed))
+    monkeypatch.chdir(here)
+    first = lambda folder=None: load("mnist", folder).x_train[0]
+    np.testing.assert_array_equal(first(), arrays_of("mnist", seed=2)["x_train"][0])
+    monkeypatch.setenv("AM_DATA", str(environment))
+    np.testing.assert_array_equal(first(), arrays_of("mnist", seed=1)["x_train"][0])
+    np.testing.assert_array_equal(first(given), arrays_of("mnist", seed=0)["x_train"][0])
+
+
+def test_load_gives_the_arrays_with_int64_labels(tmp_path):
+    write(tmp_path, "svhn")
+    images, arrays = load("svhn", tmp_path), arrays_of("svhn")
+    for key in data.ARRAYS:
+        np.testing.assert_array_equal(getattr(images, key), arrays[key])
+    assert images.x_train.dtype == images.x_test.dtype == np.uint8
+    assert images.y_train.dtype == images.y_test.dtype == np.int64
+    assert (images.name, images.classes) == ("svhn", 10)
+
+
+def test_loaded_arrays_cannot_be_changed_by_a_caller(tmp_path):
+    write(tmp_path, "mnist")
+    for images in (load("mnist", tmp_path), load("digits")):
+        with pytest.raises(ValueError, match="read-only"):
+            images.x_train[0] = 0
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_fingerprint_does_not_depend_on_compression_or_label_type(tmp_path):
+    marks = []
+    for kind in ("plain", "compressed", "wide"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        labels = arrays_of("mnist")["y_train"].astype(np.int32 if kind == "wide" else np.uint8)
+        write(folder, "mnist", compressed=kind == "compressed", y_train=labels)
+        marks.append(fingerprint_of("mnist", folder)[0])
+    assert len(set(marks)) == 1 and len(marks[0]) == 64
+
+
+@pytest.mark.parametrize("key", data.ARRAYS)
+def test_fingerprint_changes_with_any_value(key):
+    arrays = {k: v.copy() for k, v in arrays_of("mnist").items()}
+    before = data.fingerprint(**arrays)
+    arrays[key].flat[-1] ^= 1
+    assert data.fingerprint(**arrays) != before
+
+
+def test_fingerprint_changes_when_bytes_move_between_shapes():
+    arrays = arrays_of("mnist")
+    flat = arrays | {"x_train": arrays["x_train"].reshape(60, 784)}
+    assert data.fingerprint(**flat) != data.fingerprint(**arrays)
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    write(tmp_path, "mnist")
+    before = fingerprint_of("mnist", tmp_path)
+    assert fingerprint_of("mnist", tmp_path) == before == (load("mnist", tmp_path).fingerprint, False)
+    write(tmp_path, "mnist", **arrays_of("mnist", seed=1))
+    after = fingerprint_of("mnist", tmp_path)
+    assert after != before and after[0] == load("mnist", tmp_path).fingerprint
+
+
+def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
+    write(tmp_path, "mnist")
+    before = fingerprint_of("mnist", tmp_path)
+    data._read.cache_clear()
+    monkeypatch.setattr(np, "load", lambda *args, **kwargs: pytest.fail("read again"))
+    assert fingerprint_of("mnist", tmp_path) == before
+
+
+def official_as(monkeypatch, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Make these arrays the official ones of the set."""
+    changed = dataclasses.replace(data.DATASETS[name], fingerprint=data.fingerprint(**arrays))
+    monkeypatch.setitem(data.DATASETS, name, changed)
+
+
+def test_the_official_fingerprint_makes_a_set_official(tmp_path, monkeypatch):
+    official_as(monkeypatch, "mnist", arrays_of("mnist"))
+    write(tmp_path, "mnist")
+    assert load("mnist", tmp_path).official and fingerprint_of("mnist", tmp_path)[1]
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, "mnist", source=np.array("torchvision"), **arrays_of("mnist", seed=1))
+    assert not load("mnist", other).official
+
+
+def test_fashion_mnist_that_is_mnist_is_refused(tmp_path, monkeypatch):
+    official_as(monkeypatch, "mnist", arrays_of("mnist"))
+    path = write(tmp_path, "fashion_mnist", **arrays_of("mnist"))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"fashion_mnist\.npz holds the images of MNIST, not of Fashion-"):
+        load("fashion_mnist", tmp_path)
+    with pytest.raises(InputError, match="not of Fashion-MNIST"):
+        fingerprint_of("fashion_mnist", tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_fashion_mnist_that_is_half_mnist_is_not_official(tmp_path, monkeypatch):
+    mnist, fashion = arrays_of("mnist"), arrays_of("fashion_mnist", seed=1)
+    official_as(monkeypatch, "mnist", mnist)
+    official_as(monkeypatch, "fashion_mnist", fashion)
+    write(tmp_path, "fashion_mnist", **fashion | {k: mnist[k] for k in ("x_train", "y_train")})
+    assert not load("fashion_mnist", tmp_path).official
+
+
+BY_SOURCE = [("torchvision", 60, True), ("torchvision", 59, False), ("elsewhere", 60, False), ("", 60, False)]
+
+
+@pytest.mark.parametrize("source, train, official", BY_SOURCE)
+def test_cifar10_is_official_by_source_and_size(tmp_path, monkeypatch, source, train, official):
+    small = dataclasses.replace(data.DATASETS["cifar10"], train=60, test=20)
+    monkeypatch.setitem(data.DATASETS, "cifar10", small)
+    mark = dict(source=np.array(source)) if source else {}
+    write(tmp_path, "cifar10", **arrays_of("cifar10", train=train), **mark)
+    assert load("cifar10", tmp_path).official is official
+
+
+def test_official_sizes():
+    sizes = {name: (d.train, d.test, d.inputs) for name, d in data.DATASETS.items()}
+    assert sizes == {
+        "mnist": (60_000, 10_000, 784), "fashion_mnist": (60_000, 10_000, 784), "cifar10": (50_000, 10_000, 3072),
+        "svhn": (73_257, 26_032, 3072), "digits": (1_437, 360, 64),
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- corrupt files
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5_000])
+
+
+def flipped(path: Path) -> None:
+    """One bit of an image: zip's own checksum tells."""
+    raw = bytearray(path.read_bytes())
+    raw[20_000] ^= 1
+    path.write_bytes(raw)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def web_page(path: Path) -> None:
+    path.write_text("<html>404 not found</html>")
+
+
+def single_array(path: Path) -> None:
+    with open(path, "wb") as f:
+        np.save(f, np.zeros(3))
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, emptied, web_page, single_array])
+def test_a_damaged_file_is_named_and_left_alone(tmp_path, damage):
+    path = write(tmp_path, "mnist")
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError) as error:
+        load("mnist", tmp_path)
+    said = str(error.value)
+    assert said.startswith(f"{path} is not a readable .npz file (")
+    assert ("(File is not a zip file)" in said) is (damage is not flipped)
+    assert said.endswith("; replace it, or delete it and run again to download it.") and "\n" not in said
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["mnist.npz"]
+
+
+WRONG = {
+    "lacks y_test": dict(y_test=None),
+    "lacks x_train and x_test": dict(x_train=None, x_test=None),
+    "holds x_train as float64 (60, 28, 28), not uint8 (N, 28, 28)": dict(x_train=np.zeros((60, 28, 28))),
+    "holds x_test as uint8 (20, 784), not uint8 (N, 28, 28)": dict(x_test=np.zeros((20, 784), np.uint8)),
+    "holds x_train as uint8 (), not uint8 (N, 28, 28)": dict(x_train=np.uint8(3)),
+    "holds y_train as float64 (60,), not uint8 (N,)": dict(y_train=np.zeros(60)),
+    "holds y_train as uint8 (60, 10), not uint8 (N,)": dict(y_train=np.zeros((60, 10), np.uint8)),
+    "holds 20 images in x_test but 19 labels in y_test": dict(y_test=np.zeros(19, np.uint8)),
+    "holds only 0 images in x_test": dict(x_test=np.zeros((0, 28, 28), np.uint8), y_test=np.zeros(0, np.uint8)),
+    "holds labels 1 to 10 in y_train, outside 0 to 9": dict(y_train=(np.arange(60) % 10 + 1).astype(np.uint8)),
+    "holds labels -1 to 0 in y_test, outside 0 to 9": dict(y_test=-(np.arange(20) % 2)),
+}
+
+
+@pytest.mark.parametrize("problem", WRONG)
+def test_wrong_arrays_are_named(tmp_path, problem):
+    path = write(tmp_path, "mnist", **WRONG[problem])
+    with pytest.raises(InputError) as error:
+        load("mnist", tmp_path)
+    assert str(error.value) == f"{path} {problem}; replace it, or delete it and run again to download it."
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    write(tmp_path, "mnist", y_train=np.array([None] * 60))
+    with pytest.raises(InputError, match=r"mnist\.npz is not a readable \.npz file \(Object arrays"):
+        load("mnist", tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    (tmp_path / "mnist.npz").mkdir()
+    with pytest.raises(InputError, match=r"mnist\.npz cannot be read \(Is a directory\)\."):
+        load("mnist", tmp_path)
+
+
+# ---------------------------------------------------------------- missing sets and downloads
+
+
+def test_missing_names_what_is_not_there_and_downloads_nothing(tmp_path, monkeypatch):
+    fake = FakeTorchvision(monkeypatch)
+    write(tmp_path, "cifar10")
+    assert missing(NAMES, tmp_path) == ["mnist", "fashion_mnist", "svhn"]
+    assert missing(NAMES, tmp_path / "nowhere") == list(FILES)
+    assert not fake.calls and os.listdir(tmp_path) == ["cifar10.npz"]
+
+
+def test_without_network_one_sentence_says_what_to_put_where(tmp_path, capfd):
+    before = socket.getdefaulttimeout()
+    with pytest.raises(InputError) as error:
+        load("svhn", tmp_path / "new")
+    said = str(error.value)
+    assert said.startswith(f"svhn: {tmp_path / 'new' / 'svhn.npz'} is missing and could not be downloaded (")
+    assert said.endswith(
+        "put an .npz file there with the uint8 arrays x_train (N, 32, 32, 3), y_train (N,), x_test (M, 32, 32, 3) "
+        "and y_test (M,), labels 0 to 9."
+    )
+    assert "\n" not in said and said.count(". ") == 0
+    assert os.listdir(tmp_path / "new") == [] and socket.getdefaulttimeout() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_several_missing_or_bad_sets_are_reported_together(tmp_path):
+    write(tmp_path, "cifar10", y_test=None)
+    announced = []
+    with pytest.raises(InputError) as error:
+        ensure(("mnist", "digits", "fashion_mnist", "cifar10", "svhn", "mnist"), tmp_path, announced.append)
+    lines = str(error.value).split("\n")
+    assert len(lines) == 4
+    for line, name in zip(lines, ("mnist", "fashion_mnist", "cifar10", "svhn")):
+        assert str(tmp_path / f"{name}.npz") in line
+    assert "lacks y_test" in lines[2]
+    titles = ("MNIST", "Fashion-MNIST", "SVHN")
+    assert [text.split(" to ")[0] for text in announced] == [f"Downloading {title}" for title in titles]
+
+
+def test_ensure_is_silent_when_everything_is_there(tmp_path):
+    for name in FILES:
+        write(tmp_path, name)
+    ensure(NAMES, tmp_path, lambda text: pytest.fail(text))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_fetch_prepares_the_file_once(tmp_path, monkeypatch, capfd, name):
+    fake = FakeTorchvision(monkeypatch)
+    images = load(name, tmp_path / "new")
+    for key, array in arrays_of(name).items():
+        np.testing.assert_array_equal(getattr(images, key), array)
+    with np.load(tmp_path / "new" / f"{name}.npz") as file:
+        assert str(file["source"]) == "torchvision"
+        assert all(file[key].dtype == np.uint8 for key in data.ARRAYS)
+    assert fake.calls == [(name, part) for part in (("train", "test") if name == "svhn" else (True, False))]
+    assert os.listdir(tmp_path / "new") == [f"{name}.npz"] and capfd.readouterr() == ("", "")
+    load(name, tmp_path / "new")
+    assert len(fake.calls) == 2
+
+
+def test_fetch_never_overwrites(tmp_path, monkeypatch):
+    fake = FakeTorchvision(monkeypatch)
+    path = write(tmp_path, "mnist")
+    truncated(path)
+    before = path.read_bytes()
+    assert fetch("mnist", tmp_path) == path
+    assert path.read_bytes() == before and not fake.calls
+
+
+def test_nothing_to_fetch_for_an_embedded_set(tmp_path):
+    with pytest.raises(InputError, match="embedded"):
+        fetch("digits", tmp_path)
+
+
+def test_a_failed_download_says_what_the_server_said(tmp_path):
+    with pytest.raises(InputError, match=r"downloaded \(urlopen error \[Errno -2\] Name or service not known\); put"):
+        fetch("mnist", tmp_path)
+
+
+def test_a_download_without_words(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def fail(*args, **kwargs):
+        raise TimeoutError
+
+    monkeypatch.setattr(datasets, "CIFAR10", fail)
+    with pytest.raises(InputError, match=r"could not be downloaded \(TimeoutError\); put"):
+        fetch("cifar10", tmp_path)
+
+
+def test_a_silent_server_gets_ten_seconds(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    seen = []
+    monkeypatch.setattr(datasets, "MNIST", lambda *args, **kwargs: seen.append(socket.getdefaulttimeout()))
+    before = socket.getdefaulttimeout()
+    with pytest.raises(InputError, match="could not be downloaded"):
+        fetch("mnist", tmp_path)
+    assert seen == [10.0, 10.0] and socket.getdefaulttimeout() == before
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("place", ["savez", "fsync", "replace"])
+def test_a_fault_while_writing_leaves_no_file(tmp_path, monkeypatch, fault, place):
+    FakeTorchvision(monkeypatch)
+
+    def torn(file, **arrays):
+        file.write(b"PK half a file")
+        raise fault
+
+    def fail(*args):
+        raise fault
+
+    if place == "savez":
+        monkeypatch.setattr(np, "savez", torn)
+    else:
+        monkeypatch.setattr(os, place, fail)
+    expected = InputError if isinstance(fault, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as error:
+        fetch("mnist", tmp_path)
+    if expected is InputError:
+        wanted = f"{tmp_path / 'mnist.npz'} cannot be written (No space left on device); choose another data folder."
+        assert str(error.value) == wanted
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unusable_folder_is_named(tmp_path, monkeypatch):
+    FakeTorchvision(monkeypatch)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/mnist\.npz cannot be written \(.+\); choose another data folder"):
+        load("mnist", tmp_path / "file")
+
+
+# ---------------------------------------------------------------- digits
+
+
+def test_digits_are_the_embedded_images_in_a_balanced_split():
+    from sklearn.datasets import load_digits
+
+    images, bunch = load("digits"), load_digits()
+    assert images.official and images.x_train.shape == (1437, 8, 8) and images.x_test.shape == (360, 8, 8)
+    assert images.x_train.dtype == np.uint8 and (images.x_train.min(), images.x_train.max()) == (0, 255)
+    both = np.concatenate([images.x_train, images.x_test]) / 255 * 16
+    labels = np.concatenate([images.y_train, images.y_test])
+    rows = lambda x, y: sorted(map(tuple, np.column_stack([np.rint(x).reshape(len(x), -1), y]).astype(int)))
+    assert rows(both, labels) == rows(bunch.images, bunch.target)
+    counts = np.bincount(bunch.target)
+    assert np.all(np.abs(np.bincount(images.y_test) - counts / 5) <= 1)
+    assert len(set(images.y_train[:100])) == 10  # shuffled, not class by class
+
+
+def test_digits_are_the_same_every_time(tmp_path):
+    first = load("digits", tmp_path)
+    data._digits.cache_clear()
+    np.random.seed(1)
+    second = load("digits")
+    assert first is not second and first.fingerprint == second.fingerprint == data.DATASETS["digits"].fingerprint
+    assert fingerprint_of("digits") == (first.fingerprint, True)
+
+
+# ---------------------------------------------------------------- prepare
+
+
+def scaled(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x).flatten(1) / 255
+
+
+def rows_of(x: torch.Tensor) -> set[bytes]:
+    return {row.numpy().tobytes() for row in x}
+
+
+def test_held_out_images_are_a_tenth_and_the_same_for_every_part():
+    images = images_of(200)
+    everything = prepare(images)
+    assert len(everything.x_val) == 20 and len(everything.x) == 180 and len(everything.x_test) == 20
+    assert rows_of(everything.x) | rows_of(everything.x_val) == rows_of(scaled(images.x_train))
+    assert not rows_of(everything.x) & rows_of(everything.x_val)
+    for n_train in (1, 50, 180):
+        part = prepare(images, n_train)
+        assert torch.equal(part.x_val, everything.x_val) and torch.equal(part.y_val, everything.y_val)
+        assert torch.equal(part.x, everything.x[:n_train]) and torch.equal(part.y, everything.y[:n_train])
+        assert torch.equal(part.x_test, everything.x_test)
+
+
+def test_held_out_do_not_depend_on_any_global_seed():
+    images = images_of(200)
+    np.random.seed(1), torch.manual_seed(1)
+    first = prepare(images)
+    np.random.seed(2), torch.manual_seed(2)
+    assert torch.equal(first.x_val, prepare(images).x_val)
+
+
+def test_held_out_are_drawn_at_random_over_the_set():
+    images = images_of(1000)
+    held = rows_of(prepare(images).x_val)
+    first, last = (rows_of(scaled(x)) for x in (images.x_train[:500], images.x_train[500:]))
+    assert 30 <= len(held & first) <= 70 and 30 <= len(held & last) <= 70
+
+
+def test_size_of_the_held_out():
+    sizes = {60: 6, 1_437: 143, 49_999: 4_999, 50_000: 5_000, 60_000: 5_000, 73_257: 5_000}
+    assert {n: data.held_out_size(n) for n in sizes} == sizes
+
+
+def test_labels_follow_their_images():
+    labels = (np.arange(200) % 10).astype(np.uint8)
+    images = images_of(200, x_train=np.broadcast_to(labels[:, None, None], (200, 28, 28)))
+    ready = prepare(images, 90)
+    for x, y in ((ready.x, ready.y), (ready.x_val, ready.y_val)):
+        assert torch.equal((x[:, 0] * 255).round().long(), y)
+        assert y.dtype == torch.int64
+
+
+@pytest.mark.parametrize("n_train", [0, -1, 181])
+def test_a_part_that_is_not_there(n_train):
+    with pytest.raises(InputError, match=rf"mnist has 180 .* 20 held out; n_train .* \[1, 180\], not {n_train}\."):
+        prepare(images_of(200), n_train)
+
+
+def test_unknown_inputs():
+    with pytest.raises(InputError, match="unknown inputs 'standardized'; did you mean 'standardised'?"):
+        prepare(images_of(200), inputs="standardized")
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_unit_inputs_are_pixels_over_255(name):
+    images = images_of(50, name)
+    ready = prepare(images, dtype=torch.float64)
+    expected = torch.from_numpy(images.x_test.reshape(20, -1) / 255)
+    torch.testing.assert_close(ready.x_test, expected, rtol=0, atol=1e-15)
+    assert ready.x.shape == (45, data.dataset(name).inputs) and ready.x.is_contiguous()
+    assert ready.x.min() >= 0 and ready.x.max() <= 1
+
+
+def test_digits_fill_the_unit_interval():
+    ready = prepare(load("digits"))
+    assert (ready.x.min(), ready.x.max()) == (0, 1) and ready.x.dtype == torch.float32
+    assert (len(ready.x), len(ready.x_val), len(ready.x_test)) == (1294, 143, 360)
+    assert ready.official and ready.fingerprint == data.DATASETS["digits"].fingerprint
+
+
+def test_standardised_inputs_have_mean_0_and_sd_1_in_every_channel():
+    random = np.random.RandomState(0)
+    x = (random.randint(0, 80, (300, 32, 32, 3)) + np.array([0, 60, 150])).astype(np.uint8)
+    images = images_of(300, "cifar10", x_train=x)
+    ready = prepare(images, inputs="standardised", dtype=torch.float64)
+    channels = ready.x.view(270, -1, 3)
+    sds, zero = channels.std((0, 1), correction=0), torch.zeros(3, dtype=torch.float64)
+    torch.testing.assert_close(channels.mean((0, 1)), zero, rtol=0, atol=1e-12)
+    torch.testing.assert_close(sds, zero + 1, rtol=0, atol=1e-12)
+    # The held-out and test images are moved by the training part's numbers, not by their own.
+    unit = prepare(images, dtype=torch.float64)
+    pixels = unit.x.view(270, -1, 3)
+    mean, sd = pixels.mean((0, 1)), pixels.std((0, 1), correction=0)
+    for name in ("x_val", "x_test"):
+        expected = ((getattr(unit, name).view(-1, 1024, 3) - mean) / sd).view(-1, 3072)
+        torch.testing.assert_close(getattr(ready, name), expected, rtol=0, atol=1e-12)
+
+
+def test_standardising_does_not_depend_on_n_train():
+    images = images_of(200)
+    small, full = (prepare(images, n, "standardised") for n in (7, None))
+    assert torch.equal(small.x, full.x[:7]) and torch.equal(small.x_test, full.x_test)
+
+
+def test_prepare_leaves_the_images_alone():
+    images = images_of(200)
+    before = data.fingerprint(*(getattr(images, key) for key in data.ARRAYS))
+    ready = prepare(images, dtype=torch.float32)
+    ready.x.zero_(), ready.y.zero_(), ready.x_test.zero_(), ready.y_test.fill_(3)
+    assert data.fingerprint(*(getattr(images, key) for key in data.ARRAYS)) == before
+
+
+# ---------------------------------------------------------------- the real files, where they are
+
+REAL = os.environ.get("AM_DATA")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_real_files_are_official(name):
+    if not REAL or missing([name], REAL):
+        pytest.skip(f"AM_DATA names no folder with {name}.npz")
+    images = load(name, REAL)
+    assert images.official and images.x_train.shape == (60_000, 28, 28) and images.x_test.shape == (10_000, 28, 28)
+    counts = {
+        "mnist": [[5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+                  [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]],
+        "fashion_mnist": [[6000] * 10, [1000] * 10],
+    }[name]  # fmt: skip
+    assert [np.bincount(y).tolist() for y in (images.y_train, images.y_test)] == counts
+
+
+def test_standardising_mnist_gives_the_usual_constants():
+    if not REAL or missing(["mnist"], REAL):
+        pytest.skip("AM_DATA names no folder with mnist.npz")
+    black = prepare(load("mnist", REAL), 1, "standardised").x_test.min().item()
+    assert black == pytest.approx(-0.1307 / 0.3081, abs=1e-3)

@@ -1,0 +1,497 @@
+"""Figures from made-up CSVs: what is drawn, what is never dropped, and that equal CSVs give equal bytes."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from am.errors import InputError
+from reproduce import figures
+from reproduce.figures import KINDS, STYLE, curve_of, draw, figures_of, final_table, mean_interval, style_of, styles
+
+KNOWN = (
+    "gd sgd momentum nesterov adam adamw rmsprop adagrad adadelta sam samt mdlam mdlam-released tiam dladmm "
+    "dladmm-released bcd am-adam am-adam-released"
+).split()
+# label -> (method, epochs per evaluation, updates per epoch, final accuracy over the best one, rate, has an objective)
+LABELS = {
+    "TIAM": ("tiam", 3, 6, 0.98, 0.05, True),
+    "mDLAM": ("mdlam", 3, 6, 0.95, 0.03, True),
+    "dlADMM": ("dladmm", 3, 12, 0.90, 0.05, True),
+    "GD": ("gd", 3, 1, 0.72, 0.02, False),
+    "SGD": ("sgd", 0.5, 400, 0.995, 0.5, False),
+    "Momentum": ("momentum", 0.5, 400, 1.0, 0.6, False),
+    "Adam": ("adam", 0.5, 400, 1.0, 0.8, False),
+    "SAM": ("sam", 0.5, 1200, 0.985, 0.5, False),
+    "SAMT scalar": ("samt", 0.5, 1200, 0.985, 0.55, False),
+    "SAMT row": ("samt", 0.5, 1200, 0.997, 0.7, False),
+    "SAMT column": ("samt", 0.5, 1200, 0.99, 0.6, False),
+    "SAMT element": ("samt", 0.5, 1200, 0.993, 0.75, False),
+}
+BEST = dict(mnist=0.978, fashion_mnist=0.885, cifar10=0.52, svhn=0.84)
+
+
+def write_csvs(
+    results: Path,
+    grid: str,
+    labels: dict = LABELS,
+    datasets: dict = BEST,
+    seeds: int = 5,
+    evaluations: int = 40,
+    diverged: dict | None = None,
+    unofficial: tuple = (),
+    networks: tuple = (("relu", "100-100"),),
+) -> None:
+    """runs.csv and curves.csv as a real grid has them. diverged: (dataset, label) -> {seed: last evaluation}."""
+    rng = np.random.default_rng(0)
+    runs, curves = [], []
+    for (dataset, best), (activation, hidden), (label, setting), seed in itertools.product(
+        datasets.items(), networks, labels.items(), range(seeds)
+    ):
+        method, every, updates, factor, rate, has_objective = setting
+        key = f"{len(runs):08d}e1"  # reads as a number if nobody says that it is text
+        ends = (diverged or {}).get((dataset, label), {}).get(seed, evaluations)
+        final = best * factor + 0.004 * rng.standard_normal()
+        for k in range(ends + 1):
+            epoch = k * every
+            accuracy = 0.1 + (final - 0.1) * (1 - np.exp(-rate * epoch)) + 0.002 * rng.standard_normal()
+            noise = np.exp(0.1 * rng.standard_normal(2))
+            point = dict(
+                run_key=key,
+                dataset=dataset,
+                activation=activation,
+                hidden=hidden,
+                method=method,
+                label=label,
+                seed=seed,
+                iteration=round(epoch if has_objective else epoch * 400),
+                epoch=epoch,
+                parameter_updates=round(epoch * updates),
+                test_accuracy=min(max(accuracy, 0), 1),
+                objective=3e4 * np.exp(-rate * epoch) * noise[0] + 900 if has_objective else None,
+                constraint_gap=(10 / epoch * noise[1] if k else 0.0) if has_objective else None,
+            )
+            curves.append(point)
+        lost = ends < evaluations
+        runs.append(
+            dict(
+                grid=grid,
+                dataset=dataset,
+                data_official=dataset not in unofficial,
+                n_train=10_000,
+                activation=activation,
+                hidden=hidden,
+                method=method,
+                label=label,
+                seed=seed,
+                status="diverged" if lost else "done",
+                test_accuracy=None if lost else point["test_accuracy"],
+                run_key=key,
+            )
+        )
+    folder = results / grid
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(runs).to_csv(folder / "runs.csv", index=False)
+    pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def style():
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        yield
+
+
+DIVERGED = {
+    ("mnist", "SAMT element"): {0: 3, 3: 20},
+    ("fashion_mnist", "mDLAM"): {1: 12},
+    ("cifar10", "SAMT element"): dict.fromkeys(range(5), -1),
+    ("svhn", "dlADMM"): {seed: 5 + seed for seed in range(5)},
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The figures of four data sets x twelve labels x five seeds, ten runs diverged, two data sets not official."""
+    results = tmp_path_factory.mktemp("results")
+    write_csvs(results, "main", diverged=DIVERGED, unofficial=("cifar10", "svhn"))
+    runs, curves = figures._read_runs(results, "main"), figures._read_curves(results, "main")
+    return draw(runs, curves, "A title")
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+
+
+def name_of(ax) -> str:
+    """The data set above a panel: its one bold text."""
+    (name,) = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
+    return name
+
+
+def one_line(figure) -> str:
+    """All notes under a figure, unwrapped."""
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def boxes(figure):
+    """(text, box) of every text that is drawn, box in pixels."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    shown = list(figure.texts)
+    for legend in figure.legends:
+        shown += legend.get_texts()
+    for ax in figure.axes:
+        shown += ax.texts
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            shown += [t for t, at in zip(axis.get_majorticklabels(), axis.get_majorticklocs()) if low <= at <= high]
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in shown if text.get_text()]
+
+
+# Statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_mean_interval_is_students_over_the_last_axis():
+    # Three seeds: mean .92, sd .02, t(2) at 97.5 % = 4.302653, half width 4.302653 * .02 / sqrt(3).
+    mean, low, high = mean_interval(np.array([[0.90, 0.92, 0.94], [0.5, np.nan, 0.7], [0.3, np.nan, np.nan]]))
+    half = 4.302653 * 0.02 / np.sqrt(3)
+    np.testing.assert_allclose([mean[0], low[0], high[0]], [0.92, 0.92 - half, 0.92 + half], atol=1e-7)
+    # Two seeds, one missing: sd .1414214, t(1) = 12.706205.
+    np.testing.assert_allclose([mean[1], high[1] - mean[1]], [0.6, 12.706205 * 0.1], atol=1e-6)
+    assert mean[2] == 0.3 and np.isnan(low[2]) and np.isnan(high[2]), "one seed has a mean and no interval"
+
+
+def a_label(accuracies: dict[str, list[float]], statuses: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = pd.DataFrame(dict(run_key=list(statuses), status=list(statuses.values())))
+    points = [
+        dict(run_key=key, iteration=10 * k, epoch=k, test_accuracy=value, objective=1e3 * value)
+        for key, values in accuracies.items()
+        for k, value in enumerate(values)
+    ]
+    return runs, pd.DataFrame(points)
+
+
+def test_a_band_has_seeds_as_its_unit():
+    """Every point is a mean over runs; more evaluations of the same runs make no band narrower."""
+    rows = {"a": [0.1, 0.90], "b": [0.1, 0.92], "c": [0.1, 0.94]}
+    curve = curve_of(*a_label(rows, dict.fromkeys(rows, "done")), "epoch", "test_accuracy")
+    expected = [m[0] for m in mean_interval(np.array([[0.90, 0.92, 0.94]]))]
+    np.testing.assert_allclose([curve.mean[1], curve.low[1], curve.high[1]], expected)
+    np.testing.assert_allclose([curve.low[0], curve.high[0]], 0.1)
+    long = {key: values + values[-1:] * 50 for key, values in rows.items()}
+    again = curve_of(*a_label(long, dict.fromkeys(rows, "done")), "epoch", "test_accuracy")
+    np.testing.assert_allclose(again.high[1:], curve.high[1])
+
+
+def test_after_a_divergence_the_mean_is_of_the_survivors_and_marked():
+    rows = {"a": [0.1, 0.5, 0.8], "b": [0.1, 0.7], "c": [0.1, 0.6, 0.9]}
+    curve = curve_of(*a_label(rows, dict(a="done", b="diverged", c="done")), "epoch", "test_accuracy")
+    np.testing.assert_allclose(curve.mean, [0.1, 0.6, 0.85])
+    assert (curve.whole, curve.diverged) == (2, True)
+    none = curve_of(*a_label({"a": [0.1, 0.5]}, dict(a="done", b="diverged")), "epoch", "test_accuracy")
+    assert none.whole == 0, "a run that diverged before its first evaluation leaves no point that all runs reached"
+
+
+def test_objectives_have_a_geometric_mean():
+    runs, points = a_label({"a": [0.0, 0.1], "b": [1.0, 10.0]}, dict(a="done", b="done"))
+    curve = curve_of(runs, points, "epoch", "objective", logarithmic=True)
+    assert curve.x.tolist() == [1] and curve.mean.tolist() == pytest.approx([1e3]), "0 has no logarithm: left out"
+
+
+def test_thinning_keeps_the_ends():
+    x = np.arange(1, 5001).astype(float)
+    for log_x in (False, True):
+        kept = figures._thin(np.arange(5000), x, log_x)
+        assert kept[0] == 0 and kept[-1] == 4999 and 40 < len(kept) <= figures.POINTS
+
+
+def test_final_table_is_sorted_and_loses_no_label():
+    statuses = ["done", "done", "diverged", "done", "diverged", "diverged"]
+    accuracies = [0.8, 0.9, None, 0.95, None, None]
+    runs = pd.DataFrame(dict(label=list("aabbcc"), status=statuses, test_accuracy=accuracies))
+    table = final_table(runs)
+    assert table.label.tolist() == ["a", "c", "b"] or table.label.tolist() == ["b", "a", "c"]
+    assert dict(zip(table.label, table.diverged)) == dict(a=0, b=1, c=2)
+    assert table["mean"].iloc[0] == pytest.approx(0.95) and np.isnan(table["mean"].iloc[-1])
+
+
+# Colours ---------------------------------------------------------------------------------------------------------
+
+# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
+EYES = dict(
+    normal=np.eye(3),
+    deuteranopic=np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    protanopic=np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+)
+
+
+def smallest_distance(colours: list[str], eye: np.ndarray) -> float:
+    """The least distance in CIE Lab between any two of the colours, as the eye sees them."""
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.clip(linear @ eye.T, 0, 1) @ to_xyz.T / to_xyz.sum(1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    return min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
+
+
+def test_known_methods_have_fixed_and_distinct_colours():
+    assert style_of("tiam").colour == "#D55E00" and style_of("samt").colour == "#0072B2"
+    looks = [style_of(name) for name in KNOWN]
+    assert len({look.colour for look in looks}) == len({(look.line, look.marker) for look in looks}) == len(KNOWN)
+    assert smallest_distance([look.colour for look in looks], EYES["normal"]) > 20
+    own = [style_of(name).colour for name in KNOWN if not name.endswith("-released")]
+    for eye, matrix in EYES.items():
+        assert smallest_distance(own, matrix) > 12, eye
+
+
+def test_a_label_looks_the_same_whichever_methods_are_there():
+    pairs = [(method, label) for label, (method, *_) in LABELS.items()]
+    everywhere = styles(pairs)
+    assert everywhere["Adam"] == styles([("adam", "Adam")])["Adam"] == style_of("adam")
+    assert everywhere["SAMT element"] == styles([("samt", "SAMT element")])["SAMT element"]
+    assert styles(reversed(pairs)) == everywhere
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("samt", f"SAMT {shape}") for shape in ("scalar", "row", "column", "element")],
+        [("tiam", f"TIAM p=({a},{b},{c})") for a in (".9", "0.0") for b in (".9", "0") for c in (".5", "0")],
+        [("sgd", f"SGD {rate}") for rate in range(12)],
+        [("samt", "SAMT"), ("samt", "SAMT row"), ("samt", "SAMT row, T = 2")],
+    ],
+)
+def test_settings_of_one_method_are_told_apart(pairs):
+    looks = list(styles(pairs).values())
+    assert len({look.colour for look in looks}) == len({(look.line, look.marker) for look in looks}) == len(pairs)
+
+
+def test_full_inertia_is_tiams_own_colour_and_unknown_methods_have_one():
+    look = styles([("tiam", "TIAM p=(0,0,0)"), ("tiam", "TIAM p=(.9,.9,.5)"), ("heavy-ball", "Heavy ball")])
+    assert look["TIAM p=(.9,.9,.5)"] == style_of("tiam")
+    assert look["Heavy ball"] == style_of("heavy-ball") != style_of("light-ball")
+    assert style_of("heavy-ball").colour == "#cf5a9b"  # a hash of the name, the same on every machine
+
+
+# Figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_is_drawn_at_the_width_of_a_paper(drawn):
+    assert tuple(drawn) == KINDS
+    assert all(figure.get_figwidth() == figures.TWO_COLUMNS for figure in drawn.values())
+    assert all(figure.get_figheight() <= figures.PAGE_HEIGHT for figure in drawn.values())
+    for figure in drawn.values():
+        assert [name_of(ax) for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "CIFAR-10†", "SVHN†"]
+        assert texts(figure).count("n = 10,000, 5 seeds") == 4
+
+
+def test_the_legend_has_the_order_of_runs_csv_read_row_by_row(drawn):
+    legend = drawn["accuracy_epochs"].legends[0]
+    drawn["accuracy_epochs"].canvas.draw()
+    place = {t.get_text(): t.get_window_extent() for t in legend.get_texts()}
+    assert sorted(place, key=lambda label: (-round(place[label].y0), place[label].x0)) == list(LABELS)
+    only = [text.get_text() for text in drawn["objective"].legends[0].get_texts()]
+    assert only == ["TIAM", "mDLAM", "dlADMM"], "labels without an objective have no line there"
+
+
+def test_updates_are_logarithmic_and_objectives_too(drawn):
+    assert {ax.get_xscale() for ax in drawn["accuracy_updates"].axes} == {"log"}
+    assert {ax.get_yscale() for name in ("objective", "constraint_gap") for ax in drawn[name].axes} == {"log"}
+    assert {ax.get_xscale() for ax in drawn["objective"].axes} == {"linear"}
+
+
+def test_no_text_is_cut_or_covers_another(drawn):
+    for name, figure in drawn.items():
+        found = boxes(figure)
+        for text, box in found:
+            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+            assert inside, f"{name}: '{text}' passes the edge"
+        for (a, one), (b, other) in itertools.combinations(found, 2):
+            wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+            high = min(one.y1, other.y1) - max(one.y0, other.y0)
+            assert wide < 1 or high < 1, f"{name}: '{a}' and '{b}' overlap"
+        for legend, ax in itertools.product(figure.legends, figure.axes):
+            assert not legend.get_window_extent().overlaps(ax.bbox), f"{name}: the legend covers a panel"
+
+
+def test_diverged_runs_are_shown(drawn):
+    rows = {name_of(ax): [t.get_text() for t in ax.texts] for ax in drawn["final_accuracy"].axes}
+    assert "× 2/5 diverged" in rows["MNIST"] and "× 1/5 diverged" in rows["Fashion-MNIST"]
+    assert "× 5/5 diverged" in rows["CIFAR-10†"] and "× 5/5 diverged" in rows["SVHN†"]
+    last = {name_of(ax): ax.get_yticklabels()[-1].get_text() for ax in drawn["final_accuracy"].axes}
+    assert last["CIFAR-10†"] == "SAMT element" and last["SVHN†"] == "dlADMM", "no finished run ranks last"
+    lost = "MNIST: SAMT element 2/5; Fashion-MNIST: mDLAM 1/5; CIFAR-10: SAMT element 5/5; SVHN: dlADMM 5/5."
+    for name in ("accuracy_epochs", "accuracy_updates"):
+        assert f"Diverged runs – {lost}" in one_line(drawn[name])
+    crosses = [[line.get_xdata()[0] for line in ax.lines if line.get_marker() == "x"] for ax in drawn["objective"].axes]
+    assert crosses == [[], [36], [], [15]], "a cross at the last evaluation that all seeds reached"
+
+
+def test_every_label_ends_in_the_panel_unless_it_failed_and_is_named(drawn, tmp_path):
+    for ax in drawn["accuracy_epochs"].axes:
+        bottom, top = ax.get_ylim()
+        assert all(bottom < line.get_ydata()[-1] < top for line in ax.lines if len(line.get_ydata()))
+    labels = {"Adam": LABELS["Adam"], "Stuck": ("adadelta", 0.5, 400, 0.12, 0.5, False)}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.98}, seeds=2, evaluations=30)
+    some = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    assert re.search(r"Below the panel \(last mean\) – MNIST: Stuck 1\d\.\d\.", one_line(some["accuracy_epochs"]))
+    assert any(re.fullmatch(r"◂ 1\d\.\d", text) for text in texts(some["final_accuracy"]))
+    assert "◂: mean below the axis." in one_line(some["final_accuracy"])
+
+
+@pytest.mark.parametrize(
+    "low, high", [(0.3, 0.985), (0.2, 0.53), (0.83, 0.845), (0.972, 0.979), (0.1, 0.9999), (0.9961, 0.9985)]
+)
+def test_accuracy_ticks_are_round_and_spread(low, high):
+    axis = Figure().add_subplot().yaxis
+    figures._accuracy_ticks(axis, low, high, gap=1 / 7)
+    places = np.diff(figures._log_error(np.array([low, *axis.get_majorticklocs(), high])))
+    length = places.sum()
+    assert (places[1:-1] > length / 7 - 1e-9).all() and (places < 2.5 * length / 7).all()
+    labels = [axis.get_major_formatter()(tick) for tick in axis.get_majorticklocs()]
+    assert len(set(labels)) == len(labels) >= 3 and all(len(label) <= 5 for label in labels)
+
+
+def test_unofficial_data_has_a_dagger_and_a_footnote(drawn, tmp_path):
+    assert all("† not the official copy of the data set" in one_line(figure) for figure in drawn.values())
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=3)
+    official = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    assert not any("†" in text for figure in official.values() for text in texts(figure))
+    assert official["accuracy_epochs"].get_figwidth() == figures.ONE_COLUMN
+    assert set(official) == {"accuracy_epochs", "accuracy_updates", "final_accuracy"}, "GD has no objective"
+
+
+def test_networks_are_rows_and_pass_on_to_a_second_page(tmp_path):
+    names = dict(relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", softplus="softplus")
+    networks = [(activation, "100-100") for activation in names]
+    datasets = dict(mnist=0.9, svhn=0.8)
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, datasets, seeds=2, evaluations=4, networks=networks)
+    both = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    pages = [both["accuracy_epochs"], both["accuracy_epochs-2"]]
+    assert [name_of(ax) for page in pages for ax in page.axes] == ["MNIST", "SVHN"] * 5
+    shown = [text.get_text() for page in pages for ax in page.axes for text in ax.texts]
+    assert [text for text in shown if text in names.values()] == [name for name in names.values() for _ in datasets]
+    assert all(page.get_figheight() <= figures.PAGE_HEIGHT for page in pages)
+
+
+def test_a_negative_objective_has_a_linear_axis_and_failed_runs_a_note(tmp_path):
+    labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
+    write_csvs(tmp_path, "g", labels, {"digits": 0.9}, seeds=2, evaluations=3)
+    runs, curves = figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g")
+    curves["objective"] -= 25_000
+    runs.loc[runs.label == "Adam", ["status", "test_accuracy"]] = ["failed", np.nan]
+    some = draw(runs, curves)
+    assert some["objective"].axes[0].get_yscale() == "linear"
+    assert "Failed, to be run again, not in the figure: Adam on Digits (2)." in one_line(some["final_accuracy"])
+    assert draw(runs[runs.status == "failed"], curves[:0]) == {}, "no finished run, no figure"
+
+
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with results/g and figures/g, and the figures written there."""
+    folder = tmp_path_factory.mktemp("small")
+    labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
+    lost = {("digits", "Adam"): {1: 2}}
+    write_csvs(folder / "results", "g", labels, {"digits": 0.95}, seeds=2, evaluations=5, diverged=lost)
+    stale, kept = folder / "figures" / "g" / "objective-2.png", folder / "figures" / "g" / "objective_rate.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
+    kept.write_text("")
+    return folder, figures_of(folder / "results", "g", folder / "figures", "Title with a $ sign")
+
+
+def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
+    folder, written = small
+    assert written == [folder / "figures" / "g" / f"{kind}.{suffix}" for kind in KINDS for suffix in ("pdf", "png")]
+    left = {path.name for path in (folder / "figures" / "g").iterdir()}
+    assert left == {path.name for path in written} | {"objective_rate.png"}
+    for path in written:
+        start, content = (b"%PDF", path.read_bytes()) if path.suffix == ".pdf" else (b"\x89PNG", path.read_bytes())
+        assert content.startswith(start)
+        if path.suffix == ".pdf":
+            assert b"/CIDFontType2" in content and b"/Type3" not in content, "Type 42 fonts, text stays text"
+            assert b"CreationDate" not in content
+
+
+def test_equal_csvs_give_equal_bytes_in_another_process(small, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from reproduce.figures import figures_of;"
+        "figures_of(Path(sys.argv[1]), 'g', Path(sys.argv[2]), 'Title with a $ sign')"
+    )
+    root = Path(figures.__file__).parents[1]
+    environment = os.environ | dict(PYTHONPATH=str(root), PYTHONHASHSEED="77")
+    folder, written = small
+    subprocess.run([sys.executable, "-c", code, folder / "results", tmp_path], check=True, env=environment)
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "g" / path.name).read_bytes(), path.name
+
+
+def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "figures").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match=r"accuracy_epochs\.pdf cannot be written .*FIGURES="):
+        figures_of(small[0] / "results", "g", tmp_path / "figures")
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "curves.csv"])
+def test_a_missing_csv_is_one_sentence_with_the_command(tmp_path, name):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=1)
+    (tmp_path / "g" / name).unlink()
+    with pytest.raises(InputError) as caught:
+        figures_of(tmp_path, "g", tmp_path / "figures")
+    assert str(caught.value) == f"{tmp_path / 'g' / name} is not there; run `make reproduce-g` to write it."
+    assert not (tmp_path / "figures").exists()
+
+
+def set_cell(column: str, value):
+    return lambda table: table.astype({column: object}).assign(**{column: [value, *table[column][1:]]})
+
+
+@pytest.mark.parametrize(
+    "name, spoil, found",
+    [
+        ("runs.csv", lambda t: t.drop(columns="label"), "no column 'label'"),
+        ("curves.csv", lambda t: t.drop(columns="objective"), "no column 'objective'"),
+        ("runs.csv", lambda t: t[:0], "no runs in it"),
+        ("runs.csv", set_cell("test_accuracy", "good"), "'test_accuracy' good"),
+        ("curves.csv", set_cell("test_accuracy", 97.5), "'test_accuracy' 97.5"),
+        ("runs.csv", set_cell("data_official", "maybe"), "'data_official' maybe"),
+        ("runs.csv", set_cell("dataset", None), "an empty 'dataset'"),
+        ("runs.csv", lambda t: t.assign(seed=0), "two runs of 'GD' on digits with seed 0"),
+        ("curves.csv", set_cell("run_key", "stranger"), "a curve of run stranger, which runs.csv has not"),
+        ("curves.csv", lambda t: t[t.run_key != "00000001e1"], "no curve of run 00000001e1, which runs.csv calls done"),
+    ],
+)
+def test_a_malformed_csv_is_one_sentence_with_the_place(tmp_path, name, spoil, found):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=2, evaluations=1)
+    path = tmp_path / "g" / name
+    spoil(pd.read_csv(path, dtype=dict(run_key=str))).to_csv(path, index=False)
+    with pytest.raises(InputError) as caught:
+        figures_of(tmp_path, "g", tmp_path / "figures")
+    assert str(caught.value) == f"{path} is malformed ({found}); delete it and run `make reproduce-g` to write it anew."
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage\x9d", b'a,b\n1,2\n3,4,5,"6\n'])
+def test_a_file_that_is_no_csv_is_one_sentence(tmp_path, content):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=1)
+    (tmp_path / "g" / "runs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"runs\.csv is malformed .*; delete it and run `make reproduce-g`"):
+        figures_of(tmp_path, "g", tmp_path / "figures")
