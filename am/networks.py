@@ -61,15 +61,16 @@ def view_layers(flat: Tensor, widths: Sequence[int]) -> Parameters:  # flat: (R,
     return Parameters(W, b, flat)
 
 
-INITIALISATIONS = ("he", "xavier", "torch", "bcd")  # and normal(SD)
+INITIALISATIONS = ("he", "xavier", "torch", "bcd")  # and normal(SD), repeated(SD)
 
 
 def check_initialisation(name: str) -> None:
-    """Raises InputError unless `name` is one of INITIALISATIONS or 'normal(SD)' with a positive SD."""
-    match = re.fullmatch(r"normal\((\d*\.?\d+(?:e-?\d+)?)\)", name)
+    """Raises InputError unless `name` is one of INITIALISATIONS, or normal(SD) or repeated(SD) with a positive SD."""
+    match = re.fullmatch(r"(?:normal|repeated)\((\d*\.?\d+(?:e-?\d+)?)\)", name)
     if name not in INITIALISATIONS and not (match and float(match[1]) > 0):
         raise InputError(
-            f"unknown initialisation '{name}'; valid: {', '.join(INITIALISATIONS)}, and normal(SD), for example normal(0.1)."
+            f"unknown initialisation '{name}'; valid: {', '.join(INITIALISATIONS)}, "
+            "and normal(SD) or repeated(SD), for example normal(0.1)."
         )
 
 
@@ -81,6 +82,8 @@ def initialise(
     normal(SD): W, b ~ N(0, SD^2), the AM papers' choice.  he: W ~ N(0, 2/d_in), b = 0.
     xavier: W ~ N(0, 2/(d_in + d_out)), b = 0.  torch: W, b ~ U(-r, r), r = d_in^-1/2, the default of torch.nn.Linear.
     bcd: W ~ N(0, .01^2), b = .1 (Zeng et al., ICML 2019, released code).
+    repeated(SD): as normal(SD), every tensor from the start of the run's stream, so that W_2 repeats numbers of W_1: a
+    bug of the released mDLAM and dlADMM, kept to reproduce their numbers (float32 draws, seed 0 is mDLAM's).
     """
     check_initialisation(name)
     layers = []
@@ -94,6 +97,11 @@ def initialise(
 
 def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     # -> (d_out, d_in), (1, d_out), float64
+    if name.startswith("repeated"):
+        sd, seed = float(name[len("repeated(") : -1]), generator.initial_seed()
+        W = torch.randn(d_out, d_in, generator=generator.manual_seed(seed))
+        b = torch.randn(1, d_out, generator=generator.manual_seed(seed))
+        return sd * W.double(), sd * b.double()
     options = dict(generator=generator, dtype=torch.float64)
     if name == "torch":
         reach = d_in**-0.5

@@ -76,17 +76,22 @@ def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, near: Tensor | None = 
     lowest = x.amax(2, keepdim=True) - 1 / rho + log_rho
     s = lowest if near is None else torch.maximum(near.double().logsumexp(2, keepdim=True), lowest)
     t = log_wright_omega(x - s)
+    running = torch.ones_like(rho, dtype=torch.bool).expand(c.shape[0], 1, 1)  # each run stops by itself
     for _ in range(PROX_STEPS):
         e = torch.exp(t)
         share = 1 / (1 + e)
         p = rho * e
         step = (p.sum(2, keepdim=True) - 1) / (p * share).sum(2, keepdim=True)
         # The first step from above the root may go far below it.
-        moved = torch.maximum(s + step, lowest)
+        moved = torch.where(running, torch.maximum(s + step, lowest), s)
         step, s = moved - s, moved
-        size = step.abs()
-        t = log_wright_omega(x - s) if any_run(size > PROX_NEAR) else _halley(t - step * share, x - s)
-        if not any_run(size > PROX_TOLERANCE):
+        size = step.abs().amax((1, 2), keepdim=True)
+        near_t, far = _halley(t - step * share, x - s), running & (size > PROX_NEAR)
+        if any_run(far):
+            near_t = torch.where(far, log_wright_omega(x - s), near_t)
+        t = torch.where(running, near_t, t)
+        running = running & (size > PROX_TOLERANCE)
+        if not any_run(running):
             break
     return (t + log_rho + s).to(dtype)
 
@@ -119,7 +124,10 @@ def majoriser_theta(
 
 
 def largest_eigenvalue(M: Tensor) -> Tensor:  # (R, d, d) or (d, d), symmetric -> (R or 1, 1, 1)
-    return torch.linalg.eigvalsh(M)[..., -1].reshape(-1, 1, 1)
+    # The solver refuses a whole stack for one run that is not finite.
+    finite = torch.isfinite(M).flatten(-2).all(-1)[..., None, None]
+    top = torch.linalg.eigvalsh(torch.where(finite, M, 0.0))[..., -1:, None]
+    return torch.where(finite, top, torch.nan).reshape(-1, 1, 1)
 
 
 def penalised_objective(

@@ -168,7 +168,8 @@ def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: T
         change = change + extra * hp.mu * (1 + p3) * (inner(W, step) + (1 + p3) / 2 * square(step))
 
     def redo() -> Tensor:
-        plain = theta if lipschitz else majoriser_theta(hp.theta_0, torch.zeros_like(hp.theta_0), d, Hd, gradient, hessian(gradient))
+        none = torch.zeros_like(hp.theta_0)
+        plain = theta if lipschitz else majoriser_theta(hp.theta_0, none, d, Hd, gradient, hessian(gradient))
         return _unless_given_up(state, plain, W, W - gradient / plain)
 
     return _keep_or_redo(state, change > 0, W + (1 + p3) * step, redo)

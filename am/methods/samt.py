@@ -30,7 +30,7 @@ SHARED_AXES = {"scalar": (1, 2), "row": (2,), "column": (1,), "element": ()}
 @dataclass(frozen=True)
 class Hyperparameters:
     alpha0: float = setting(0.1, "initial step size of every block", search=Log(1e-2, 1.0), low=1e-6, high=10.0)
-    beta: float = setting(0.01, "step of the meta-optimiser", search=Log(1e-4, 0.3), low=0.0)
+    beta: float = setting(0.03, "step of the meta-optimiser", search=Log(1e-4, 0.3), low=0.0)
     shape: str = setting("row", "which entries of W_l share a step size", choices=tuple(SHARED_AXES))
     inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
