@@ -29,10 +29,10 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 	$(PYTHON) -m reproduce run quickstart --profile smoke --results results --figures figures $(if $(DEVICE),--device $(DEVICE))
 
 test: $(READY)  ## The tests (under five minutes on two cores).
-	$(PYTHON) -m pytest -q -m "not slow and not gpu" tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
 
 test-slow: $(READY)  ## The long checks.
-	$(PYTHON) -m pytest -q -m "slow" tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "slow" tests
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests

@@ -17,7 +17,7 @@ from torch import Tensor
 from am.errors import unknown
 
 RANGE_MARGIN = 1e-6  # a bound below the open end m of h's range is inverted at m + RANGE_MARGIN (SPEC, z_l step)
-PROX_BLOCK = 2**14  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
+PROX_BLOCK = 2**15  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
 NEWTON_STEPS = 60  # bisection alone reaches rounding in so many
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -61,16 +61,19 @@ class Activation:
             z = self.inverse(bound)
         return torch.where(bound < self.flat_above, z, math.inf) if self.flat_above < math.inf else z
 
-    def prox(self, c: Tensor, a: Tensor, w: Tensor) -> Tensor:  # (R, N, d), (R, N, d), (R, 1, 1) -> (R, N, d)
-        """argmin_z (z - c)^2 + w (a - h(z))^2, elementwise, w > 0: the global minimiser, also where it is one of two.
+    def prox(self, c: Tensor, a: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
+        # c, a, out: (R, N, d), out contiguous; w: (R, 1, 1) > 0 -> (R, N, d)
+        """argmin_z (z - c)^2 + w (a - h(z))^2, elementwise: the global minimiser, also where there are two minima.
 
         SPEC 4: the hidden z of dlADMM (w = 1) and the hidden U of BCD (w = gamma / (rho + alpha)).
+        out: where to write it, if not into a new tensor.
         """
+        if out is None:
+            out = torch.empty_like(c, memory_format=torch.contiguous_format)
         if c.is_cuda:
-            return self.scalar_prox(c, a, w)
-        out = torch.empty_like(c, memory_format=torch.contiguous_format)
+            return out.copy_(self.scalar_prox(c, a, w))
         for r in range(len(c)):
-            blocks = (t.reshape(-1).split(PROX_BLOCK) for t in (c[r], a[r], out[r]))
+            blocks = (t.split(PROX_BLOCK) for t in (c[r].reshape(-1), a[r].reshape(-1), out[r].view(-1)))
             for c_block, a_block, out_block in zip(*blocks):
                 out_block.copy_(self.scalar_prox(c_block, a_block, w[r, 0, 0]))
         return out
@@ -82,7 +85,7 @@ def _positive(x: Tensor) -> Tensor:
 
 
 def _relu_prox(c: Tensor, a: Tensor, w: Tensor) -> Tensor:
-    """ReLU: the better of min(c, 0) and max((c + w a) / (1 + w), 0), which is the second where (sqrt(1+w) - 1) a > -c."""
+    """ReLU: the better of min(c, 0) and max((c + w a) / (1 + w), 0): the second where (sqrt(1 + w) - 1) a > -c."""
     right = torch.addcmul(c, a, w).div_(1 + w).relu_()
     return torch.lerp(c.clamp(max=0), right, _positive(torch.addcmul(c, a, w / (torch.sqrt(1 + w) + 1))))
 
@@ -131,22 +134,31 @@ def _newton(
     z: Tensor,
     low: Tensor,
     high: Tensor,
-    fallback: Callable[[Tensor, Tensor], Tensor],
+    turn: Tensor,
+    two: Tensor,
 ) -> Tensor:
-    """A root of f of `_slope` in [low, high], from z on, by Newton steps; fallback(low, high) replaces one that leaves.
+    """A root of f of `_slope` in [low, high], by Newton steps from z on, safeguarded.
 
-    low and high close in on the root: f(low) <= 0 <= f(high). A CPU stops when the whole block has converged; a block
-    belongs to one run, and a GPU never stops early, so no run depends on its neighbours.
+    low and high close in on the root: f(low) <= 0 <= f(high). Where a step leaves them, or is more than half as long as
+    the last one, the middle replaces it; but with two = 1, where the start makes Newton's steps monotone, leaving means
+    that there is no root on this side of `turn`, which is returned. A CPU stops when the whole block has converged; a
+    block belongs to one run, and a GPU never stops early, so no run depends on its neighbours.
     """
     tolerance = torch.finfo(c.dtype).eps ** 0.75  # of a step; the error that it leaves is of its square
+    length = torch.full_like(z, math.inf)
     for _ in range(NEWTON_STEPS):
         f, df = _slope(curve, c, a, w, z)
         sign = f.sign()
         low, high = torch.lerp(low, z, torch.relu(-sign)), torch.lerp(high, z, torch.relu(sign))
         new = z - f.div_(df.add_(torch.finfo(c.dtype).tiny))  # never 0 / 0
         inside = new.clamp(low, high)
-        last, z = z, torch.lerp(inside, fallback(low, high), (new - inside).abs_().sign_())
-        if not z.is_cuda and not (z - last).abs_().amax() > tolerance * (1 + z.abs().amax()):
+        margin = z.abs().add_(1).mul_(tolerance)  # by less than which rounding may leave a closed bracket
+        slow = (inside - z).abs_().sub_(torch.maximum(length / 2, margin)).relu_().mul_(1 - two)
+        left = (new - inside).abs_().sub_(margin).relu_()
+        fallback = torch.lerp((low + high) / 2, turn, two)
+        last, z = z, torch.lerp(inside, fallback, left.add_(slow).sign_())
+        length = (z - last).abs_()
+        if not z.is_cuda and not length.amax() > tolerance * (1 + z.abs().amax()):
             break
     return z
 
@@ -157,24 +169,22 @@ def _smooth_roots(
     """Two points of [low, high], among which the global minimiser of (z - c)^2 + w (a - h(z))^2 over [low, high] is.
 
     f of `_slope` is concave below `turn` and convex above. Where it increases throughout it has one root. Else it has
-    up to three and the middle one is a maximum of the objective: Newton steps from low cannot pass the first root, nor
-    from high the last; where they pass `turn`, there is none on that side.
+    up to three, of which the middle one is a maximum of the objective, and Newton's steps from low cannot pass the
+    first, nor those from high the last.
     """
     turn = turn.clamp(low, high)
     f, df = _slope(curve, c, a, w, turn)
     two = _positive(-df)
-    from_low = torch.maximum(two, (f >= 0).to(c.dtype))
-    middle_or_turn = lambda low, high: torch.lerp((low + high) / 2, turn, two)
-    first = _newton(
-        curve, c, a, w, torch.lerp(high, low, from_low), low, torch.lerp(high, turn, two), middle_or_turn
-    )
+    start = torch.lerp(high, low, torch.maximum(two, (f >= 0).to(c.dtype)))
+    first = _newton(curve, c, a, w, start, low, torch.lerp(high, turn, two), turn, two)
+    one = torch.ones((), dtype=c.dtype, device=c.device)
     if c.is_cuda:
-        return first, _newton(curve, c, a, w, high, turn, high, lambda *_: turn)
+        return first, _newton(curve, c, a, w, high, turn, high, turn, one)
     some = two > 0
     if not bool(some.any()):
         return first, first
     c, a, turn, high = (t[some] for t in (c, a, turn, high))
-    return first, first.masked_scatter(some, _newton(curve, c, a, w, high, turn, high, lambda *_: turn))
+    return first, first.masked_scatter(some, _newton(curve, c, a, w, high, turn, high, turn, one))
 
 
 def _elu_prox(scale: float = 1.0, alpha: float = 1.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -236,7 +246,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation(
             "leaky_relu",
             F.leaky_relu,
-            lambda z, a: torch.where(z > 0, 1.0, 0.01).to(z.dtype),
+            lambda z, a: torch.where(z > 0, torch.ones_like(z), 0.01),
             lambda v: torch.where(v > 0, v, v / 0.01),
             _piecewise_prox((-math.inf, 0.0, 0.01, 0.0), (0.0, math.inf, 1.0, 0.0)),
         ),
@@ -256,7 +266,7 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
         Activation(
             "softplus",
-            F.softplus,
+            lambda z: F.softplus(z, threshold=40.0),  # torch's own 20 leaves 2e-9
             lambda z, a: torch.sigmoid(z),
             lambda v: v + torch.log(-torch.expm1(-v)),
             _softplus_prox,

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from am.errors import InputError
+
 _ORDER_STREAM = 1_000_003  # keeps the streams of batch orders apart from those of initial values
 
 
@@ -25,6 +27,8 @@ class Batches:
         given: Tensor | None = None,  # (K, B) int64, the same for all runs
         runs: int = 1,
     ):
+        if given is None and not 1 <= batch_size <= len(x):
+            raise InputError(f"batch_size must lie in [1, {len(x)}], the number of training images, not {batch_size}.")
         self.x, self.y, self.seeds, self.given, self.runs = x, y, tuple(seeds), given, runs
         self.batch_size = batch_size if given is None else given.shape[1]
         self.per_epoch = len(x) // batch_size if given is None else len(given)

@@ -67,22 +67,32 @@ def start(
     Raises InputError for an unknown method, activation or hyper-parameter, and for shapes that do not fit.
     """
     chosen, act = method(name), activation(activation_name)
-    single = weights[0].dim() == 2
-    R = 1 if single else weights[0].shape[0]
     to = lambda t: torch.as_tensor(t).to(x.device, x.dtype)
-    W = [to(w).reshape(R, *w.shape[-2:]).clone() for w in weights]
-    b = [to(v).reshape(R, 1, -1).clone() for v in biases]
-    params = Parameters(W, b)
-    fits = [w.shape[2] == d for w, d in zip(W, (x.shape[1], *(w.shape[1] for w in W)))]
-    if len(W) != len(b) or not all(fits) or any(v.shape[2] != w.shape[1] for w, v in zip(W, b)):
-        raise InputError(f"weights {[tuple(w.shape) for w in weights]} and biases do not chain from {x.shape[1]} inputs.")
+    weights, biases = [to(w) for w in weights], [to(v) for v in biases]
+    single = bool(weights) and weights[0].dim() == 2
+    lead = () if single or not weights else tuple(weights[0].shape[:1])
+    R = lead[0] if lead else 1
+    widths = (x.shape[1], *(w.shape[-2] for w in weights))
+    shapes = [(*lead, d_out, d_in) for d_in, d_out in zip(widths, widths[1:])]
+    if not weights or [w.shape for w in weights] != shapes or [v.numel() for v in biases] != [R * s[-2] for s in shapes]:
+        found = [[tuple(t.shape) for t in ts] for ts in (weights, biases)]
+        raise InputError(f"weights {found[0]} and biases {found[1]} do not chain from {x.shape[1]} inputs.")
+    W = [w.reshape(R, *w.shape[-2:]).clone() for w in weights]
+    params = Parameters(W, [v.reshape(R, 1, -1).clone() for v in biases])
+    for key, value in hyperparameters.items():
+        if isinstance(value, (list, tuple)) and len(value) != R:
+            raise InputError(f"{name}: {key} has {len(value)} values for {R} runs.")
     each = [{k: v[r] if isinstance(v, (list, tuple)) else v for k, v in hyperparameters.items()} for r in range(R)]
     settings = [chosen.settings(values) for values in each]
     chosen.check(settings[0], act, params.widths)
     y = torch.as_tensor(y).to(x.device, torch.int64)
+    if y.shape != x.shape[:1] or y.min() < 0 or y.max() >= widths[-1]:
+        raise InputError(f"labels must be {len(x)} class numbers in [0, {widths[-1] - 1}], one for each row of x.")
     if not chosen.full_batch and batches is None:
         raise InputError(f"method '{name}' works on mini-batches; give batches=, a (K, B) list of row numbers.")
     given = None if batches is None else torch.as_tensor(batches).to(x.device, torch.int64)
+    if given is not None and (given.dim() != 2 or not given.numel() or given.min() < 0 or given.max() >= len(x)):
+        raise InputError(f"batches must be a (K, B) list of row numbers in [0, {len(x) - 1}].")
     stream = None if chosen.full_batch else Batches(x, y, given=given, runs=R)
     problem, hp = Problem(x, y, act, stream), stack(settings, x.device)
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single)

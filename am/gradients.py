@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from am.activations import Activation
-from am.batches import Batches
 from am.methods import Method, Problem, cast
 from am.networks import Parameters, correlate, linear, view_layers
 
@@ -75,8 +74,5 @@ def gradient_method(
         hyperparameters=hyperparameters,
         init=init,
         step=step,
-        parameters=lambda state: state.params,
         full_batch=full_batch,
-        updates=lambda depth, hp: depth,
-        gradients=lambda depth, hp: 1,
     )

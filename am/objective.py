@@ -27,6 +27,11 @@ def any_run(mask: Tensor) -> bool:  # (R, ...) bool
     return mask.is_cuda or bool(mask.any())
 
 
+def some_run(mask: Tensor) -> bool:  # (R, ...) bool
+    """Whether a loop goes on for any run. On a GPU this waits for one flag: cheaper than loops that run to their bound."""
+    return bool(mask.any())
+
+
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:  # z: (R, N, C); y: (N,) or (R, N) int64 -> (R,) float64
     """R(z, y) = sum_n CE(z_n, y_n) of every run."""
     picked = z.gather(2, y.expand(z.shape[:2]).unsqueeze(2)).squeeze(2)
@@ -91,7 +96,7 @@ def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, near: Tensor | None = 
             near_t = torch.where(far, log_wright_omega(x - s), near_t)
         t = torch.where(running, near_t, t)
         running = running & (size > PROX_TOLERANCE)
-        if not any_run(running):
+        if not some_run(running):
             break
     return (t + log_rho + s).to(dtype)
 

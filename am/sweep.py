@@ -6,15 +6,15 @@ the monotone safeguard are evaluated from Gram products, exactly and without tou
 f(u + D) - f(u) = <grad f(u), D> + 1/2 <D, H D>.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from am.activations import Activation
-from am.methods import Problem, cast
-from am.networks import Parameters, correlate, forward, linear
+from am.methods import Method, Problem, cast, needs_hidden_layer
+from am.networks import Parameters, correlate, linear
 from am.objective import (
     DOUBLINGS,
     any_run,
@@ -22,11 +22,12 @@ from am.objective import (
     inner,
     largest_eigenvalue,
     majoriser_theta,
-    one_hot,
     penalised_objective,
     prox_cross_entropy,
+    some_run,
     square,
 )
+from am.subproblems import forward_variables, gram, signed_labels
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,12 @@ class SweepState:
 
 def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = Rules()) -> SweepState:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
-    x, act = problem.x, problem.activation
-    params = params.clone()
-    z = forward(x, params, act)
-    a = [act.value(zl) for zl in z[:-1]]
-    z[-1] = (2 * one_hot(problem.y, z[-1].shape[2], x.dtype) - 1).expand_as(z[-1]).contiguous()
-    gram = x.T @ x
-    eigenvalue = largest_eigenvalue(gram) if hp.step_rule == "lipschitz" else None
-    mean = x.mean(0, keepdim=True)
-    return SweepState(params, z, a, cast(hp, x.dtype), gram, mean, gram_eigenvalue=eigenvalue, rules=rules)
+    x, params = problem.x, params.clone()
+    z, a = forward_variables(problem, params)
+    z[-1] = signed_labels(problem.y, z[-1].shape[2], z[-1])
+    G, mean = gram(x), x.mean(0, keepdim=True)
+    eigenvalue = largest_eigenvalue(G) if hp.step_rule == "lipschitz" else None
+    return SweepState(params, z, a, cast(hp, x.dtype), G, mean, gram_eigenvalue=eigenvalue, rules=rules)
 
 
 def sweep(
@@ -148,7 +146,7 @@ def _rise_below(state: SweepState, l: int) -> Tensor:  # (R, 1, 1) float64
 def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
     """W_l: f = rho/2 ||z - A W^T - b||^2 + mu/2 ||W||^2, Hessian H D = rho D G + mu D with G = A^T A."""
     hp = state.hp
-    G = correlate(A, A) if A.dim() == 3 else state.gram
+    G = gram(A) if A.dim() == 3 else state.gram
     hessian = lambda D: hp.rho * (D @ G) + hp.mu * D
     gradient = hessian(W) - hp.rho * correlate(z - b, A)
     d = _difference(state, f"W{l}", W)
@@ -216,11 +214,11 @@ def activation_step(
         # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
         sure = hp.rho * square(M).sqrt().to(M.dtype)
         for _ in range(DOUBLINGS):
-            if not any_run(tau < sure):
+            if not some_run(tau < sure):
                 break
             delta = plus - centre
             again = (hp.rho * square(linear(delta, W)) > tau * square(delta)) & (tau < sure)
-            if not any_run(again):
+            if not some_run(again):
                 break
             tau = torch.where(again, 2 * tau, tau)
             plus = torch.where(again, project(start - g / tau), plus)
@@ -265,6 +263,19 @@ def sweep_variables(state: SweepState) -> dict[str, Tensor]:
     return named if state.fallbacks is None else named | {"fallbacks": state.fallbacks}
 
 
-def check_depth(hp, act: Activation, widths) -> str | None:
-    """The penalised problem needs at least one hidden layer to alternate over."""
-    return None if len(widths) > 2 else "needs at least one hidden layer."
+def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -> Method:
+    """A method whose step is `sweep` with inertia of its own."""
+    return Method(
+        name=name,
+        title=title,
+        family="full-batch AM",
+        hyperparameters=hyperparameters,
+        init=init_sweep,
+        step=step,
+        full_batch=True,
+        gradients=lambda depth, hp: 4 * depth - 1,
+        monotone_only=True,
+        objective=sweep_objective,
+        variables=sweep_variables,
+        requires=needs_hidden_layer,
+    )

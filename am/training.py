@@ -27,11 +27,13 @@ class Budget:
 
     epochs: passes over the training data.  batch_size: rows of a mini-batch.
     evaluate_every: epochs between evaluations; a fraction for mini-batch methods.
+    read_test: whether the test set is looked at; trials of a tuning do not.
     """
 
     epochs: int
     batch_size: int
     evaluate_every: float
+    read_test: bool = True
 
 
 @dataclass
@@ -121,7 +123,7 @@ def _train_stack(
 
     def evaluate_now(k: int) -> None:
         with clocks.on("evaluate"):
-            curve.append(_evaluate(method, state, problem, hp, data, act))
+            curve.append(_evaluate(method, state, problem, hp, data, act, budget.read_test))
             at.append(k)
 
     def one_step(k: int) -> None:
@@ -186,15 +188,18 @@ def _train_stack(
     return results
 
 
-def _evaluate(method: Method, state: Any, problem: Problem, hp: Any, data: Data, act: Activation) -> dict[str, Tensor]:
+def _evaluate(
+    method: Method, state: Any, problem: Problem, hp: Any, data: Data, act: Activation, read_test: bool
+) -> dict[str, Tensor]:
     """Named values of all runs, each (R,) float64 on the device."""
     params = method.parameters(state)
     rows = min(TRAIN_LOSS_ROWS, len(data.x))
     point = dict(
         val_accuracy=metrics(params, data.x_val, data.y_val, act)[0],
-        test_accuracy=metrics(params, data.x_test, data.y_test, act)[0],
         train_loss=metrics(params, data.x[:rows], data.y[:rows], act)[1],
     )
+    if read_test:
+        point["test_accuracy"] = metrics(params, data.x_test, data.y_test, act)[0]
     if method.objective:
         point["objective"] = method.objective(state, problem, hp)
     gap = constraint_gap(method.variables(state), act)

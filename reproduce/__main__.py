@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import hashlib
 import operator
 import os
 import shutil
@@ -13,21 +14,32 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from am.data import NAMES, ensure, fingerprint_of, data_folder, load
+from am.data import NAMES, data_folder, ensure, fingerprint_of, load
 from am.errors import InputError
 from am.methods import method, methods
 from reproduce.engines import device_of, run_local
-from reproduce.grid import PROFILES, Grid, PlannedRun, grid_names, load_grid, plan, stacks
-from reproduce.store import Store
+from reproduce.grid import PROFILES, PlannedRun, grid_names, load_grid, plan, stacks
+from reproduce.store import Store, write_whole
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reproduce", description="Run the grids, collect CSVs, draw figures.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+class Parser(argparse.ArgumentParser):
+    """Reports a bad word as every other bad input is reported: in one sentence, without the usage in front of it."""
+
+    def error(self, message: str):
+        raise InputError(f"{message}; see `{self.prog} --help`.")
+
+
+def parser() -> Parser:
+    """The commands and their options."""
+    made = Parser(prog="python -m reproduce", description="Run the grids, collect CSVs, draw figures.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, does, text: str, grids: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(does=does)
+        if does in (run, show_plan, collect_only, figures_only, tables_only, list_grids):
+            own = "folder of your own grids, NAME.toml, in place of the suite's"
+            sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
             sub.add_argument("grids", nargs="+", metavar="GRID", help="grids to take, or 'all' (every grid but quickstart)")
             sub.add_argument("--profile", help=f"scale of the grids, one of {', '.join(PROFILES)} (default: paper with a GPU, light without)")
@@ -56,8 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command("datasets", list_datasets, "List the data sets.", grids=False)
     sub = command("clean", clean, "Delete the store of finished runs; CSVs and figures stay.", grids=False)
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
-    args = parser.parse_args(argv)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     try:
+        args = parser().parse_args(argv)
         return args.does(args) or 0
     except InputError as error:
         print(error, file=sys.stderr)
@@ -68,10 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
+    return int(text)
 
 
 class Session:
@@ -84,16 +99,18 @@ class Session:
         self.results = args.results or Path("results") / below
         self.figures = args.figures or Path("figures") / below
         self.folder = args.data
-        self.jobs = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
-        names = list(args.grids)
-        if "all" in names:
-            names = [name for name in grid_names() if name != "quickstart"]
+        self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
+        every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name != "quickstart"]
+        names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
         only = [word for word in args.methods.split(",") if word]
         # The whole grid is what the CSVs hold; METHODS narrows what is trained now.
-        self.grids = [load_grid(name, self.profile, args.seeds) for name in names]
-        wanted = {name: load_grid(name, self.profile, args.seeds, only) for name in names}
+        self.grids = [load_grid(name, self.profile, args.seeds, folder=args.grid_folder) for name in names]
+        wanted = {name: load_grid(name, self.profile, args.seeds, only, args.grid_folder) for name in names}
+        there = {entry.method.name for grid in self.grids for entry in grid.entries}
+        if absent := [word for word in only if word not in there]:
+            raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
-        ensure(sets, self.folder)
+        ensure(sets, self.folder, announce=print)
         self.store = Store(self.results)
         fingerprints = {name: fingerprint_of(name, self.folder) for name in sets}
         self.plans = {grid.name: plan(grid, fingerprints) for grid in self.grids}
@@ -146,7 +163,7 @@ def estimate(session: Session, stack: list[PlannedRun]) -> float:
     speeds = _speeds(session)
     chosen = method(stack[0].config.method)
     todo = [run for run in stack if not session.store.finished(run.run_key)]
-    guess = 3e10 if session.device.type == "cpu" else 2e12
+    guess = 8e10 if session.device.type == "cpu" else 2e12
     return sum(_work(session, run) for run in todo) / speeds.get(chosen.name, speeds.get("", guess))
 
 
@@ -184,25 +201,37 @@ def run(args: argparse.Namespace) -> None:
     pending = session.pending()
     print_plan(session, pending)
     if pending:
-        _train(session, pending, args.jobs or session.jobs)
+        _train(session, pending)
     from reproduce.collect import collect  # these load plotting and statistics, which plan and --help need not wait for
     from reproduce.figures import figures_of
     from reproduce.tables import tables_of
 
     for grid in session.grids:
-        changed = collect(grid, session.plans[grid.name], session.store, session.results)
-        if changed or not list((session.figures / grid.name).glob("*.png")):
+        folder = session.figures / grid.name
+        collect(grid, session.plans[grid.name], session.store, session.results)
+        if not (session.results / grid.name / "runs.csv").exists():
+            continue  # no run of it yet: METHODS named none of its methods
+        # What was drawn is noted last, so that a stop before, also after the CSVs were written, draws again.
+        note, state = session.store.folder / f"{grid.name}.drawn", _state(session.results / grid.name, folder)
+        if not list(folder.glob("*.png")) or not note.exists() or note.read_text() != state:
             tables_of(session.results, grid.name, grid.title)
             written = figures_of(session.results, grid.name, session.figures, grid.title)
-            print(f"{grid.name}: {session.results / grid.name}/*.csv, {len(written)} figure files in {session.figures / grid.name}/")
-    if failed := session.missing():
+            write_whole(note, state)
+            print(f"{grid.name}: {session.results / grid.name}/*.csv, {len(written)} figure files in {folder}/")
+    if failed := {run.run_key for run in session.missing()}:
         raise InputError(f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again.")
     if not pending:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
 
 
-def _train(session: Session, pending: list[list[PlannedRun]], jobs: int) -> None:
+def _state(csvs: Path, figures: Path) -> str:
+    """Hash of a grid's CSVs, and where they are drawn."""
+    content = b"".join(path.read_bytes() for path in sorted(csvs.glob("*.csv")))
+    return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
+
+
+def _train(session: Session, pending: list[list[PlannedRun]]) -> None:
     began, shares = time.monotonic(), [0.0] * len(pending)
     missing = [sum(not session.store.finished(run.run_key) for run in stack) for stack in pending]
     line = "{l_bar}{bar}| {n:.0f}/{total} runs [{elapsed}<{remaining}]{postfix}"
@@ -214,7 +243,7 @@ def _train(session: Session, pending: list[list[PlannedRun]], jobs: int) -> None
             bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
             bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
 
-        run_local(pending, session.folder, session.device, session.results, jobs, report)
+        run_local(pending, session.folder, session.device, session.results, session.jobs, report)
     session.store.refresh()
     print(f"trained {sum(missing)} runs in {_duration(time.monotonic() - began)}")
 
@@ -225,29 +254,36 @@ def collect_only(args: argparse.Namespace) -> None:
     session = Session(args)
     for grid in session.grids:
         changed = collect(grid, session.plans[grid.name], session.store, session.results)
-        print(f"{session.results / grid.name}: {'written' if changed else 'up to date'}")
+        folder = session.results / grid.name
+        state = "written" if changed else "up to date" if (folder / "runs.csv").exists() else "no finished runs"
+        print(f"{folder}: {state}")
 
 
 def figures_only(args: argparse.Namespace) -> None:
     from reproduce.figures import figures_of
 
     for name in _with_csvs(args):
-        for path in figures_of(args.results, name, args.figures, load_grid(name, "light").title):
+        for path in figures_of(args.results, name, args.figures, _title(name, args)):
             print(path)
 
 
 def _with_csvs(args: argparse.Namespace) -> list[str]:
-    names = args.grids or [name for name in grid_names() if (args.results / name / "runs.csv").exists()]
+    known = grid_names(args.grid_folder)
+    names = args.grids or [name for name in known if (args.results / name / "runs.csv").exists()]
     if not names:
         raise InputError(f"no grid has CSVs in {args.results}; run `make quickstart` or `make reproduce-all` first.")
     return names
+
+
+def _title(name: str, args: argparse.Namespace) -> str:
+    return load_grid(name, "light", folder=args.grid_folder).title
 
 
 def tables_only(args: argparse.Namespace) -> None:
     from reproduce.tables import fill, tables_of
 
     for name in _with_csvs(args):
-        for path in tables_of(args.results, name, load_grid(name, "light").title):
+        for path in tables_of(args.results, name, _title(name, args)):
             print(path)
     if args.page.exists():
         print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
@@ -262,8 +298,8 @@ def list_methods(args: argparse.Namespace) -> None:
 
 
 def list_grids(args: argparse.Namespace) -> None:
-    for name in grid_names():
-        grid = load_grid(name, "light")
+    for name in grid_names(args.grid_folder):
+        grid = load_grid(name, "light", folder=args.grid_folder)
         print(f"{name:<18} {grid.title} [{grid.paper}]\n    {grid.question}")
 
 
@@ -283,5 +319,7 @@ def clean(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
+    if status:
+        sys.exit(status)  # the long way out: a command that was stopped may leave processes and semaphores
     # Skips the interpreter's teardown of the tensor library, which can take seconds.
     os._exit(status)

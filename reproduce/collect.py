@@ -35,33 +35,37 @@ CURVE_POINT = (
 def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
     """Write the three CSVs of the grid's planned runs; True if any of them changed.
 
-    Rows that an earlier collect wrote stay while they belong to the plan, also where their shards are gone.
+    Rows that an earlier collect wrote stay while they belong to the plan, also where their shards are gone. With no row
+    at all, nothing is written and what is there stays.
     """
     folder = results / grid.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
     kept_rows, kept_curves = _read(folder / "runs.csv"), _read(folder / "curves.csv")
     rows: list[dict[str, str]] = []
     points: list[dict[str, str]] = []
     for run in runs:
         if found := store.get(run.run_key):
-            row = _text(_row(grid, run, found))
-            curve = [_text(_identity(run) | point) for point in found["curve"]]
+            row, curve = _text(_outcome(found)), [_text(point) for point in found["curve"]]
         elif run.run_key in kept_rows:
-            row, curve = kept_rows[run.run_key][0], kept_curves.get(run.run_key, [])
+            # A grid may show one run under two labels, each with the whole curve.
+            row = kept_rows[run.run_key][0]
+            curve = [point for point in kept_curves.get(run.run_key, []) if point["label"] == row["label"]]
         else:
             continue
-        rows.append(row)
-        points += curve
+        rows.append(row | _text(_identity(grid, run)))
+        points += [point | _text(_curve_identity(run)) for point in curve]
+    if not rows:
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
     changed = _write(folder / "runs.csv", IDENTITY + OUTCOME, rows)
     changed |= _write(folder / "curves.csv", CURVE_IDENTITY + CURVE_POINT, points)
-    table = summary(pd.read_csv(folder / "runs.csv", float_precision="round_trip"))
+    table = summary(pd.read_csv(folder / "runs.csv"))
     return changed | _write_text(folder / "summary.csv", table.to_csv(index=False))
 
 
-def _identity(run: PlannedRun) -> dict[str, Any]:
+def _curve_identity(run: PlannedRun) -> dict[str, Any]:
     c = run.config
     return dict(
         run_key=run.run_key,
@@ -74,9 +78,9 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
     )
 
 
-def _row(grid: Grid, run: PlannedRun, found: dict[str, Any]) -> dict[str, Any]:
-    c, curve = run.config, found["curve"]
-    row = _identity(run) | dict(
+def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
+    c = run.config
+    return _curve_identity(run) | dict(
         grid=grid.name,
         profile=grid.profile,
         rule=grid.rule,
@@ -87,7 +91,11 @@ def _row(grid: Grid, run: PlannedRun, found: dict[str, Any]) -> dict[str, Any]:
         init=c.init,
         hyperparameters=json.dumps(dict(c.settings)),
     )
-    row |= {key: found[key] for key in (*OUTCOME, "n_train") if key in found}
+
+
+def _outcome(found: dict[str, Any]) -> dict[str, Any]:
+    curve = found["curve"]
+    row = {key: found[key] for key in (*OUTCOME, "n_train") if key in found}
     if curve:
         best = max(curve, key=lambda point: point["val_accuracy"])
         row["test_accuracy_best_val"] = best["test_accuracy"]

@@ -7,6 +7,7 @@ networks this small beats one process with as many threads, and makes the number
 import concurrent.futures
 import ctypes
 import dataclasses
+import functools
 import multiprocessing
 import os
 import queue
@@ -14,12 +15,13 @@ import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from am.data import Data, load, prepare
+from am.data import Data, held_out_size, load, prepare
 from am.errors import InputError
 from am.methods import method
 from am.training import train
@@ -49,7 +51,9 @@ class DataOnDevice:
         if key != self._key:
             self._data = None  # frees the last one before the next is made
             images = load(config.dataset, self.folder)
-            self._data = prepare(images, config.n_train or None, config.inputs, self.device)
+            available = len(images.x_train) - held_out_size(len(images.x_train))
+            n_train = min(config.n_train or available, available)
+            self._data = prepare(images, n_train, config.inputs, self.device)
             self._key = key
         return self._data
 
@@ -63,7 +67,9 @@ def run_local(
 ) -> None:
     """Train every stack and write its shard; stacks that another process is training are waited for at the end."""
     if jobs == 1:
-        data, store = DataOnDevice(folder, device), Store(results)
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # as every worker has: the numbers do not depend on the number of jobs
+        data, store = DataOnDevice(folder, device), Store(results, quiet=True)
         work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share))
         for i in [i for i in range(len(stacks)) if not work(i, wait=False)]:
             work(i, wait=True)
@@ -88,6 +94,11 @@ def run_local(
                     report(i, 1.0)
                 else:
                     waiting[pool.submit(_work_in_worker, i, stacks[i], True)] = i
+    except BrokenProcessPool:
+        raise InputError(
+            "a training process was killed, perhaps because memory ran out; nothing finished is lost, "
+            "and the same command continues, with fewer processes by --jobs."
+        ) from None
     finally:
         pool.shutdown(wait=not waiting, cancel_futures=True)
         if waiting:
@@ -106,7 +117,7 @@ def _start_worker(folder: str | None, device: str, results: Path, shares: Any, p
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     reuse_freed_memory()
-    _worker.update(data=DataOnDevice(folder, torch.device(device)), store=Store(results), shares=shares)
+    _worker.update(data=DataOnDevice(folder, torch.device(device)), store=Store(results, quiet=True), shares=shares)
 
 
 def _work_in_worker(i: int, stack: Stack, wait: bool) -> bool:
@@ -140,8 +151,10 @@ def train_stack(
     config = runs[0].config
     chosen = method(config.method)
     origin = dict(torch=torch.__version__, commit=commit())
+    n_train = config.n_train or None
     try:
         prepared = data(config)
+        n_train = len(prepared.x)
         results = train(
             chosen,
             [chosen.settings(dict(run.config.settings)) for run in runs],
@@ -159,13 +172,14 @@ def train_stack(
         traceback.print_exc()
         sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         blank = dict(status="failed", error=sentence, stack_runs=len(runs), curve=[])
-        return [dict(run_key=run.run_key, **blank, **origin) for run in runs]
+        return [dict(run_key=run.run_key, n_train=n_train, **blank, **origin) for run in runs]
     return [
-        dict(run_key=run.run_key, error="", n_train=len(prepared.x), **dataclasses.asdict(result), **origin)
+        dict(run_key=run.run_key, error="", n_train=n_train, **dataclasses.asdict(result), **origin)
         for run, result in zip(runs, results)
     ]
 
 
+@functools.cache
 def commit() -> str:
     """The commit of the code that runs, with '+' where the working tree differs from it; empty outside a checkout."""
     root = Path(__file__).parent.parent

@@ -9,8 +9,10 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import torch
 
 import am
 from am.activations import activation
-from am.data import NAMES
+from am.data import NAMES, held_out_size
 from am.errors import InputError, unknown
 from am.methods import Method, method, methods
 from am.networks import check_initialisation
@@ -31,7 +33,8 @@ INPUTS = ("unit", "standardised")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "epochs", "evaluate_every", "init", "inputs", "n_train")
+PER_METHOD = ("batch_size", "epochs", "evaluate_every", "hidden", "init", "inputs", "n_train")
+BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class RunConfig:
 
     dataset: str
     data_fingerprint: str
-    n_train: int  # 0: all
+    n_train: int  # at the most; 0: all
     inputs: str
     activation: str
     hidden: tuple[int, ...]
@@ -51,10 +54,11 @@ class RunConfig:
     epochs: int
     batch_size: int  # 0: full batch
     evaluate_every: float
+    read_test: bool = True
 
     @property
     def budget(self) -> Budget:
-        return Budget(self.epochs, self.batch_size, self.evaluate_every)
+        return Budget(self.epochs, self.batch_size, self.evaluate_every, self.read_test)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ _DEFAULTS = dict(
     rule="paper",
     hidden=[[100, 100]],
     activations=["relu"],
-    init="he",
+    init="torch",
     inputs="unit",
     n_train="all",
     batch_size=128,
@@ -128,17 +132,22 @@ _DEFAULTS = dict(
 )
 
 
-def grid_names() -> list[str]:
-    """The grids of this suite, in the order in which `all` runs them."""
-    found = sorted(path.stem for path in FOLDER.glob("*.toml"))
+def grid_names(folder: Path | None = None) -> list[str]:
+    """The grids of a folder, by default this suite's, in the order in which `all` runs them."""
+    folder = folder or FOLDER
+    found = sorted(path.stem for path in folder.glob("*.toml"))
+    if not found:
+        raise InputError(f"{folder} holds no grid, NAME.toml; choose another folder with --grids.")
     return sorted(found, key=lambda name: (name != "quickstart", name))
 
 
-def load_grid(name: str, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
+def load_grid(
+    name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
+) -> Grid:
     """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. Raises InputError for a bad word."""
-    if name not in grid_names():
-        raise unknown("grid", name, grid_names())
-    return read_grid(FOLDER / f"{name}.toml", profile, seeds, only)
+    if name not in grid_names(folder):
+        raise unknown("grid", name, grid_names(folder))
+    return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)
 
 
 def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
@@ -148,22 +157,26 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     place = f"{path.parent.name}/{path.name}"
     try:
         raw = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{place} is not valid TOML: {error}.") from None
     profiles = raw.pop("profile", {})
-    for word in profiles:
+    if not isinstance(profiles, dict):
+        raise InputError(f"{place}: 'profile' must be tables, for example [profile.light], not {profiles!r}.")
+    for word, table in profiles.items():
         if word not in PROFILES:
             raise unknown("profile", word, PROFILES, place)
+        if not isinstance(table, dict):
+            raise InputError(f"{place}: 'profile.{word}' must be a table, not {table!r}.")
+        # Those not asked for now, too: a typo is refused at once, not when a GPU is there.
+        _check_table(f"{place}: profile.{word}", table)
     blocks = raw.pop("methods", [])
+    _check_table(place, raw)
     values = _DEFAULTS | raw | (SMOKE if profile == "smoke" else {}) | profiles.get(profile, {})
-    for key, value in values.items():
-        _check_type(place, key, value)
     for key in _TYPES:
         if key not in values:
             raise InputError(f"{place}: the key '{key}' is missing.")
     if seeds is not None:
         values["seeds"] = seeds
-    _check_values(place, values)
     entries = tuple(_entries(place, blocks))
     for word in only:
         method(word)
@@ -171,12 +184,26 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         entries = tuple(e for e in entries if e.method.name in only)
     values["n_train"] = 0 if values["n_train"] == "all" else values["n_train"]
     grid = Grid(name=path.stem, profile=profile, entries=entries, **values)
-    for entry, hidden, act in itertools.product(grid.entries, grid.hidden, grid.activations):
-        try:
-            entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
+    for entry, act in itertools.product(grid.entries, grid.activations):
+        for hidden in entry.overrides.get("hidden", grid.hidden):
+            with _told(place):
+                entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
     return grid
+
+
+@contextmanager
+def _told(place: str) -> Iterator[None]:
+    """An InputError of the block gets the place in front of it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _check_table(place: str, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        _check_type(place, key, value)
+    _check_values(place, values)
 
 
 def _check_type(place: str, key: str, value: Any) -> None:
@@ -188,18 +215,26 @@ def _check_type(place: str, key: str, value: Any) -> None:
 
 
 def _check_values(place: str, values: dict[str, Any]) -> None:
+    for key in ("datasets", "hidden", "activations"):
+        if key in values and not values[key]:
+            raise InputError(f"{place}: '{key}' is empty, so there is nothing to run.")
+        for i, value in enumerate(values.get(key, ())):
+            if value in values[key][:i]:
+                raise InputError(f"{place}: '{key}' names {value!r} twice.")
     for word in values.get("datasets", ()):
         if word not in NAMES:
             raise unknown("data set", word, NAMES, place)
     for word in values.get("activations", ()):
-        activation(word)
+        with _told(place):
+            activation(str(word))
     for key, valid in (("rule", RULES), ("inputs", INPUTS)):
         if key in values and values[key] not in valid:
             raise unknown(f"value of '{key}'", values[key], valid, place)
     if "init" in values:
-        check_initialisation(values["init"])
+        with _told(place):
+            check_initialisation(values["init"])
     for key in ("batch_size", "epochs", "evaluate_every", "seeds"):
-        if key in values and values[key] <= 0:
+        if key in values and not 0 < values[key] < math.inf:
             raise InputError(f"{place}: '{key}' must be positive, not {values[key]!r}.")
     n = values.get("n_train", "all")
     if n != "all" and (isinstance(n, str) or n <= 0):
@@ -211,52 +246,66 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
 
 def _entries(place: str, blocks: list[dict]) -> Iterator[Entry]:
     """Every method setting: a block's `set`, times the product of the lists in its `over`."""
+    if not (isinstance(blocks, list) and blocks and all(isinstance(block, dict) for block in blocks)):
+        raise InputError(f"{place}: the methods must be given as [[methods]] blocks, one at the least.")
     labels: set[str] = set()
     for block in blocks:
-        for key in block:
-            if key not in ("name", "label", "set", "over", *PER_METHOD):
-                raise unknown("key", key, ("name", "label", "set", "over", *PER_METHOD), f"{place}: methods")
+        for key, value in block.items():
+            if key not in (*BLOCK, *PER_METHOD):
+                raise unknown("key", key, (*BLOCK, *PER_METHOD), f"{place}: methods")
+            if not isinstance(value, BLOCK.get(key, object)):
+                raise InputError(f"{place}: methods: '{key}' must be {BLOCK[key].__name__}, not {value!r}.")
         if "name" not in block:
             raise InputError(f"{place}: a [[methods]] block has no 'name'.")
-        chosen = method(block["name"])
+        with _told(place):
+            chosen = method(block["name"])
         overrides = {key: block[key] for key in PER_METHOD if key in block}
-        for key, value in overrides.items():
-            _check_type(f"{place}: {chosen.name}", key, value)
-        _check_values(f"{place}: {chosen.name}", overrides)
+        _check_table(f"{place}: {chosen.name}", overrides)
         if overrides.get("n_train") == "all":
             overrides["n_train"] = 0
         over = block.get("over", {})
+        for key, points in over.items():
+            if not (isinstance(points, list) and points):
+                raise InputError(f"{place}: {chosen.name}: 'over' needs a list of values of '{key}', not {points!r}.")
         for point in itertools.product(*over.values()):
             varied = dict(zip(over, point))
             settings = chosen.settings(block.get("set", {}) | varied, f"{place}: {chosen.name}")
-            label = block.get("label", chosen.title).format_map(dataclasses.asdict(settings))
+            label = _label(f"{place}: {chosen.name}", block.get("label", chosen.title), dataclasses.asdict(settings))
             if label in labels:
                 raise InputError(f"{place}: two method settings are labelled '{label}'; give each block its own 'label'.")
             labels.add(label)
             yield Entry(chosen, label, settings, overrides)
 
 
+def _label(place: str, text: str, settings: dict[str, Any]) -> str:
+    try:
+        return text.format_map(settings)
+    except KeyError as error:
+        raise unknown("hyper-parameter", error.args[0], settings, f"{place}: label '{text}'") from None
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(f"{place}: the label '{text}' is no text with {{hyper-parameters}} ({error}).") from None
+
+
 def plan(grid: Grid, fingerprints: dict[str, tuple[str, bool]]) -> list[PlannedRun]:
     """Every run of the grid, in the order of its CSV. fingerprints: data set -> (sha256, official)."""
     runs = []
-    for dataset, hidden, act, entry, seed in itertools.product(
-        grid.datasets, grid.hidden, grid.activations, grid.entries, range(grid.seeds)
-    ):
+    for dataset, act, entry in itertools.product(grid.datasets, grid.activations, grid.entries):
         common = {key: entry.overrides.get(key, getattr(grid, key)) for key in PER_METHOD}
         if entry.method.full_batch:
             common["batch_size"] = 0
         fingerprint, official = fingerprints[dataset]
-        config = RunConfig(
-            dataset=dataset,
-            data_fingerprint=fingerprint,
-            activation=act,
-            hidden=tuple(hidden),
-            method=entry.method.name,
-            settings=tuple(dataclasses.asdict(entry.settings).items()),
-            seed=seed,
-            **common,
-        )
-        runs.append(PlannedRun(config, run_key(config), entry.label, official))
+        for hidden, seed in itertools.product(common.pop("hidden"), range(grid.seeds)):
+            config = RunConfig(
+                dataset=dataset,
+                data_fingerprint=fingerprint,
+                activation=act,
+                hidden=tuple(hidden),
+                method=entry.method.name,
+                settings=tuple(dataclasses.asdict(entry.settings).items()),
+                seed=seed,
+                **common,
+            )
+            runs.append(PlannedRun(config, run_key(config), entry.label, official))
     return runs
 
 
@@ -265,6 +314,7 @@ def stacks(runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], devic
 
     shapes: data set -> (inputs, training images). The grouping does not depend on what is already done, so a resumed
     grid makes the same stacks, and the same numbers, as an uninterrupted one.
+    Raises InputError for a batch larger than the training set.
     """
     groups: dict[tuple, list[PlannedRun]] = {}
     seen = set()
@@ -277,9 +327,13 @@ def stacks(runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], devic
     for group in groups.values():
         c = group[0].config
         inputs, rows = shapes[c.dataset]
-        limit = largest_stack(
-            method(c.method), (inputs, *c.hidden, 10), min(c.n_train or rows, rows), c.batch_size, device
-        )
+        available = rows - held_out_size(rows)
+        n_train = min(c.n_train or available, available)
+        if c.batch_size > n_train:
+            raise InputError(
+                f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."
+            )
+        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]
@@ -301,7 +355,7 @@ def code_hash(name: str) -> str:
     root = Path(am.__file__).parent
     defining = next(path for path in sorted((root / "methods").glob("*.py")) if _defines(path, name))
     files = _closure(root, [defining, root / "training.py", root / "data.py"])
-    return hashlib.sha256("\n".join(f"{p.relative_to(root)} {_tree_hash(p)}" for p in files).encode()).hexdigest()
+    return hashlib.sha256("\n".join(f"{p.relative_to(root)} {_code(root, p)[0]}" for p in files).encode()).hexdigest()
 
 
 def _defines(path: Path, name: str) -> bool:
@@ -313,25 +367,41 @@ def _closure(root: Path, start: list[Path]) -> list[Path]:
     todo, seen = list(start), set()
     while todo:
         path = todo.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "am":
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names if alias.name.split(".")[0] == "am"]
-            else:
-                continue
-            for dotted in names:
-                base = root.joinpath(*dotted.split(".")[1:])
-                todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file() and base != root]
+        if path not in seen:
+            seen.add(path)
+            todo += _code(root, path)[1]
     return sorted(seen)
 
 
-def _tree_hash(path: Path) -> str:
+@functools.cache
+def _code(root: Path, path: Path) -> tuple[str, list[Path]]:
+    """Hash of a module's code, whatever its comments and docstrings, and the modules of `am` that it imports."""
     tree = ast.parse(path.read_text())
+    imported = []
     for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for dotted in _imported(node, ["am", *path.parent.relative_to(root).parts]):
+                base = root.joinpath(*dotted.split(".")[1:])
+                imported += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file() and base != root]
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest(), imported
+
+
+def _imported(node: ast.Import | ast.ImportFrom, package: list[str]) -> list[str]:
+    """Dotted names of `am` that may be modules; package: where a relative import starts."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    else:
+        start = package[: len(package) + 1 - node.level] if node.level else []
+        module = ".".join([*start, *([node.module] if node.module else [])])
+        names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "am"]
+
+
+def _structure(node: Any) -> Any:
+    """A syntax tree as nested lists without its empty fields, which differ between versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        return [type(node).__name__, *([name, _structure(v)] for name, v in fields if v not in (None, []))]
+    return [_structure(v) for v in node] if isinstance(node, list) else node

@@ -20,10 +20,13 @@ FINAL = ("done", "diverged")  # a run of another status (failed) is tried again
 
 
 class Store:
-    """Finished runs by key. A run is a dict with "run_key", "status", the fields of a row, and "curve"."""
+    """Finished runs by key. A run is a dict with "run_key", "status", the fields of a row, and "curve".
 
-    def __init__(self, results: Path):
-        self.folder = results / ".store"
+    quiet: say nothing of torn shards, which another store of the same command has said.
+    """
+
+    def __init__(self, results: Path, quiet: bool = False):
+        self.folder, self.quiet = results / ".store", quiet
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".probe-{os.getpid()}"
@@ -53,7 +56,8 @@ class Store:
                 return shard["payload"]["runs"]
         except (ValueError, KeyError, TypeError):
             pass
-        print(f"{path} is torn; its runs count as not done and will run again.", file=sys.stderr)
+        if not self.quiet:
+            print(f"{path} is torn; runs that only it held count as not done.", file=sys.stderr)
         return []
 
     def get(self, run_key: str) -> dict[str, Any] | None:

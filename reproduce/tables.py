@@ -5,7 +5,6 @@ and whatever the paired test at 5 % does not find worse (`statistics.best_and_ti
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -87,7 +87,7 @@ class Method:
     """One training method on the run axis.
 
     init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
-    parameters(state) -> Parameters. `hp` holds float settings as (R, 1, 1) float64 tensors, others as they are.
+    parameters(state) -> Parameters, by default the state's `params`. `hp` holds float settings as (R, 1, 1) float64 tensors, others as they are.
     full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`.
     objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises, where it has one.
     variables(state) -> named tensors with a leading run axis, beyond W and b.
@@ -100,10 +100,10 @@ class Method:
     hyperparameters: type
     init: Callable[[Problem, Parameters, SimpleNamespace], Any]
     step: Callable[[Any, Problem, SimpleNamespace, int], None]
-    parameters: Callable[[Any], Parameters]
-    full_batch: bool
-    updates: Callable[[int, SimpleNamespace], int]
-    gradients: Callable[[int, SimpleNamespace], int]
+    full_batch: bool = False
+    parameters: Callable[[Any], Parameters] = lambda state: state.params
+    updates: Callable[[int, SimpleNamespace], int] = lambda depth, hp: depth
+    gradients: Callable[[int, SimpleNamespace], int] = lambda depth, hp: 1
     monotone_only: bool = False
     objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
     variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
@@ -134,6 +134,11 @@ class Method:
             )
         if problem := self.requires(hp, act, widths):
             raise InputError(f"method '{self.name}': {problem}")
+
+
+def needs_hidden_layer(hp: Any, act: Activation, widths: Sequence[int]) -> str | None:
+    """`requires` of the AM methods: without a hidden layer there is nothing to alternate over."""
+    return None if len(widths) > 2 else "needs at least one hidden layer."
 
 
 def _check_value(where: str, value: Any, f: dataclasses.Field) -> Any:

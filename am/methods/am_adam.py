@@ -32,9 +32,8 @@ from torch import Tensor
 from am.activations import Activation
 from am.adaptive import adam_direction
 from am.gradients import logits_gradient
-from am.methods import Choice, Log, Method, Problem, cast, setting
+from am.methods import Choice, Log, Method, Problem, cast, needs_hidden_layer, setting
 from am.networks import Parameters, correlate, forward, linear, view_layers
-from am.sweep import check_depth
 
 ADAM = (0.9, 0.999, 1e-8)  # beta1, beta2, epsilon of the weight steps
 
@@ -127,13 +126,10 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    parameters=lambda state: state.params,
-    full_batch=False,
-    updates=lambda depth, hp: depth,
     gradients=lambda depth, hp: depth + (depth - 1) * hp.code_steps,
     monotone_only=True,
     variables=lambda state: {f"c{l}": c for l, c in enumerate(state.codes, 1)},
-    requires=check_depth,
+    requires=needs_hidden_layer,
 )
 
 RELEASED = replace(

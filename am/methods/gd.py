@@ -1,6 +1,6 @@
 """Full-batch gradient descent: W <- W - lr g, g the gradient of the mean cross-entropy over all training data.
 
-One step is one pass forward and one back over the data set.
+One step is one pass forward and one back over the data set. Reference: Cauchy, 1847.
 """
 
 from dataclasses import dataclass

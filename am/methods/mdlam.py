@@ -21,10 +21,10 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
-from am.methods import Log, Method, Problem, setting
+from am.methods import Log, Problem, setting
 from am.networks import Parameters
 from am.objective import square
-from am.sweep import Rules, SweepState, check_depth, init_sweep, sweep, sweep_objective, sweep_variables
+from am.sweep import Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,7 @@ def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> No
     sweep(state, problem, k, omega, omega, 0.0)
 
 
-METHOD = Method(
-    name="mdlam",
-    title="mDLAM",
-    family="full-batch AM",
-    hyperparameters=Hyperparameters,
-    init=init_sweep,
-    step=step,
-    parameters=lambda state: state.params,
-    full_batch=True,
-    updates=lambda depth, hp: depth,
-    gradients=lambda depth, hp: 4 * depth - 1,
-    monotone_only=True,
-    objective=sweep_objective,
-    variables=sweep_variables,
-    requires=check_depth,
-)
+METHOD = sweep_method("mdlam", "mDLAM", Hyperparameters, step)
 
 
 def released_init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SweepState:

@@ -32,8 +32,6 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    parameters=lambda state: state.params,
-    full_batch=False,
     updates=lambda depth, hp: depth * hp.inner_steps,
     gradients=lambda depth, hp: depth * hp.inner_steps,
 )

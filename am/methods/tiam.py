@@ -12,8 +12,8 @@ Learning Training", 2025.
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from am.methods import Linear, Log, Method, Problem, setting
-from am.sweep import SweepState, check_depth, init_sweep, sweep, sweep_objective, sweep_variables
+from am.methods import Linear, Log, Problem, setting
+from am.sweep import SweepState, sweep, sweep_method
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,4 @@ def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> No
     sweep(state, problem, k, state.hp.p1, state.hp.p2, state.hp.p3)
 
 
-METHOD = Method(
-    name="tiam",
-    title="TIAM",
-    family="full-batch AM",
-    hyperparameters=Hyperparameters,
-    init=init_sweep,
-    step=step,
-    parameters=lambda state: state.params,
-    full_batch=True,
-    updates=lambda depth, hp: depth,
-    gradients=lambda depth, hp: 4 * depth - 1,
-    monotone_only=True,
-    objective=sweep_objective,
-    variables=sweep_variables,
-    requires=check_depth,
-)
+METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)

@@ -1,0 +1,159 @@
+"""Grids, results and figures in a folder of their own, for the tests of `reproduce`."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reproduce.__main__ import main
+from reproduce.collect import TIMING
+
+ROOT = Path(__file__).parent.parent
+CSVS = ("runs.csv", "curves.csv", "summary.csv")
+MARK = "REPRODUCE_TEST_MARK"  # an environment variable that tells a test's processes from all others
+
+GRID = dict(
+    title="Tiny",
+    paper="suite",
+    question="Does it work?",
+    datasets=["digits"],
+    hidden=[[6]],
+    n_train=100,
+    batch_size=25,
+    epochs=2,
+    seeds=2,
+)
+METHODS = (dict(name="sgd"), dict(name="adam"), dict(name="mdlam"))
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + " }"
+    return json.dumps(value)
+
+
+def grid_text(methods: Any = METHODS, profile: dict[str, dict] | None = None, **values: Any) -> str:
+    """A grid as TOML; a value of None drops a key. Profile `smoke` leaves it as it is, unless `profile` says otherwise."""
+    keys = {key: value for key, value in {**GRID, **values}.items() if value is not None}
+    same = {key: keys[key] for key in ("datasets", "n_train", "seeds", "epochs", "evaluate_every") if key in keys}
+    lines = [f"{key} = {toml(value)}" for key, value in keys.items()]
+    for block in methods:
+        lines += ["[[methods]]", *(f"{key} = {toml(value)}" for key, value in block.items())]
+    for word, table in (profile if profile is not None else {"smoke": same}).items():
+        lines += [f"[profile.{word}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with grids, a store, CSVs and figures."""
+
+    root: Path
+
+    @property
+    def grids(self) -> Path:
+        return self.root / "grids"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def store(self) -> Path:
+        return self.results / ".store"
+
+    def write(self, name: str = "tiny", text: str | None = None, **changes: Any) -> Path:
+        """A grid file: `text`, or the tiny grid with changes."""
+        self.grids.mkdir(parents=True, exist_ok=True)
+        path = self.grids / f"{name}.toml"
+        path.write_text(grid_text(**changes) if text is None else text)
+        return path
+
+    def words(self, command: str, *words: str) -> list[str]:
+        """The command line that works in this folder alone; a later option of `words` overrides an earlier one."""
+        places = ["--results", str(self.results)]
+        if command != "tables":
+            places += ["--figures", str(self.figures)]
+        scale = ["--profile", "smoke", "--jobs", "1", "--device", "cpu"] if command in ("run", "plan", "collect") else []
+        return [command, "--grids", str(self.grids), *places, *scale, *words]
+
+    def do(self, command: str, *words: str) -> int:
+        """The command in this process; returns its exit status."""
+        return main(self.words(command, *words))
+
+    def run(self, *words: str) -> None:
+        assert self.do("run", *(words or ("tiny",))) == 0
+
+    def start(self, *words: str, mark: str = "") -> subprocess.Popen:
+        """`python -m reproduce run` in a process, and a process group, of its own."""
+        env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **{MARK: mark})
+        command = [sys.executable, "-m", "reproduce", *self.words("run", *words)]
+        log = open(self.root / "log.txt", "a")
+        return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
+
+    def shards(self) -> list[Path]:
+        return sorted(self.store.glob("*.json"))
+
+    def stored(self) -> list[dict]:
+        """Every run of every shard."""
+        return [run for path in self.shards() for run in json.loads(path.read_text())["payload"]["runs"]]
+
+    def rows(self, grid: str = "tiny", file: str = "runs.csv") -> list[dict[str, str]]:
+        with open(self.results / grid / file, newline="") as f:
+            return list(csv.DictReader(f))
+
+    def untimed(self, grid: str = "tiny") -> dict[str, Any]:
+        """The content of the three CSVs without the seconds."""
+        runs = [{key: value for key, value in row.items() if key not in TIMING} for row in self.rows(grid)]
+        return {file: (self.results / grid / file).read_bytes() for file in CSVS[1:]} | {"runs.csv": runs}
+
+    def snapshot(self) -> dict[str, tuple[bytes, int]]:
+        """Content and time of change of every file, locks aside."""
+        files = [path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def cheap_figures(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
+    """In place of `reproduce.figures.figures_of`: two files that show which CSVs they were drawn from."""
+    content = b"".join((results / grid / file).read_bytes() for file in CSVS[:2])
+    written = []
+    for suffix in ("pdf", "png"):
+        path = out / grid / f"accuracy_epochs.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(hashlib.sha256(content).hexdigest())
+        os.replace(part, path)
+        written.append(path)
+    return written
+
+
+def one_sentence(captured: pytest.CaptureFixture[str]) -> str:
+    """What went to stderr, which must be one line that ends as a sentence does."""
+    text = captured.readouterr().err
+    assert "Traceback" not in text
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].endswith((".", "?")), text
+    return lines[0]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty place with the tiny grid; figures cost nothing, and no folder of the user is seen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AM_DATA", raising=False)
+    monkeypatch.setattr("reproduce.figures.figures_of", cheap_figures)
+    made = Place(tmp_path)
+    made.write()
+    return made
