@@ -8,7 +8,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") 
 	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
 PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
 
-.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables collect methods grids clean env
+.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims collect methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ figures: $(READY)  ## Draw all figures again from the CSVs.
 
 tables: $(READY)  ## Write the tables again from the CSVs, and the README's with them.
 	$(PYTHON) -m reproduce tables $(if $(RESULTS),--results "$(RESULTS)")
+
+claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
+	$(PYTHON) -m reproduce claims $(if $(RESULTS),--results "$(RESULTS)")
 
 methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
 	$(PYTHON) -m reproduce $@

@@ -18,7 +18,7 @@ from am.data import NAMES, data_folder, ensure, fingerprint_of, load
 from am.errors import InputError
 from am.methods import method, methods
 from reproduce.engines import device_of, run_local
-from reproduce.grid import PROFILES, PlannedRun, grid_names, load_grid, plan, stacks
+from reproduce.grid import PROFILES, Grid, PlannedRun, grid_names, load_grid, plan, stacks
 from reproduce.store import Store, write_whole
 
 
@@ -63,6 +63,8 @@ def parser() -> Parser:
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to write (default: all that have CSVs)")
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     sub.add_argument("--page", type=Path, default=Path("README.md"), help="page with table markers to fill")
+    sub = command("claims", claims_only, "Judge the papers' claims on the CSVs: claims.csv, and published numbers beside ours.", grids=False)
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -112,13 +114,18 @@ class Session:
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
         ensure(sets, self.folder, announce=print)
         self.store = Store(self.results)
-        fingerprints = {name: fingerprint_of(name, self.folder) for name in sets}
-        self.plans = {grid.name: plan(grid, fingerprints) for grid in self.grids}
-        self.wanted = {name: plan(grid, fingerprints) for name, grid in wanted.items()}
+        self.fingerprints = {name: fingerprint_of(name, self.folder) for name in sets}
+        self.narrowed = wanted
         self.shapes = {}
+        self.plan()
         for name in sets if self.missing() else ():
             images = load(name, self.folder)
             self.shapes[name] = (images.x_train[0].size, len(images.x_train))
+
+    def plan(self) -> None:
+        """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
+        self.plans = {grid.name: plan(grid, self.fingerprints, self.store.get) for grid in self.grids}
+        self.wanted = {name: plan(grid, self.fingerprints, self.store.get) for name, grid in self.narrowed.items()}
 
     def missing(self) -> list[PlannedRun]:
         return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]
@@ -200,15 +207,20 @@ def run(args: argparse.Namespace) -> None:
     session = Session(args)
     pending = session.pending()
     print_plan(session, pending)
-    if pending:
-        _train(session, pending)
-    from reproduce.collect import collect  # these load plotting and statistics, which plan and --help need not wait for
+    trained, following = bool(pending), pending
+    while following:
+        _train(session, following)
+        session.plan()
+        # A stack that failed is not tried twice by one command.
+        done = {run.run_key for stack in pending for run in stack}
+        following = [stack for stack in session.pending() if not any(run.run_key in done for run in stack)]
+        pending += following
     from reproduce.figures import figures_of
     from reproduce.tables import tables_of
 
     for grid in session.grids:
         folder = session.figures / grid.name
-        collect(grid, session.plans[grid.name], session.store, session.results)
+        _collect(session, grid)
         if not (session.results / grid.name / "runs.csv").exists():
             continue  # no run of it yet: METHODS named none of its methods
         # What was drawn is noted last, so that a stop before, also after the CSVs were written, draws again.
@@ -218,11 +230,21 @@ def run(args: argparse.Namespace) -> None:
             written = figures_of(session.results, grid.name, session.figures, grid.title)
             write_whole(note, state)
             print(f"{grid.name}: {session.results / grid.name}/*.csv, {len(written)} figure files in {folder}/")
+    _judge(session.results)
     if failed := {run.run_key for run in session.missing()}:
         raise InputError(f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again.")
-    if not pending:
+    if not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
+
+
+def _collect(session: Session, grid: Grid) -> bool:
+    from reproduce.collect import collect, collect_trials  # loads statistics, which plan and --help need not wait for
+
+    runs = session.plans[grid.name]
+    changed = collect(grid, [run for run in runs if run.trial is None], session.store, session.results)
+    collect_trials(grid, runs, session.store, session.results)
+    return changed
 
 
 def _state(csvs: Path, figures: Path) -> str:
@@ -249,11 +271,9 @@ def _train(session: Session, pending: list[list[PlannedRun]]) -> None:
 
 
 def collect_only(args: argparse.Namespace) -> None:
-    from reproduce.collect import collect
-
     session = Session(args)
     for grid in session.grids:
-        changed = collect(grid, session.plans[grid.name], session.store, session.results)
+        changed = _collect(session, grid)
         folder = session.results / grid.name
         state = "written" if changed else "up to date" if (folder / "runs.csv").exists() else "no finished runs"
         print(f"{folder}: {state}")
@@ -287,6 +307,22 @@ def tables_only(args: argparse.Namespace) -> None:
             print(path)
     if args.page.exists():
         print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
+
+
+def _judge(results: Path) -> None:
+    from reproduce.claims import write_claims
+    from reproduce.published import write_comparison
+
+    path, verdicts = write_claims(results)
+    print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
+    if path := write_comparison(results):
+        print(path)
+
+
+def claims_only(args: argparse.Namespace) -> None:
+    if not any(args.results.glob("*/runs.csv")):
+        raise InputError(f"no grid has CSVs in {args.results}; run `make reproduce-all` first.")
+    _judge(args.results)
 
 
 def list_methods(args: argparse.Namespace) -> None:

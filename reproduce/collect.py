@@ -65,6 +65,20 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
     return changed | _write_text(folder / "summary.csv", table.to_csv(index=False))
 
 
+def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> None:
+    """Write tuning.csv: one row a trial, whether it was chosen, and what it cost; no column of it saw the test set."""
+    chosen = {(run.label, run.config.dataset, run.config.hidden, run.config.activation, run.config.settings) for run in runs if run.trial is None}
+    rows = []
+    for run in runs:
+        if run.trial is not None and (found := store.get(run.run_key)):
+            c = run.config
+            is_chosen = (run.label, c.dataset, c.hidden, c.activation, c.settings) in chosen
+            rows.append(_text(_outcome(found) | _identity(grid, run) | dict(trial=run.trial, chosen=is_chosen)))
+    if rows:
+        seen = [name for name in OUTCOME if not name.startswith("test_")]
+        _write(results / grid.name / "tuning.csv", (*IDENTITY, "trial", "chosen", *seen), rows)
+
+
 def _curve_identity(run: PlannedRun) -> dict[str, Any]:
     c = run.config
     return dict(
@@ -98,7 +112,7 @@ def _outcome(found: dict[str, Any]) -> dict[str, Any]:
     row = {key: found[key] for key in (*OUTCOME, "n_train") if key in found}
     if curve:
         best = max(curve, key=lambda point: point["val_accuracy"])
-        row["test_accuracy_best_val"] = best["test_accuracy"]
+        row["test_accuracy_best_val"] = best.get("test_accuracy")
     if curve and found["status"] == "done":
         row |= {key: curve[-1].get(key) for key in ("test_accuracy", "val_accuracy", "train_loss", "objective")}
     return row

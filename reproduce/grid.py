@@ -1,6 +1,8 @@
 """Grids: one TOML file per table or figure; a profile scales it; `plan` turns it into runs, grouped into stacks.
 
 A grid is data sets x networks x activations x method settings x seeds. Everything is checked before anything runs.
+Under rule "paper" a method setting runs as the grid and the method's defaults give it; under rule "tuned" its search
+space is tried first (`reproduce.tuning`), and the seeds run with what was chosen.
 """
 
 import ast
@@ -11,7 +13,7 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from am.errors import InputError, unknown
 from am.methods import Method, method, methods
 from am.networks import check_initialisation
 from am.training import Budget, largest_stack
+from reproduce.tuning import TUNING_SEED, best_trial, trial_settings
 
 FOLDER = Path(__file__).parent / "grids"
 PROFILES = ("smoke", "light", "paper")
@@ -69,16 +72,18 @@ class PlannedRun:
     run_key: str
     label: str
     official: bool
+    trial: int | None = None  # of a tuning; None for a run that counts
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method setting of a grid."""
+    """One method setting of a grid. given: the hyper-parameters that the grid sets, which no tuning changes."""
 
     method: Method
     label: str
     settings: Any
     overrides: dict[str, Any]
+    given: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Grid:
     epochs: int
     evaluate_every: float
     seeds: int
+    trials: int  # of each method setting on each problem; 0 under rule "paper"
     entries: tuple[Entry, ...]
 
 
@@ -119,9 +125,11 @@ _TYPES: dict[str, type | tuple[type, ...]] = dict(
     epochs=int,
     evaluate_every=(int, float),
     seeds=int,
+    trials=int,
 )
 _DEFAULTS = dict(
     rule="paper",
+    trials=0,
     hidden=[[100, 100]],
     activations=["relu"],
     init="torch",
@@ -177,6 +185,8 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             raise InputError(f"{place}: the key '{key}' is missing.")
     if seeds is not None:
         values["seeds"] = seeds
+    if values["trials"] < 0 or (values["rule"] == "tuned") != (values["trials"] > 0):
+        raise InputError(f"{place}: 'trials' is {values['trials']} under rule '{values['rule']}'; tuned needs some, paper none.")
     entries = tuple(_entries(place, blocks))
     for word in only:
         method(word)
@@ -274,7 +284,7 @@ def _entries(place: str, blocks: list[dict]) -> Iterator[Entry]:
             if label in labels:
                 raise InputError(f"{place}: two method settings are labelled '{label}'; give each block its own 'label'.")
             labels.add(label)
-            yield Entry(chosen, label, settings, overrides)
+            yield Entry(chosen, label, settings, overrides, frozenset(block.get("set", {})) | frozenset(varied))
 
 
 def _label(place: str, text: str, settings: dict[str, Any]) -> str:
@@ -286,26 +296,49 @@ def _label(place: str, text: str, settings: dict[str, Any]) -> str:
         raise InputError(f"{place}: the label '{text}' is no text with {{hyper-parameters}} ({error}).") from None
 
 
-def plan(grid: Grid, fingerprints: dict[str, tuple[str, bool]]) -> list[PlannedRun]:
-    """Every run of the grid, in the order of its CSV. fingerprints: data set -> (sha256, official)."""
+Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
+
+
+def plan(
+    grid: Grid, fingerprints: dict[str, tuple[str, bool]], lookup: Lookup = lambda run_key: None
+) -> list[PlannedRun]:
+    """Every run of the grid, in the order of its CSV. fingerprints: data set -> (sha256, official).
+
+    Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
+    """
     runs = []
     for dataset, act, entry in itertools.product(grid.datasets, grid.activations, grid.entries):
         common = {key: entry.overrides.get(key, getattr(grid, key)) for key in PER_METHOD}
         if entry.method.full_batch:
             common["batch_size"] = 0
         fingerprint, official = fingerprints[dataset]
-        for hidden, seed in itertools.product(common.pop("hidden"), range(grid.seeds)):
-            config = RunConfig(
-                dataset=dataset,
-                data_fingerprint=fingerprint,
-                activation=act,
-                hidden=tuple(hidden),
-                method=entry.method.name,
-                settings=tuple(dataclasses.asdict(entry.settings).items()),
-                seed=seed,
-                **common,
-            )
-            runs.append(PlannedRun(config, run_key(config), entry.label, official))
+        for hidden in common.pop("hidden"):
+
+            def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
+                config = RunConfig(
+                    dataset=dataset,
+                    data_fingerprint=fingerprint,
+                    activation=act,
+                    hidden=tuple(hidden),
+                    method=entry.method.name,
+                    settings=tuple(dataclasses.asdict(settings).items()),
+                    seed=seed,
+                    read_test=trial is None,
+                    **common,
+                )
+                return PlannedRun(config, run_key(config), entry.label, official, trial)
+
+            settings = entry.settings
+            if grid.rule == "tuned":
+                space = {key: s for key, s in entry.method.search_space().items() if key not in entry.given}
+                tried = trial_settings(entry.settings, space, grid.trials)
+                trials = [planned(settings, TUNING_SEED, i) for i, settings in enumerate(tried)]
+                runs += trials
+                best = best_trial([run.run_key for run in trials], lookup)
+                if best is None:
+                    continue
+                settings = tried[best]
+            runs += [planned(settings, seed) for seed in range(grid.seeds)]
     return runs
 
 

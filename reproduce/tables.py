@@ -16,7 +16,7 @@ from reproduce.store import write_whole
 
 BLOCK = ("dataset", "activation", "hidden")
 TITLES = dict(mnist="MNIST", fashion_mnist="Fashion-MNIST", cifar10="CIFAR-10", svhn="SVHN", digits="Digits")
-MARKERS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKERS = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,12 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
 
 
 def fill(page: Path, results: Path) -> list[str]:
-    """Put the tables of the grids that a page names between its markers; returns the grids filled."""
+    """Put what a page names between its markers, a grid's table or a file of the results folder; returns the names."""
     text, filled = page.read_text(), []
 
     def replace(match: re.Match) -> str:
-        table = results / match[2] / "table.md"
-        if not table.exists():
+        table = next((results / name for name in (f"{match[2]}/table.md", f"{match[2]}.md") if (results / name).exists()), None)
+        if table is None:
             return match[0]
         filled.append(match[2])
         return f"{match[1]}{table.read_text()}{match[3]}"
