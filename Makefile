@@ -1,18 +1,20 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) \
-	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
-PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
+	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
+	$(if $(GRIDS),--grids "$(GRIDS)")
+PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
+	$(if $(GRIDS),--grids "$(GRIDS)")
 
 .PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims collect methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).

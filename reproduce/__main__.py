@@ -8,8 +8,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -124,8 +125,17 @@ class Session:
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
-        self.plans = {grid.name: plan(grid, self.fingerprints, self.store.get) for grid in self.grids}
+        self.plans = {grid.name: plan(grid, self.fingerprints, self._found(grid)) for grid in self.grids}
         self.wanted = {name: plan(grid, self.fingerprints, self.store.get) for name, grid in self.narrowed.items()}
+
+    def _found(self, grid: Grid) -> Callable[[str], dict[str, Any] | None]:
+        """Runs by key, and trials that the CSVs alone still have: what was chosen among them keeps its rows."""
+        if grid.rule != "tuned":
+            return self.store.get
+        from reproduce.collect import kept_trials
+
+        kept = kept_trials(grid, self.results)
+        return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:
         return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]

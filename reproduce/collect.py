@@ -55,10 +55,7 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
         points += [point | _text(_curve_identity(run)) for point in curve]
     if not rows:
         return False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
+    _make(folder)
     changed = _write(folder / "runs.csv", IDENTITY + OUTCOME, rows)
     changed |= _write(folder / "curves.csv", CURVE_IDENTITY + CURVE_POINT, points)
     table = summary(pd.read_csv(folder / "runs.csv"))
@@ -67,16 +64,32 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
 
 def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> None:
     """Write tuning.csv: one row a trial, whether it was chosen, and what it cost; no column of it saw the test set."""
-    chosen = {(run.label, run.config.dataset, run.config.hidden, run.config.activation, run.config.settings) for run in runs if run.trial is None}
+
+    def setting(run: PlannedRun) -> tuple:
+        c = run.config
+        return run.label, c.dataset, c.hidden, c.activation, c.settings
+
+    chosen = {setting(run) for run in runs if run.trial is None}
+    kept = _read(results / grid.name / "tuning.csv")
     rows = []
     for run in runs:
-        if run.trial is not None and (found := store.get(run.run_key)):
-            c = run.config
-            is_chosen = (run.label, c.dataset, c.hidden, c.activation, c.settings) in chosen
-            rows.append(_text(_outcome(found) | _identity(grid, run) | dict(trial=run.trial, chosen=is_chosen)))
+        found = store.get(run.run_key)
+        if run.trial is None or not (found or run.run_key in kept):
+            continue
+        row = _text(_outcome(found)) if found else kept[run.run_key][0]
+        rows.append(row | _text(_identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
     if rows:
+        _make(results / grid.name)
         seen = [name for name in OUTCOME if not name.startswith("test_")]
         _write(results / grid.name / "tuning.csv", (*IDENTITY, "trial", "chosen", *seen), rows)
+
+
+def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
+    """The trials of tuning.csv by run key, as far as the choice among them needs: so that it stays without the store."""
+    return {
+        key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=float(rows[0]["val_accuracy"] or "nan"))])
+        for key, rows in _read(results / grid.name / "tuning.csv").items()
+    }
 
 
 def _curve_identity(run: PlannedRun) -> dict[str, Any]:
@@ -131,6 +144,13 @@ def _read(path: Path) -> dict[str, list[dict[str, str]]]:
         for row in csv.DictReader(file):
             found.setdefault(row.get("run_key", ""), []).append(row)
     return found
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> bool:

@@ -33,7 +33,9 @@ class Store:
             probe.write_text("")
             probe.unlink()
         except OSError as error:
-            raise InputError(f"the results folder {results} cannot be written ({error.strerror}); choose another with RESULTS=.") from None
+            raise InputError(
+                f"the results folder {results} cannot be written ({error.strerror}); choose another with RESULTS=."
+            ) from None
         self._runs: dict[str, dict[str, Any]] = {}
         self._read: dict[Path, int] = {}
         self.refresh()
@@ -96,7 +98,9 @@ def stack_id(run_keys: Sequence[str]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
+    """Write a text file so that a reader sees the old content or the new, never a part; an equal file is left as it is."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "w") as file:

@@ -40,9 +40,11 @@ def toml(value: Any) -> str:
 
 
 def grid_text(methods: Any = METHODS, profile: dict[str, dict] | None = None, **values: Any) -> str:
-    """A grid as TOML; a value of None drops a key. Profile `smoke` leaves it as it is, unless `profile` says otherwise."""
+    """A grid as TOML; None drops a key. Profile `smoke` changes nothing, unless `profile` says otherwise."""
     keys = {key: value for key, value in {**GRID, **values}.items() if value is not None}
-    same = {key: keys[key] for key in ("datasets", "n_train", "seeds", "epochs", "evaluate_every") if key in keys}
+    same = {
+        key: keys[key] for key in ("datasets", "n_train", "seeds", "epochs", "evaluate_every", "trials") if key in keys
+    }
     lines = [f"{key} = {toml(value)}" for key, value in keys.items()]
     for block in methods:
         lines += ["[[methods]]", *(f"{key} = {toml(value)}" for key, value in block.items())]
@@ -85,7 +87,9 @@ class Place:
         places = ["--results", str(self.results)]
         if command != "tables":
             places += ["--figures", str(self.figures)]
-        scale = ["--profile", "smoke", "--jobs", "1", "--device", "cpu"] if command in ("run", "plan", "collect") else []
+        scale = (
+            ["--profile", "smoke", "--jobs", "1", "--device", "cpu"] if command in ("run", "plan", "collect") else []
+        )
         return [command, "--grids", str(self.grids), *places, *scale, *words]
 
     def do(self, command: str, *words: str) -> int:
@@ -148,8 +152,8 @@ def one_sentence(captured: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture(name="place")
+def place_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty place with the tiny grid; figures cost nothing, and no folder of the user is seen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AM_DATA", raising=False)

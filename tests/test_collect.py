@@ -1,12 +1,13 @@
 """Collect: the CSVs of a grid, the same bytes for the same runs, and what stays, is dropped and is left untouched."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import CSVS, METHODS, Place, cheap_figures, place  # noqa: F401 (a fixture)
+from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
 
 from am.data import fingerprint_of
 from am.methods import method, methods
@@ -19,8 +20,8 @@ DRAW = figures.figures_of
 
 # What reads the CSVs depends on these.
 RUN_COLUMNS = """grid profile rule dataset data_official n_train activation hidden method hyperparameters seed status
-iterations epochs parameter_updates gradient_evaluations flops test_accuracy test_accuracy_best_val val_accuracy train_loss
-objective diverged_at train_seconds device torch commit run_key
+iterations epochs parameter_updates gradient_evaluations flops test_accuracy test_accuracy_best_val val_accuracy
+train_loss objective diverged_at train_seconds device torch commit run_key
 lane data_fingerprint inputs init label error evaluate_seconds stack_runs""".split()
 CURVE_COLUMNS = """run_key dataset activation hidden method label seed iteration epoch parameter_updates
 gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap""".split()
@@ -108,7 +109,9 @@ def test_summary_counts_and_averages_over_seeds(place):
 
 
 def test_every_method_s_hyperparameters_parse(place):
-    place.write(methods=[dict(name=name) for name in ("gd", "momentum", "nesterov", "adamw", "rmsprop", "sam", "samt", "tiam")])
+    place.write(
+        methods=[dict(name=name) for name in ("gd", "momentum", "nesterov", "adamw", "rmsprop", "sam", "samt", "tiam")]
+    )
     place.run("tiny", "--seeds", "1")
     for row in place.rows():
         chosen = methods()[row["method"]]
@@ -277,6 +280,76 @@ def test_data_that_are_not_official_are_marked(place):
     place.run("tiny", "--data", str(data))
     assert len(keys & {row["run_key"] for row in place.rows()}) == 2
     assert len({run["run_key"] for run in place.stored()}) == 6
+
+
+# -------------------------------------------------------------------------------------------------------------- tuning
+
+
+@pytest.fixture
+def tuned(place: Place) -> Place:
+    """Two methods, three trials each, then two seeds each."""
+    place.write(rule="tuned", trials=3, methods=METHODS[:2])
+    place.run()
+    return place
+
+
+def test_trials_are_rows_of_their_own_and_no_column_saw_the_test_set(tuned):
+    trials = tuned.rows(file="tuning.csv")
+    assert [(row["method"], row["trial"]) for row in trials] == [(m, t) for m in ("sgd", "adam") for t in "012"]
+    assert not any(name.startswith("test_") for name in trials[0])
+    assert len({row["hyperparameters"] for row in trials}) == 6
+    runs = tuned.rows()
+    assert [(row["method"], row["seed"]) for row in runs] == [(m, s) for m in ("sgd", "adam") for s in "01"]
+    for name in ("sgd", "adam"):
+        mine = [row for row in trials if row["method"] == name]
+        (best,) = [row for row in mine if row["chosen"] == "True"]
+        assert float(best["val_accuracy"]) == max(float(row["val_accuracy"]) for row in mine)
+        assert {row["hyperparameters"] for row in runs if row["method"] == name} == {best["hyperparameters"]}
+
+
+def test_a_second_tuned_run_does_nothing_and_touches_nothing(tuned, capsys):
+    before = tuned.snapshot()
+    capsys.readouterr()
+    tuned.run()
+    assert "Nothing to train: all 10 runs are there." in capsys.readouterr().out
+    assert tuned.snapshot() == before
+
+
+def test_tuned_rows_and_trials_stay_when_their_shards_are_gone(tuned):
+    every = (*CSVS, "tuning.csv")
+    before = {file: (tuned.results / "tiny" / file).read_bytes() for file in every}
+    keys = [row["run_key"] for row in tuned.rows()]
+    shutil.rmtree(tuned.store)
+    assert tuned.do("collect", "tiny") == 0
+    assert {file: (tuned.results / "tiny" / file).read_bytes() for file in every} == before
+    tuned.run("tiny", "--methods", "sgd")
+    for file in every[1:3]:
+        assert (tuned.results / "tiny" / file).read_bytes() == before[file]
+    assert [row["run_key"] for row in tuned.rows()] == keys
+    assert {run["run_key"] for run in tuned.stored()} == {
+        row["run_key"] for file in ("tuning.csv", "runs.csv") for row in tuned.rows(file=file) if row["method"] == "sgd"
+    }
+
+
+def test_a_failed_trial_is_told_and_nothing_is_chosen_until_it_is_done(tuned, monkeypatch, capsys, tmp_path):
+    other = Place(tmp_path / "other")
+    other.write(text=(tuned.grids / "tiny.toml").read_text())
+    real = methods()["adam"]
+    code_hash("adam")
+
+    def fail(*args):
+        raise ArithmeticError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(methods(), "adam", dataclasses.replace(real, step=fail))
+        assert other.do("run", "tiny") == 2
+    assert "3 runs failed" in capsys.readouterr().err.splitlines()[-1]
+    assert {row["method"] for row in other.rows()} == {"sgd"}
+    failed = [row for row in other.rows(file="tuning.csv") if row["status"] == "failed"]
+    assert len(failed) == 3 and {row["error"] for row in failed} == {"ArithmeticError: no"}
+    assert {row["chosen"] for row in failed} == {"False"}
+    other.run()
+    assert other.untimed() == tuned.untimed()
 
 
 # ------------------------------------------------------------------------------------------------------------- figures

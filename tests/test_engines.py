@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import MARK, METHODS, ROOT, Place, place  # noqa: F401 (a fixture)
+from helpers import MARK, METHODS, ROOT, Place, place_fixture  # noqa: F401
 
 from am import methods as methods_module
 from am.data import fingerprint_of
@@ -27,6 +27,7 @@ from reproduce.grid import PlannedRun, code_hash, plan, read_grid, stacks
 from reproduce.store import Store
 
 CPU = torch.device("cpu")
+TUNED = dict(rule="tuned", trials=3, methods=METHODS[:2])
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
 
 
@@ -70,7 +71,9 @@ def test_devices(monkeypatch):
     assert device_of("cpu") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of("auto") == CPU
-    with pytest.raises(InputError, match=r"DEVICE=cuda was asked for and no CUDA device is available; use DEVICE=cpu\."):
+    with pytest.raises(
+        InputError, match=r"DEVICE=cuda was asked for and no CUDA device is available; use DEVICE=cpu\."
+    ):
         device_of("cuda")
     with pytest.raises(InputError, match="unknown device 'gpu'"):
         device_of("gpu")
@@ -284,8 +287,12 @@ import json, os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from helpers import Place, cheap_figures
 from pathlib import Path
-import reproduce.collect, reproduce.engines, reproduce.figures, reproduce.tables
+from am.costs import flops_of
+from am.data import load
+import reproduce.claims, reproduce.collect, reproduce.engines, reproduce.figures, reproduce.published, reproduce.tables
 reproduce.figures.figures_of = cheap_figures
+flops_of(lambda: None)  # this and the data load much that every process would load again
+load("digits")
 
 def forked(work):
     pid = os.fork()
@@ -317,7 +324,7 @@ n, ended = 0, None
 while ended != 0:
     n += 1
     place = Place(Path(sys.argv[2]) / str(n))
-    place.write()
+    place.write(text=Path(sys.argv[3]).read_text())
     ended = forked(lambda: killed_at(n, place))
     there = [run["run_key"] for run in place.stored()]
     resumed = forked(lambda: again(place))
@@ -327,29 +334,33 @@ while ended != 0:
 
 
 @pytest.mark.slow
-def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path):
+@pytest.mark.parametrize("rule", ["paper", "tuned"])
+def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, rule):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    words = [sys.executable, "-c", KILLER, str(ROOT / "tests"), str(tmp_path)]
-    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    grid = place.write(**TUNED if rule == "tuned" else {})
+    words = [sys.executable, "-c", KILLER, str(ROOT / "tests"), str(tmp_path), str(grid)]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=2 * PATIENCE)
     moments = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("MOMENT")]
     assert done.returncode == 0, done.stderr
     *killed, untouched = moments
-    # Three shards, three CSVs, two tables, two figures, and the note of what was drawn.
-    assert len(killed) == 11
     assert untouched["ended"] == 0 and untouched["trained"] == []
     whole = Place(tmp_path / str(untouched["n"]))
     reference, keys = whole.untimed(), {run["run_key"] for run in whole.stored()}
+    shards = 4 if rule == "tuned" else 3  # of each of two methods the trials, then the runs
+    counts = [len(moment["there"]) for moment in killed]
+    assert counts[0] == 0 and counts == sorted(counts) and counts[shards:] == [len(keys)] * (len(killed) - shards)
+    assert len(set(counts[: shards + 1])) == shards + 1
+    assert len(killed) >= shards + 8  # three CSVs, two tables, two figures and the note of what was drawn
     for moment in killed:
         assert moment["ended"] == signal.SIGKILL and moment["resumed"] == 0
         assert sorted(moment["there"] + moment["trained"]) == sorted(keys)
         there = Place(tmp_path / str(moment["n"]))
         assert there.untimed() == reference
         drawn = {path.read_text() for path in (there.figures / "tiny").glob("accuracy_epochs.*")}
-        assert len(drawn) == 1
         content = b"".join((there.results / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
         assert drawn == {hashlib.sha256(content).hexdigest()}  # the figures are those of these CSVs
-        assert (there.results / "tiny" / "table.md").read_text() == (whole.results / "tiny" / "table.md").read_text()
-    assert [len(moment["there"]) for moment in killed] == [0, 2, 4] + [6] * 8
+        for file in ("tiny/table.md", "claims.csv"):
+            assert (there.results / file).read_bytes() == (whole.results / file).read_bytes()
 
 
 # ----------------------------------------------------------------------------------------- real processes, real signals
@@ -472,7 +483,9 @@ def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark,
 @pytest.mark.slow
 def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     """With an environment that allows two threads to the command that trains in its own process."""
-    place.write(hidden=[[100, 100]], n_train=1000, batch_size=500, methods=[*METHODS, dict(name="samt"), dict(name="gd")])
+    place.write(
+        hidden=[[100, 100]], n_train=1000, batch_size=500, methods=[*METHODS, dict(name="samt"), dict(name="gd")]
+    )
     text = (place.grids / "tiny.toml").read_text()
     several = Place(tmp_path / "several")
     several.write(text=text)

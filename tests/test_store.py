@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, Place, one_sentence, place  # noqa: F401 (a fixture)
+from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
 
 from am.errors import InputError
 from reproduce.store import Store, stack_id, write_whole
@@ -26,7 +26,10 @@ def results(tmp_path):
 
 
 def test_runs_come_back_as_they_were_written(results):
-    runs = [a_run("a", objective=float("nan"), flops=2**60, x=0.1 + 0.2), a_run("b", "diverged", error="é\n", big=float("inf"))]
+    runs = [
+        a_run("a", objective=float("nan"), flops=2**60, x=0.1 + 0.2),
+        a_run("b", "diverged", error="é\n", big=float("inf")),
+    ]
     Store(results).write(runs)
     again = Store(results)
     assert repr([again.get("a"), again.get("b")]) == repr(runs)
@@ -144,7 +147,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patched:
             patched.setattr(os, name, torn)
-            with pytest.raises(InputError, match="file.csv cannot be written .No space left on device.; what was there is untouched."):
+            with pytest.raises(
+                InputError, match="file.csv cannot be written .No space left on device.; what was there is untouched."
+            ):
                 write_whole(path, "new and longer\n")
         assert path.read_text() == "old\n"
         assert list(tmp_path.iterdir()) == [path]
