@@ -19,7 +19,7 @@ from am.data import NAMES, data_folder, ensure, fingerprint_of, load
 from am.errors import InputError
 from am.methods import method, methods
 from reproduce.engines import device_of, run_local
-from reproduce.grid import PROFILES, Grid, PlannedRun, grid_names, load_grid, plan, stacks
+from reproduce.grid import APART, PROFILES, Grid, PlannedRun, grid_names, load_grid, plan, stacks
 from reproduce.store import Store, write_whole
 
 
@@ -42,7 +42,7 @@ def parser() -> Parser:
             own = "folder of your own grids, NAME.toml, in place of the suite's"
             sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
-            sub.add_argument("grids", nargs="+", metavar="GRID", help="grids to take, or 'all' (every grid but quickstart)")
+            sub.add_argument("grids", nargs="+", metavar="GRID", help="grids to take, or 'all' (every grid but quickstart and fair)")
             sub.add_argument("--profile", help=f"scale of the grids, one of {', '.join(PROFILES)} (default: paper with a GPU, light without)")
             sub.add_argument("--seeds", type=_positive, help="number of seeds, over the grid's own")
             sub.add_argument("--methods", default="", help="only these methods, separated by commas")
@@ -103,7 +103,7 @@ class Session:
         self.figures = args.figures or Path("figures") / below
         self.folder = args.data
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
-        every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name != "quickstart"]
+        every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
         only = [word for word in args.methods.split(",") if word]
         # The whole grid is what the CSVs hold; METHODS narrows what is trained now.
