@@ -31,7 +31,7 @@ from am.training import Budget, largest_stack
 from reproduce.tuning import TUNING_SEED, best_trial, trial_settings
 
 FOLDER = Path(__file__).parent / "grids"
-APART = ("quickstart", "fair")  # not part of "all": a trial of the pipeline, and one that doubles the time
+APART = ("quickstart", "fair", "published_bcd")  # not part of "all": a trial of the pipeline, and two too long for it
 PROFILES = ("smoke", "light", "paper")
 INPUTS = ("unit", "standardised")
 RULES = ("paper", "tuned")
