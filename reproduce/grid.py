@@ -37,7 +37,7 @@ INPUTS = ("unit", "standardised")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "epochs", "evaluate_every", "hidden", "init", "inputs", "n_train")
+PER_METHOD = ("batch_size", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 
 
@@ -107,6 +107,7 @@ class Grid:
     epochs: int
     evaluate_every: float
     seeds: int
+    first_seed: int
     trials: int  # of each method setting on each problem; 0 under rule "paper"
     entries: tuple[Entry, ...]
 
@@ -126,10 +127,12 @@ _TYPES: dict[str, type | tuple[type, ...]] = dict(
     epochs=int,
     evaluate_every=(int, float),
     seeds=int,
+    first_seed=int,
     trials=int,
 )
 _DEFAULTS = dict(
     rule="paper",
+    first_seed=0,
     trials=0,
     hidden=[[100, 100]],
     activations=["relu"],
@@ -247,6 +250,8 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for key in ("batch_size", "epochs", "evaluate_every", "seeds"):
         if key in values and not 0 < values[key] < math.inf:
             raise InputError(f"{place}: '{key}' must be positive, not {values[key]!r}.")
+    if values.get("first_seed", 0) < 0:
+        raise InputError(f"{place}: 'first_seed' must not be negative, not {values['first_seed']!r}.")
     n = values.get("n_train", "all")
     if n != "all" and (isinstance(n, str) or n <= 0):
         raise InputError(f"{place}: 'n_train' must be a positive number or \"all\", not {n!r}.")
@@ -313,6 +318,7 @@ def plan(
         if entry.method.full_batch:
             common["batch_size"] = 0
         fingerprint, official = fingerprints[dataset]
+        first_seed = common.pop("first_seed")
         for hidden in common.pop("hidden"):
 
             def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
@@ -339,7 +345,7 @@ def plan(
                 if best is None:
                     continue
                 settings = tried[best]
-            runs += [planned(settings, seed) for seed in range(grid.seeds)]
+            runs += [planned(settings, first_seed + i) for i in range(grid.seeds)]
     return runs
 
 
