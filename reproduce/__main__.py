@@ -42,7 +42,7 @@ def parser() -> Parser:
             own = "folder of your own grids, NAME.toml, in place of the suite's"
             sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
-            sub.add_argument("grids", nargs="+", metavar="GRID", help="grids to take, or 'all' (every grid but quickstart, fair and published_bcd)")
+            sub.add_argument("grids", nargs="+", metavar="GRID", help=f"grids to take, or 'all' (every grid but {', '.join(APART)})")
             sub.add_argument("--profile", help=f"scale of the grids, one of {', '.join(PROFILES)} (default: paper with a GPU, light without)")
             sub.add_argument("--seeds", type=_positive, help="number of seeds, over the grid's own")
             sub.add_argument("--methods", default="", help="only these methods, separated by commas")
