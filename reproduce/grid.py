@@ -23,7 +23,7 @@ import torch
 
 import am
 from am.activations import activation
-from am.data import NAMES, held_out_size
+from am.data import INPUTS, NAMES, held_out_size
 from am.errors import InputError, unknown
 from am.methods import Method, method, methods
 from am.networks import check_initialisation
@@ -34,7 +34,6 @@ FOLDER = Path(__file__).parent / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
 APART = ("quickstart", "fair", "published_bcd", "released_vs_paper")
 PROFILES = ("smoke", "light", "paper")
-INPUTS = ("unit", "standardised")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)

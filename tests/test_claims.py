@@ -1,5 +1,7 @@
 """Claims, published numbers and tables: from CSVs to verdicts, and back to the page."""
 
+import tomllib
+
 import pandas as pd
 import pytest
 
@@ -9,8 +11,6 @@ from reproduce.grid import grid_names, load_grid
 from reproduce.published import NUMBERS, comparison, write_comparison
 from reproduce.statistics import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, RULES
 from reproduce.tables import accuracy_table, fill, latex, markdown
-
-import tomllib
 
 CLAIM = """
 [[claim]]
