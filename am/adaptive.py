@@ -1,5 +1,6 @@
 """The Adam direction, shared by adam, adamw and the meta-optimiser and weight steps of AM methods."""
 
+import torch
 from torch import Tensor
 
 
@@ -17,7 +18,10 @@ def adam_direction(
     Kingma and Ba, ICLR 2015, algorithm 1. Any shape, as long as all broadcast against g.
     """
     like = lambda s: s.to(g.dtype) if isinstance(s, Tensor) else s
-    m.mul_(like(beta1)).add_(like(1 - beta1) * g)
-    v.mul_(like(beta2)).add_(like(1 - beta2) * g * g)
-    step, root = like(1 / (1 - beta1 ** (k + 1))), like((1 / (1 - beta2 ** (k + 1))) ** 0.5)
-    return step * m / (v.sqrt() * root + like(epsilon))
+    m.lerp_(g, like(1 - beta1))
+    v.lerp_(g * g, like(1 - beta2))
+    # Divided by 1 / (1 - beta1^(k+1)), so that m enters as it is.
+    unbiased = 1 - beta1 ** (k + 1)
+    root, least = like(unbiased / (1 - beta2 ** (k + 1)) ** 0.5), like(epsilon * unbiased)
+    below = v.sqrt().mul_(root).add_(least)
+    return torch.div(m, below, out=below)

@@ -24,7 +24,7 @@ def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out
     """The gradient of the mean cross-entropy with respect to every W_l and b_l, written into `out`."""
     inputs, zs = [x], []
     for l, (W, b) in enumerate(zip(params.W, params.b)):
-        zs.append(linear(inputs[-1], W).add_(b))
+        zs.append(linear(inputs[-1], W, b))
         if l < len(params.W) - 1:
             inputs.append(act.value(zs[-1]))
     delta = logits_gradient(zs[-1], y)

@@ -13,18 +13,26 @@ DOUBLINGS = 100  # theta_0 2^100 is beyond any curvature that float32 data can h
 
 
 def inner(u: Tensor, v: Tensor) -> Tensor:  # (R, n, m), (R, n, m) -> (R, 1, 1) float64
-    """<u, v> of every run."""
-    return (u * v).sum((1, 2), keepdim=True, dtype=torch.float64)
+    """<u, v> of every run: rows in the dtype of u, which rounds no worse than the products do, then over rows in float64."""
+    return (u * v).sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64)
 
 
 def square(u: Tensor) -> Tensor:  # (R, n, m) -> (R, 1, 1) float64
-    """||u||^2 of every run."""
-    return u.square().sum((1, 2), keepdim=True, dtype=torch.float64)
+    """||u||^2 of every run; as `inner`, in one pass over u."""
+    return torch.linalg.vector_norm(u, dim=2, keepdim=True).double().square().sum(1, keepdim=True)
 
 
 def any_run(mask: Tensor) -> bool:  # (R, ...) bool
     """Whether a branch that serves only some runs is worth entering: on a GPU always, since asking would wait for it."""
     return mask.is_cuda or bool(mask.any())
+
+
+def row_blocks(t: Tensor, rows: int) -> list[tuple[slice, slice]]:  # t: (R, N, ...)
+    """Indices of blocks of samples that fit a CPU's cache, of one run each; on a GPU one block of everything."""
+    R, N = t.shape[:2]
+    if t.is_cuda:
+        return [(slice(None), slice(None))]
+    return [(slice(r, r + 1), slice(n, n + rows)) for r in range(R) for n in range(0, N, rows)]
 
 
 def some_run(mask: Tensor) -> bool:  # (R, ...) bool
@@ -57,10 +65,19 @@ def log_wright_omega(x: Tensor) -> Tensor:
 def _halley(t: Tensor, x: Tensor) -> Tensor:
     """One step towards t + e^t = x; the error is cubed."""
     e = torch.exp(t)
-    f, slope = t + e - x, 1 + e
-    return t - f * slope / (slope * slope - 0.5 * f * e)
+    f, slope = (t + e).sub_(x), 1 + e
+    below = torch.addcmul(slope * slope, f, e, value=-0.5)
+    return torch.addcdiv(t, f.mul_(slope), below, value=-1)
 
 
+def _omega_near(x: Tensor, t: Tensor) -> Tensor:
+    """log_wright_omega(x), (R, N, C), from a guess t: two steps where they are enough for a whole run."""
+    new = _halley(_halley(t, x), x)
+    far = ~((new - t).abs().amax((1, 2), keepdim=True) <= PROX_NEAR)  # a NaN is far
+    return torch.where(far, log_wright_omega(x), new) if any_run(far) else new
+
+
+PROX_ROWS = 2048
 PROX_STEPS, PROX_TOLERANCE, PROX_NEAR = 16, 1e-7, 0.3  # Newton squares its error: after a step of 1e-7, 1e-14 is left
 
 
@@ -74,31 +91,40 @@ def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, near: Tensor | None = 
     Newton in z (Sherman-Morrison) cycles where rho is small and c puts a wrong class far ahead.
     Worked in float64 whatever the dtype: near p_label = 1 the scalar equation determines s to rounding / rho only.
     """
-    dtype, c, rho = c.dtype, c.double(), rho.double()
+    y, out = y.expand(c.shape[:2]), torch.empty_like(c, memory_format=torch.contiguous_format)
+    for at in row_blocks(c, PROX_ROWS):
+        guess = None if near is None else near[at].mT.contiguous().double()
+        out[at] = _prox(c[at].mT.contiguous().double(), y[at].unsqueeze(1), rho[at[0]].double(), guess).mT
+    return out
+
+
+def _prox(c: Tensor, label: Tensor, rho: Tensor, near: Tensor | None) -> Tensor:
+    # Classes before samples: c, near: (R, C, n) float64; label: (R, 1, n) -> (R, C, n)
+    """`prox_cross_entropy` of a block; each run stops by itself."""
     log_rho = torch.log(rho)
-    x = c + one_hot(y, c.shape[2], c.dtype).expand_as(c) / rho - log_rho
+    x = (c - log_rho).scatter_add_(1, label, (1 / rho).expand(label.shape))
     # There the largest p_j is 1, so that sum p >= 1: the root lies above, and no step need go below.
-    lowest = x.amax(2, keepdim=True) - 1 / rho + log_rho
-    s = lowest if near is None else torch.maximum(near.double().logsumexp(2, keepdim=True), lowest)
-    t = log_wright_omega(x - s)
-    running = torch.ones_like(rho, dtype=torch.bool).expand(c.shape[0], 1, 1)  # each run stops by itself
+    lowest = x.amax(1, keepdim=True) - 1 / rho + log_rho
+    s = lowest if near is None else torch.maximum(near.logsumexp(1, keepdim=True), lowest)
+    t = log_wright_omega(x - s) if near is None else _omega_near(x - s, near - (s + log_rho))
+    running = torch.ones_like(rho, dtype=torch.bool)
     for _ in range(PROX_STEPS):
         e = torch.exp(t)
-        share = 1 / (1 + e)
-        p = rho * e
-        step = (p.sum(2, keepdim=True) - 1) / (p * share).sum(2, keepdim=True)
+        share = (1 + e).reciprocal_()
+        p = e.mul_(rho)
+        step = (p.sum(1, keepdim=True) - 1) / p.mul_(share).sum(1, keepdim=True)
         # The first step from above the root may go far below it.
         moved = torch.where(running, torch.maximum(s + step, lowest), s)
         step, s = moved - s, moved
         size = step.abs().amax((1, 2), keepdim=True)
-        near_t, far = _halley(t - step * share, x - s), running & (size > PROX_NEAR)
+        new, far = _halley(torch.addcmul(t, step, share, value=-1), x - s), running & (size > PROX_NEAR)
         if any_run(far):
-            near_t = torch.where(far, log_wright_omega(x - s), near_t)
-        t = torch.where(running, near_t, t)
+            new = torch.where(far, log_wright_omega(x - s), new)
+        t = torch.where(running, new, t) if len(rho) > 1 else new
         running = running & (size > PROX_TOLERANCE)
         if not some_run(running):
             break
-    return (t + log_rho + s).to(dtype)
+    return t.add_(s + log_rho)
 
 
 def first_doubling(accepted: Tensor, theta0: Tensor) -> Tensor:  # (R, 1, DOUBLINGS) bool, (R, 1, 1) -> (R, 1, 1)
@@ -147,6 +173,6 @@ def penalised_objective(
     """F of SPEC 1: R(z_L, y) + sum_l rho/2 ||z_l - a_{l-1} W_l^T - b_l||^2 + mu/2 ||W_l||^2."""
     total = cross_entropy(z[-1], y)
     for l, (W, b) in enumerate(zip(params.W, params.b)):
-        residual = z[l] - linear(a[l - 1] if l else x, W) - b
+        residual = linear(a[l - 1] if l else x, W, b).sub_(z[l])
         total = total + (rho / 2 * square(residual) + mu / 2 * square(W)).flatten()
     return total

@@ -6,6 +6,7 @@ the monotone safeguard are evaluated from Gram products, exactly and without tou
 f(u + D) - f(u) = <grad f(u), D> + 1/2 <D, H D>.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -27,7 +28,11 @@ from am.objective import (
     some_run,
     square,
 )
-from am.subproblems import forward_variables, gram, signed_labels
+from am.subproblems import cholesky, forward_variables, gram, ridge, signed_labels, solve_rows
+
+
+STEP_RULES = ("backtracking", "lipschitz", "inverse")
+STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,9 @@ class SweepState:
 
     params: W_l, b_l.  z: z_1 .. z_L, (R, N, d_l).  a: a_1 .. a_{L-1}.  last: name -> u^{k-1}.
     gram: X^T X, (d0, d0).  mean: column means of X, (1, d0).  fallbacks: safeguards taken in the last iteration, (R,).
+    gram_eigenvalue: largest eigenvalue of X^T X (step_rule "lipschitz").  gram_factor: Cholesky factor of
+    rho X^T X + mu I, (R, d0, d0) float64 ("inverse").  settled: from this iteration on epsilon is the last one's.
+    linear: l -> a_{l-1} W_l^T + b_l as the last iteration left them, which serves the steps of W_1 and, once settled, of a_{l-1}.
     """
 
     params: Parameters
@@ -62,9 +70,12 @@ class SweepState:
     hp: SimpleNamespace
     gram: Tensor
     mean: Tensor
-    last: dict[str, Tensor] = field(default_factory=dict)
     fallbacks: Tensor | None = None
     gram_eigenvalue: Tensor | None = None
+    gram_factor: Tensor | None = None
+    settled: int = 0
+    last: dict[str, Tensor] = field(default_factory=dict)
+    linear: dict[int, Tensor] = field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -75,7 +86,10 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules:
     z[-1] = signed_labels(problem.y, z[-1].shape[2], z[-1])
     G, mean = gram(x), x.mean(0, keepdim=True)
     eigenvalue = largest_eigenvalue(G) if hp.step_rule == "lipschitz" else None
-    return SweepState(params, z, a, cast(hp, x.dtype), G, mean, gram_eigenvalue=eigenvalue, rules=rules)
+    factor = _factor(G, hp) if hp.step_rule == "inverse" else None
+    halvings = torch.log2(hp.epsilon_0 / hp.epsilon_min).clamp(min=0).max()
+    settled = int(halvings) + 3 if bool(halvings.isfinite()) else sys.maxsize
+    return SweepState(params, z, a, cast(hp, x.dtype), G, mean, None, eigenvalue, factor, settled, rules=rules)
 
 
 def sweep(
@@ -95,7 +109,9 @@ def sweep(
     L = len(z)
     epsilon = torch.maximum(hp.epsilon_0 * 2.0**-k, hp.epsilon_min)  # (R, 1, 1)
     state.fallbacks = torch.zeros(params.runs, dtype=torch.int64, device=x.device)
-    if state.rules.start_clip:
+    # Once epsilon stays, a_l is in its interval already, unless its step gave up.
+    clips = state.rules.start_clip and (k < state.settled or state.rules.max_doublings is not None)
+    if clips:
         for l in range(L - 1):
             h = act.value(z[l])
             a[l] = torch.clamp(a[l], h - epsilon, h + epsilon)
@@ -105,13 +121,16 @@ def sweep(
         params.W[l] = weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
         if l + 1 != state.rules.frozen_bias:
             params.b[l] = bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
-        c = linear(A, params.W[l]).add_(params.b[l])
+        c = state.linear[l] = linear(A, params.W[l], params.b[l])
         if l < L - 1:
             lower, upper = act.lower(a[l] - epsilon), act.upper(a[l] + epsilon)
             z[l] = hidden_step(state, l, c, z[l], lower, upper, p1, p2, p3)
             h = act.value(z[l])
-            residual = z[l + 1] - params.b[l + 1]
-            a[l] = activation_step(state, l, residual, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
+            ahead = None if clips else state.linear.get(l + 1)
+            if ahead is None:
+                ahead = linear(a[l], params.W[l + 1], params.b[l + 1])
+            excess = torch.sub(ahead, z[l + 1], out=ahead)
+            a[l] = activation_step(state, l, excess, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
         else:
             z[l] = output_step(state, l, c, z[l], y, p1, p2, p3)
 
@@ -131,7 +150,7 @@ def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:
 
 def _unless_given_up(state: SweepState, theta: Tensor, start: Tensor | float, new: Tensor) -> Tensor:
     """`new`, or `start` where backtracking took more doublings to reach theta, (R, 1, 1), than the rules allow."""
-    if state.rules.max_doublings is None or state.hp.step_rule == "lipschitz":
+    if state.rules.max_doublings is None or state.hp.step_rule != "backtracking":
         return new
     return torch.where(theta > state.hp.theta_0 * 2.0**state.rules.max_doublings, start, new)
 
@@ -148,8 +167,19 @@ def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: T
     hp = state.hp
     G = gram(A) if A.dim() == 3 else state.gram
     hessian = lambda D: hp.rho * (D @ G) + hp.mu * D
-    gradient = hessian(W) - hp.rho * correlate(z - b, A)
+    known = state.linear.pop(0, None) if l == 0 else None  # x W_1^T + b_1 is still that of the last iteration
+    if known is None:
+        gradient = hessian(W) - hp.rho * correlate(z - b, A)
+    else:
+        gradient = hp.rho * correlate(torch.sub(known, z, out=known), A) + hp.mu * W
     d = _difference(state, f"W{l}", W)
+    if hp.step_rule == "inverse":
+        factor = _factor(G, hp) if A.dim() == 3 else state.gram_factor
+        m = W - solve_rows(gradient.double(), factor).to(W.dtype)
+        plus = m + (p1 - p2) * d
+        new = plus + p3 * (plus - W)
+        rise = lambda D: inner(D, hessian(D))  # f(u) - f(m) = 1/2 <u - m, H (u - m)>
+        return _keep_or_redo(state, rise(new - m) > rise(W - m), new, lambda: m)
     Hd = hessian(d)
     ghat = gradient + p2 * Hd
     Hg = hessian(ghat)
@@ -185,53 +215,53 @@ def bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Ten
 
 def hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3) -> Tensor:
     """z_l, l < L: f = rho/2 ||z - c||^2 on the interval {z : a_l - eps <= h(z) <= a_l + eps} = [lower, upper]."""
-    project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
     d = _difference(state, f"z{l}", z)
-    plus = project(c + (p1 - p2) * d)
-    new = project(plus + p3 * (plus - z))
-    return _keep_or_redo(state, square(new - c) > square(z - c), new, lambda: project(c))
+    plus = torch.clamp(torch.addcmul(c, d, _column(p1 - p2, d), out=d), lower, upper, out=d)
+    new = torch.lerp(z, plus, _column(1 + p3, z)).clamp_(lower, upper)
+    rose = square(torch.sub(new, c, out=d)) > square(torch.sub(z, c, out=d))
+    return _keep_or_redo(state, rose, new, lambda: torch.clamp(c, lower, upper))
 
 
 def activation_step(
-    state: SweepState, l: int, residual: Tensor, W: Tensor, a: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3
+    state: SweepState, l: int, excess: Tensor, W: Tensor, a: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3
 ) -> Tensor:
-    """a_l: f = rho/2 ||residual - a W^T||^2 with residual = z_{l+1} - b_{l+1}, on the box [lower, upper]."""
+    """a_l: f = rho/2 ||excess||^2, excess = a W^T + b_{l+1} - z_{l+1} at a = a_l^k, on the box [lower, upper]."""
     hp = state.hp
     # Through D W^T, never D W^T W: the output layer's W^T is narrow.
-    excess = linear(a, W).sub_(residual)
-    gradient_at = lambda excess: hp.rho * (excess @ W)
-    project = lambda v: torch.minimum(torch.maximum(v, lower), upper)
+    gradient_at = lambda excess: linear(excess, W.mT).mul_(hp.rho)
     d = _difference(state, f"a{l}", a)
-    ghat = gradient_at(excess + p2 * linear(d, W))
+    ghat = gradient_at(torch.addcmul(excess, linear(d, W), _column(p2, a)))
     M = W.mT @ W
     top = hp.rho * largest_eigenvalue(M) if hp.step_rule == "lipschitz" else None
 
-    def step(start: Tensor, centre: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    def step(start: Tensor, centre: Callable[[], Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
         if top is not None:
-            return project(start - g / torch.where(top > 0, top, 1.0)), top  # W = 0: f is constant and g = 0
+            tau = torch.where(top > 0, top, 1.0)  # W = 0: f is constant and g = 0
+            return torch.addcmul(start, g, -1 / tau).clamp_(lower, upper), top
         tau = hp.theta_0.clone()
-        plus = project(start - g / tau)
+        plus = torch.addcmul(start, g, -1 / tau).clamp_(lower, upper)
         # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
         sure = hp.rho * square(M).sqrt().to(M.dtype)
         for _ in range(DOUBLINGS):
             if not some_run(tau < sure):
                 break
-            delta = plus - centre
+            delta = plus - centre()
             again = (hp.rho * square(linear(delta, W)) > tau * square(delta)) & (tau < sure)
             if not some_run(again):
                 break
             tau = torch.where(again, 2 * tau, tau)
-            plus = torch.where(again, project(start - g / tau), plus)
+            plus = torch.where(again, torch.addcmul(start, g, -1 / tau).clamp_(lower, upper), plus)
         return plus, tau
 
     def redo() -> Tensor:
-        plain, tau = step(a, a, gradient_at(excess))
+        plain, tau = step(a, lambda: a, gradient_at(excess))
         return _unless_given_up(state, tau, a, plain)
 
-    start = a + p1 * d
-    plus, tau = step(start, a + p2 * d, ghat)
-    new = _unless_given_up(state, tau, start, project(plus + p3 * (plus - a)))
-    D = linear(new - a, W)
+    start = torch.addcmul(a, d, _column(p1, a))
+    plus, tau = step(start, lambda: torch.addcmul(a, d, _column(p2, a)), ghat)
+    new = torch.lerp(a, plus, _column(1 + p3, a)).clamp_(lower, upper)
+    new = _unless_given_up(state, tau, start, new)
+    D = linear(torch.sub(new, a, out=ghat), W)
     change = hp.rho * (inner(excess, D) + square(D) / 2)
     if state.rules.stale_guard and l:
         change = change + _rise_below(state, l)
@@ -246,6 +276,11 @@ def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, 
     new = plus + p3 * (plus - z)
     f = lambda v: cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - c)
     return _keep_or_redo(state, f(new) > f(z), new, lambda: prox_cross_entropy(c, y, rho, near=z))
+
+
+def _factor(G: Tensor, hp: SimpleNamespace) -> Tensor:  # (R, d, d) or (d, d) -> (R, d, d) float64
+    """Cholesky factor of rho G + mu I, in float64: its condition is 1e6 and more."""
+    return cholesky(ridge(hp.rho.double() * G.double(), hp.mu.double()))
 
 
 def _column(p: Tensor | float, like: Tensor) -> Tensor:  # -> (R, 1, 1)

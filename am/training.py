@@ -1,8 +1,10 @@
 """The one training loop: step, count, evaluate, record. Methods see training data; metrics are computed here alone."""
 
 import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,13 @@ from am.activations import Activation, activation
 from am.batches import Batches
 from am.costs import Clocks, flops_of
 from am.data import Data
+from am.gradients import backpropagate
 from am.methods import Method, Problem, stack
-from am.networks import Parameters, forward, initialise
+from am.networks import Parameters, forward, initialise, view_layers
 
 TRAIN_LOSS_ROWS = 10_000  # the training loss is evaluated on the first rows of the training part, at the most so many
+GRADIENT_ROWS = 2_048  # of one block of a gradient over many rows
+WARM_ITERATIONS, WARM_BATCHES = 2, 20  # steps of a timed run's rehearsal, besides its first two
 EVALUATION_BYTES = 256 * 2**20  # activations of one evaluation chunk
 CPU_STACK = 16  # past this many mini-batch runs the weights of a 784-100-100-10 net leave a CPU's cache
 
@@ -28,12 +33,17 @@ class Budget:
     epochs: passes over the training data.  batch_size: rows of a mini-batch.
     evaluate_every: epochs between evaluations; a fraction for mini-batch methods.
     read_test: whether the test set is looked at; trials of a tuning do not.
+    gradient_norm: whether evaluations take the norm of the training loss's gradient.
+    alone: whether this is a timing of one run that has the device to itself: steps of a throw-away copy come first, so
+    that nothing is counted or loaded under the clock, and evaluations carry the seconds of training so far.
     """
 
     epochs: int
     batch_size: int
     evaluate_every: float
     read_test: bool = True
+    gradient_norm: bool = False
+    alone: bool = False
 
 
 @dataclass
@@ -41,7 +51,8 @@ class Result:
     """One finished run. `curve` has one entry per evaluation, the first before training; a diverged run's ends before.
 
     status: "done" or "diverged" (NaN or Inf in a parameter, first seen after iteration `diverged_at`).
-    Seconds are the stack's, divided by its `stack_runs` runs.
+    `train_seconds` and its like are the stack's, divided by its `stack_runs` runs: what the run cost, not how fast the
+    method is. `seconds` are those of training a run alone, None unless `Budget.alone`.
     """
 
     status: str
@@ -56,6 +67,7 @@ class Result:
     record_seconds: float
     stack_runs: int
     device: str
+    seconds: float | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -110,21 +122,24 @@ def _train_stack(
     with clocks.on("record"):
         flops_of(lambda: torch.ones(1, 1) @ torch.ones(1, 1))  # loads the counter, seconds, once in a process
     widths = (data.x.shape[1], *hidden, data.classes)
+    with clocks.on("record"):
+        params, hp = initialise(widths, seeds, init, data.x.dtype, device), stack(settings, device)
+        step_flops = _rehearse(method, params, hp, data, act, seeds, budget) // R if budget.alone else 0
     with clocks.on("train"):
-        params = initialise(widths, seeds, init, data.x.dtype, device)
         batches = None if method.full_batch else Batches(data.x, data.y, seeds=seeds, batch_size=budget.batch_size)
-        problem, hp = Problem(data.x, data.y, act, batches), stack(settings, device)
+        problem = Problem(data.x, data.y, act, batches)
         state = method.init(problem, params, hp)
     per_epoch = 1 if method.full_batch else batches.per_epoch
     total, every = budget.epochs * per_epoch, max(1, round(budget.evaluate_every * per_epoch))
     alive = torch.ones(R, dtype=torch.bool, device=device)
     survived = torch.zeros(R, dtype=torch.int64, device=device)
-    curve, at, step_flops = [], [], 0
+    curve, at, seconds = [], [], []
 
     def evaluate_now(k: int) -> None:
         with clocks.on("evaluate"):
-            curve.append(_evaluate(method, state, problem, hp, data, act, budget.read_test))
+            curve.append(_evaluate(method, state, problem, hp, data, act, budget))
             at.append(k)
+            seconds.append(clocks.seconds["train"])
 
     def one_step(k: int) -> None:
         method.step(state, problem, hp, k)
@@ -137,7 +152,7 @@ def _train_stack(
         with clocks.on("train"):
             stop = min(k + every - k % every, total)
             while k < stop:
-                if k == min(1, total - 1):  # the second step: the first may lack what later ones carry over
+                if not budget.alone and k == min(1, total - 1):  # the second step: the first may lack what later ones carry over
                     step_flops = flops_of(lambda: one_step(k)) // R
                 else:
                     one_step(k)
@@ -159,8 +174,9 @@ def _train_stack(
             parameter_updates=k * updates,
             gradient_evaluations=k * gradients,
             flops=k * step_flops,
+            **({"seconds": s} if budget.alone else {}),
         )
-        for k in at
+        for k, s in zip(at, seconds)
     ]
     results = []
     for r in range(R):
@@ -181,15 +197,30 @@ def _train_stack(
                 evaluate_seconds=clocks.seconds["evaluate"] / R,
                 record_seconds=clocks.seconds["record"] / R,
                 stack_runs=R,
-                device=_device_name(device),
+                device=_device_name(device, budget.alone),
+                seconds=clocks.seconds["train"] if budget.alone else None,
                 curve=points,
             )
         )
     return results
 
 
+def _rehearse(
+    method: Method, params: Parameters, hp: Any, data: Data, act: Activation, seeds: Sequence[int], budget: Budget
+) -> int:
+    """Steps of a throw-away state, which pay for what only first steps cost; returns the FLOPs of the second step."""
+    batches = None if method.full_batch else Batches(data.x, data.y, seeds=seeds, batch_size=budget.batch_size)
+    problem = Problem(data.x, data.y, act, batches)
+    state = method.init(problem, params.clone(), hp)
+    method.step(state, problem, hp, 0)
+    flops = flops_of(lambda: method.step(state, problem, hp, 1))
+    for k in range(2, 2 + (WARM_ITERATIONS if method.full_batch else WARM_BATCHES)):
+        method.step(state, problem, hp, k)
+    return flops
+
+
 def _evaluate(
-    method: Method, state: Any, problem: Problem, hp: Any, data: Data, act: Activation, read_test: bool
+    method: Method, state: Any, problem: Problem, hp: Any, data: Data, act: Activation, budget: Budget
 ) -> dict[str, Tensor]:
     """Named values of all runs, each (R,) float64 on the device."""
     params = method.parameters(state)
@@ -198,10 +229,12 @@ def _evaluate(
         val_accuracy=metrics(params, data.x_val, data.y_val, act)[0],
         train_loss=metrics(params, data.x[:rows], data.y[:rows], act)[1],
     )
-    if read_test:
+    if budget.read_test:
         point["test_accuracy"] = metrics(params, data.x_test, data.y_test, act)[0]
     if method.objective:
         point["objective"] = method.objective(state, problem, hp)
+    if budget.gradient_norm:
+        point["gradient_norm"] = gradient_norm(params, data.x[:rows], data.y[:rows], act)
     gap = constraint_gap(method.variables(state), act)
     return point if gap is None else point | {"constraint_gap": gap}
 
@@ -221,6 +254,18 @@ def metrics(params: Parameters, x: Tensor, y: Tensor, act: Activation) -> tuple[
     return correct / len(x), loss / len(x)
 
 
+def gradient_norm(params: Parameters, x: Tensor, y: Tensor, act: Activation) -> Tensor:  # -> (R,) float64
+    """Euclidean norm, over all parameters, of the mean cross-entropy's gradient on (N, d0) images."""
+    flat = params.flattened()
+    total = view_layers(torch.zeros_like(flat.flat), flat.widths)
+    part = view_layers(torch.zeros_like(flat.flat), flat.widths)
+    for rows in range(0, len(x), GRADIENT_ROWS):
+        images = x[rows : rows + GRADIENT_ROWS]
+        backpropagate(images, y[rows : rows + GRADIENT_ROWS], params, act, part)
+        total.flat.add_(part.flat, alpha=len(images) / len(x))
+    return torch.linalg.vector_norm(total.flat.double(), dim=(1, 2))
+
+
 def constraint_gap(variables: dict[str, Tensor], act: Activation) -> Tensor | None:  # -> (R,) float64
     """Root mean square of a_l - h(z_l) over hidden units and samples: how far the relaxed network is from a network.
 
@@ -234,12 +279,17 @@ def constraint_gap(variables: dict[str, Tensor], act: Activation) -> Tensor | No
     return (total / count).sqrt() if count else None
 
 
-def largest_stack(method: Method, widths: Sequence[int], n_train: int, batch_size: int, device: torch.device) -> int:
-    """How many runs to train together: what the machine's memory holds, and on a CPU what its cache likes."""
+def run_bytes(method: Method, widths: Sequence[int], n_train: int, batch_size: int) -> int:
+    """Bytes that one more run of a stack needs at the most, by its sizes."""
     parameters = sum(a * b for a, b in zip(widths, widths[1:]))
     rows = n_train if method.full_batch else batch_size
     # Live at once: z, a, their last iterates and temporaries of a step; parameters with moments and gradients.
-    per_run = 4 * (rows * (12 * sum(widths[1:]) + (0 if method.full_batch else 2 * widths[0])) + 10 * parameters)
+    return 4 * (rows * (12 * sum(widths[1:]) + (0 if method.full_batch else 2 * widths[0])) + 10 * parameters)
+
+
+def largest_stack(method: Method, widths: Sequence[int], n_train: int, batch_size: int, device: torch.device) -> int:
+    """How many runs to train together: what the machine's memory holds, and on a CPU what its cache likes."""
+    per_run = run_bytes(method, widths, n_train, batch_size)
     if device.type == "cuda":
         memory, cap = torch.cuda.get_device_properties(device).total_memory, 1024
     else:
@@ -253,5 +303,16 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+def _device_name(device: torch.device, timed: bool) -> str:
+    """What the run was trained on; seconds on a CPU mean nothing without its name and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads" if timed else "cpu"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

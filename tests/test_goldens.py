@@ -155,7 +155,7 @@ def test_activation_subproblem(given, l):
     golden, run = given
     a, W, b, z_above = layer(run.state, run.problem.x, l + 1)
     h, epsilon = activation("relu").value(run.state.z[l - 1]), golden.number("eps")
-    new = activation_step(run.state, l - 1, z_above - b, W, a, h - epsilon, h + epsilon, 0.0, 0.0, 0.0)
+    new = activation_step(run.state, l - 1, linear(a, W) + b - z_above, W, a, h - epsilon, h + epsilon, 0.0, 0.0, 0.0)
     assert off_by(new[0], golden[f"mdlam__a{l}"]) < SUBPROBLEM
 
 

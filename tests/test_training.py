@@ -22,6 +22,7 @@ from am.training import Budget, largest_stack, metrics, train
 
 INPUTS, HIDDEN, CLASSES, TRAIN = 6, (8, 5), 4, 43
 DEPTH, BATCH = 3, 8
+BUDGET = Budget(epochs=3, batch_size=BATCH, evaluate_every=1)
 PER_EPOCH = TRAIN // BATCH  # 5, and three rows are left over
 
 
@@ -40,7 +41,7 @@ def small_data(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Data:
 def run(name, data=None, seeds=(0, 1, 2), budget=None, settings=None, method_=None, **options):
     chosen = method_ or method(name)
     settings = settings or [chosen.settings()] * len(seeds)
-    budget = budget or Budget(epochs=3, batch_size=BATCH, evaluate_every=1)
+    budget = budget or BUDGET
     data = data or small_data()
     return train(chosen, settings, list(seeds), data, HIDDEN, "relu", "he", budget, **options)
 
@@ -278,6 +279,56 @@ def test_progress_rises_to_one():
     seen: list[float] = []
     run("sgd", progress=seen.append)
     assert seen == sorted(seen) and seen[-1] == 1.0 and len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["sgd", "samt", "tiam"])
+def test_a_timed_run_carries_seconds_and_has_the_numbers_of_one_that_is_not(name):
+    plain = run(name, seeds=[1])[0]
+    timed = run(name, seeds=[1], budget=dataclasses.replace(BUDGET, alone=True))[0]
+    seconds = [point.pop("seconds") for point in timed.curve]
+    assert seconds == sorted(seconds) and 0 < seconds[0] < seconds[-1] == timed.seconds == timed.train_seconds
+    assert timed.curve == plain.curve and timed.flops == plain.flops > 0
+    assert plain.seconds is None and plain.device == "cpu" and timed.device.endswith("threads")
+
+
+def test_the_rehearsal_of_a_timed_run_is_not_on_its_clock():
+    slow = method("sgd")
+    calls = []
+
+    def step(state, problem, hp, k):
+        calls.append(k)
+        time.sleep(0.02)
+        slow.step(state, problem, hp, k)
+
+    alone = dataclasses.replace(BUDGET, alone=True)
+    timed = run("sgd", seeds=[1], method_=dataclasses.replace(slow, step=step), budget=alone)[0]
+    assert calls[-timed.iterations :] == list(range(timed.iterations))
+    assert len(calls) >= timed.iterations + training.WARM_BATCHES
+    assert 0.02 * timed.iterations < timed.seconds < 0.02 * len(calls)
+
+
+def test_the_gradient_norm_equals_autograd(monkeypatch):
+    """On fewer rows than one block, on several blocks, and for two networks at once."""
+    data, act = small_data(torch.float64), activation("elu")
+    params = initialise((INPUTS, *HIDDEN, CLASSES), [0, 1], "he", torch.float64)
+    for r in range(2):
+        leaves = [t[r].clone().requires_grad_() for pair in zip(params.W, params.b) for t in pair]
+        a = data.x
+        for l in range(3):
+            z = a @ leaves[2 * l].T + leaves[2 * l + 1]
+            a = act.value(z)
+        grads = torch.autograd.grad(torch.nn.functional.cross_entropy(z, data.y), leaves)
+        expected = float(sum(g.square().sum() for g in grads) ** 0.5)
+        for rows in (10_000, 16):
+            monkeypatch.setattr(training, "GRADIENT_ROWS", rows)
+            found = training.gradient_norm(params, data.x, data.y, act)
+            assert found.dtype == torch.float64 and abs(float(found[r]) - expected) < 1e-12
+
+
+def test_the_gradient_norm_is_recorded_where_it_is_asked_for():
+    assert "gradient_norm" not in run("sgd")[0].curve[0]
+    asked = run("sgd", budget=dataclasses.replace(BUDGET, gradient_norm=True))
+    assert all(point["gradient_norm"] > 0 for result in asked for point in result.curve)
 
 
 @pytest.mark.parametrize("name", ["sgd", "samt", "tiam"])

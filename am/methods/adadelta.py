@@ -19,10 +19,10 @@ class Hyperparameters:
 
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     g, hp = state.gradient.flat, state.hp
-    v = state.memory["mean_square"].mul_(hp.decay).add_((1 - hp.decay) * g * g)
-    step = (state.memory["mean_step"] + hp.epsilon).sqrt() / (v + hp.epsilon).sqrt() * g
-    state.memory["mean_step"].mul_(hp.decay).add_((1 - hp.decay) * step * step)
-    state.params.flat.sub_(hp.learning_rate * step)
+    v = state.memory["mean_square"].lerp_(g * g, 1 - hp.decay)
+    step = (state.memory["mean_step"] + hp.epsilon).div_(v + hp.epsilon).sqrt_().mul_(g)
+    state.memory["mean_step"].lerp_(step * step, 1 - hp.decay)
+    state.params.flat.addcmul_(step, hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("adadelta", "Adadelta", Hyperparameters, update, memory=("mean_square", "mean_step"))

@@ -18,8 +18,8 @@ class Hyperparameters:
 
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     g, hp = state.gradient.flat, state.hp
-    v = state.memory["sum_square"].add_(g * g)
-    state.params.flat.sub_(hp.learning_rate * g / (v.sqrt() + hp.epsilon))
+    v = state.memory["sum_square"].addcmul_(g, g)
+    state.params.flat.addcmul_(g / v.sqrt().add_(hp.epsilon), hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("adagrad", "Adagrad", Hyperparameters, update, memory=("sum_square",))

@@ -22,7 +22,7 @@ class Hyperparameters:
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     m, v = state.memory["first"], state.memory["second"]
     direction = adam_direction(state.gradient.flat, m, v, hp.beta1, hp.beta2, hp.epsilon, k)
-    state.params.flat.sub_(state.hp.learning_rate * direction)
+    state.params.flat.addcmul_(direction, state.hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("adam", "Adam", Hyperparameters, update, memory=("first", "second"))

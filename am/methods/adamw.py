@@ -24,7 +24,7 @@ def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     m, v = state.memory["first"], state.memory["second"]
     direction = adam_direction(state.gradient.flat, m, v, hp.beta1, hp.beta2, hp.epsilon, k)
     lr = state.hp.learning_rate
-    state.params.flat.mul_(1 - lr * state.hp.weight_decay).sub_(lr * direction)
+    state.params.flat.mul_(1 - lr * state.hp.weight_decay).addcmul_(direction, lr, value=-1)
 
 
 METHOD = gradient_method("adamw", "AdamW", Hyperparameters, update, memory=("first", "second"))

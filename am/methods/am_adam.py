@@ -94,12 +94,12 @@ def step(state: AmAdamState, problem: Problem, hp: SimpleNamespace, k: int) -> N
         state.gradient.W[l].copy_(correlate(delta, a))
     torch.sum(delta, 1, keepdim=True, out=state.gradient.b[last])
     rate = state.hp.learning_rate * 0.5 ** (k // (hp.halve_every * problem.batches.per_epoch))
-    params.flat.sub_(rate * adam_direction(state.gradient.flat, *state.moments, *ADAM, k))
+    params.flat.addcmul_(adam_direction(state.gradient.flat, *state.moments, *ADAM, k), rate, value=-1)
 
 
 def _layer_delta(state: AmAdamState, l: int, a: Tensor, y: Tensor) -> Tensor:  # a: (R, B, d_{l-1}) -> (R, B, d_l)
     """The gradient of layer l's own loss with respect to its output, at input a."""
-    output = linear(a, state.params.W[l]).add_(state.params.b[l])
+    output = linear(a, state.params.W[l], state.params.b[l])
     return mse_gradient(output, state.codes[l]) if l < len(state.codes) else logits_gradient(output, y)
 
 
@@ -107,15 +107,15 @@ def _moved_code(state: AmAdamState, l: int, act: Activation, y: Tensor) -> Tenso
     """c_l after `code_steps` Nesterov steps: v <- m v + g, c <- c - rate (g + m v)."""
     hp, W, start = state.hp, state.params.W[l + 1], state.codes[l]
     weight = 1 / hp.mu if l == len(state.codes) - 1 else 1.0
-    c, v = start, torch.zeros_like(start)
+    c, v = start.clone(), torch.zeros_like(start)
     for _ in range(hp.code_steps):
         a = act.value(c)
         delta = _layer_delta(state, l + 1, a, y)
-        g = weight * torch.bmm(delta, W).mul_(act.derivative(c, a))
+        g = torch.bmm(delta, W).mul_(act.derivative(c, a)).mul_(weight)
         if hp.detach_target:
-            g = g + mse_gradient(c, start)
-        v = hp.code_momentum * v + g
-        c = c - hp.code_rate * (g + hp.code_momentum * v)
+            g.add_(mse_gradient(c, start))
+        v.mul_(hp.code_momentum).add_(g)
+        c.addcmul_(g.addcmul_(v, hp.code_momentum), hp.code_rate, value=-1)
     return c
 
 

@@ -65,7 +65,7 @@ def step(state: BcdState, problem: Problem, hp: SimpleNamespace, k: int) -> None
     x, last = problem.x, len(U) - 1
 
     def product(i: int) -> Tensor:  # (R, N, d_i)
-        return linear(V[i - 1] if i else x, params.W[i]).add_(params.b[i])
+        return linear(V[i - 1] if i else x, params.W[i], params.b[i])
 
     def weight_and_bias(i: int, residual: Tensor) -> None:  # U_i - V_{i-1} W_i^T - b_i
         v = V[i - 1] if i else x
@@ -91,7 +91,7 @@ def objective(state: BcdState, problem: Problem, hp: SimpleNamespace) -> Tensor:
     """
     params, value = state.params, hp.gamma / 2 * square(state.V[-1] - state.labels)
     for U, v, W, b in zip(state.U, [problem.x, *state.V], params.W, params.b):
-        value = value + hp.rho / 2 * square(linear(v, W).add_(b).sub_(U))
+        value = value + hp.rho / 2 * square(linear(v, W, b).sub_(U))
     return value.flatten()
 
 

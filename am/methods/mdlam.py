@@ -24,7 +24,7 @@ from torch import Tensor
 from am.methods import Log, Problem, setting
 from am.networks import Parameters
 from am.objective import square
-from am.sweep import Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
+from am.sweep import STEP_RULE, STEP_RULES, Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class Hyperparameters:
     epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
     epsilon_min: float = setting(1e-3, "last half-width of the activation constraint", search=Log(1e-4, 1.0), low=0.0)
     theta_0: float = setting(1.0, "first trial of the majoriser's curvature", low=1e-12)
-    step_rule: str = setting(
-        "backtracking", "theta by doubling, or the exact largest eigenvalue", choices=("backtracking", "lipschitz")
-    )
+    step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
 @dataclass(frozen=True)

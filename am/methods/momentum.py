@@ -18,7 +18,7 @@ class Hyperparameters:
 
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     v = state.memory["velocity"].mul_(state.hp.momentum).add_(state.gradient.flat)
-    state.params.flat.sub_(state.hp.learning_rate * v)
+    state.params.flat.addcmul_(v, state.hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("momentum", "SGD + momentum", Hyperparameters, update, memory=("velocity",))

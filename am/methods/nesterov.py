@@ -6,6 +6,8 @@ One step is one forward and one backward pass over the batch. Reference: Nestero
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import torch
+
 from am.gradients import GradientState, gradient_method
 from am.methods import Choice, Log, setting
 
@@ -19,7 +21,7 @@ class Hyperparameters:
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     g = state.gradient.flat
     v = state.memory["velocity"].mul_(state.hp.momentum).add_(g)
-    state.params.flat.sub_(state.hp.learning_rate * (g + state.hp.momentum * v))
+    state.params.flat.addcmul_(torch.addcmul(g, v, state.hp.momentum), state.hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("nesterov", "SGD + Nesterov", Hyperparameters, update, memory=("velocity",))

@@ -19,8 +19,8 @@ class Hyperparameters:
 
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
     g, hp = state.gradient.flat, state.hp
-    v = state.memory["mean_square"].mul_(hp.decay).add_((1 - hp.decay) * g * g)
-    state.params.flat.sub_(hp.learning_rate * g / (v.sqrt() + hp.epsilon))
+    v = state.memory["mean_square"].lerp_(g * g, 1 - hp.decay)
+    state.params.flat.addcmul_(g / v.sqrt().add_(hp.epsilon), hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("rmsprop", "RMSprop", Hyperparameters, update, memory=("mean_square",))

@@ -54,7 +54,7 @@ class BatchPass:
         """The gradient of the mean cross-entropy with respect to (W_l, b_l), at the current parameters."""
         depth = len(params.W)
         for j in range(len(self.z), depth):
-            self.z.append(linear(self.a[j], params.W[j]).add_(params.b[j]))
+            self.z.append(linear(self.a[j], params.W[j], params.b[j]))
             if j < depth - 1:
                 self.a.append(self.act.value(self.z[j]))
         delta = logits_gradient(self.z[-1], self.y)
@@ -100,18 +100,17 @@ def alternate(state: SamtState, problem: Problem, k: int, learn: bool) -> None:
     depth = len(params.W)
     for l in range(depth) if hp.order == "forward" else reversed(range(depth)):
         W, b = f"W{l + 1}", f"b{l + 1}"
-        gW, gb = 0.0, 0.0
-        for _ in range(hp.inner_steps):
+        for t in range(hp.inner_steps):
             gW_t, gb_t = support.gradient(params, l)
-            params.W[l].sub_(alpha[W] * gW_t)
-            params.b[l].sub_(alpha[b] * gb_t)
+            params.W[l].addcmul_(alpha[W], gW_t, value=-1)
+            params.b[l].addcmul_(alpha[b], gb_t, value=-1)
             support.block_moved(l)
             query.block_moved(l)
-            gW, gb = gW + gW_t, gb + gb_t
+            gW, gb = (gW + gW_t, gb + gb_t) if t else (gW_t, gb_t)
         if learn:
             qW, qb = query.gradient(params, l)
-            _learn_step_size(state, W, -_reduce(gW * qW, SHARED_AXES[hp.shape]), k)
-            _learn_step_size(state, b, -_reduce(gb * qb, (1, 2)), k)
+            _learn_step_size(state, W, -_reduce(qW.mul_(gW), SHARED_AXES[hp.shape]), k)
+            _learn_step_size(state, b, -_reduce(qb.mul_(gb), (1, 2)), k)
     state.carried = query if query is not support else None
 
 
@@ -125,7 +124,7 @@ def _learn_step_size(state: SamtState, name: str, H: Tensor, k: int) -> None:
     if state.hp.meta == "gd":
         alpha.sub_(beta * H)
     else:
-        alpha.mul_(torch.exp(-beta * adam_direction(alpha * H, *state.moments[name], *ADAM, k)))
+        alpha.mul_(adam_direction(alpha * H, *state.moments[name], *ADAM, k).mul_(-beta).exp_())
     alpha.clamp_(ALPHA_MIN, ALPHA_MAX)
 
 

@@ -16,7 +16,7 @@ class Hyperparameters:
 
 
 def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
-    state.params.flat.sub_(state.hp.learning_rate * state.gradient.flat)
+    state.params.flat.addcmul_(state.gradient.flat, state.hp.learning_rate, value=-1)
 
 
 METHOD = gradient_method("sgd", "SGD", Hyperparameters, update)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from am.methods import Linear, Log, Problem, setting
-from am.sweep import SweepState, sweep, sweep_method
+from am.sweep import STEP_RULE, STEP_RULES, SweepState, sweep, sweep_method
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,7 @@ class Hyperparameters:
     epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
     epsilon_min: float = setting(1e-3, "last half-width of the activation constraint", search=Log(1e-4, 1.0), low=0.0)
     theta_0: float = setting(1.0, "first trial of the majoriser's curvature", low=1e-12)
-    step_rule: str = setting(
-        "backtracking", "theta by doubling, or the exact largest eigenvalue", choices=("backtracking", "lipschitz")
-    )
+    step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
