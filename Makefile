@@ -10,7 +10,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") 
 PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
 	$(if $(GRIDS),--grids "$(GRIDS)")
 
-.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims collect methods grids clean env
+.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ test-slow: $(READY)  ## The long checks.
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests
-	$(PYTHON) -m reproduce run all fair published_bcd released_vs_paper --profile smoke --device cuda
+	$(PYTHON) -m reproduce run all published_bcd released_vs_paper --profile smoke --device cuda
 
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
@@ -60,6 +60,17 @@ tables: $(READY)  ## Write the tables again from the CSVs, and the README's with
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
 	$(PYTHON) -m reproduce claims $(if $(RESULTS),--results "$(RESULTS)")
+
+report: $(READY)  ## One HTML page of it all, results/report.html: claims, tables, interactive curves, figures, provenance.
+	$(PYTHON) -m reproduce report $(PLACES)
+
+BENCH := $(if $(DATA),--data "$(DATA)") $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
+
+bench: $(READY)  ## Speed and memory against straightforward code and the machine's limit, on one idle core: about a quarter of an hour.
+	$(PYTHON) -m reproduce bench $(BENCH) --device cpu
+
+bench-gpu: $(READY)  ## The same on a GPU, into results/bench_gpu.
+	$(PYTHON) -m reproduce bench $(BENCH) --device cuda
 
 methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
 	$(PYTHON) -m reproduce $@

@@ -38,7 +38,7 @@ def parser() -> Parser:
     def command(name: str, does, text: str, grids: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(does=does)
-        if does in (run, show_plan, collect_only, figures_only, tables_only, list_grids):
+        if does in (run, show_plan, collect_only, figures_only, tables_only, report_only, list_grids):
             own = "folder of your own grids, NAME.toml, in place of the suite's"
             sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
@@ -66,6 +66,17 @@ def parser() -> Parser:
     sub.add_argument("--page", type=Path, default=Path("README.md"), help="page with table markers to fill")
     sub = command("claims", claims_only, "Judge the papers' claims on the CSVs: claims.csv, and published numbers beside ours.", grids=False)
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    sub = command("report", report_only, "Write one HTML page from the CSVs and figures; it works offline.", grids=False)
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    sub.add_argument("--out", type=Path, help="the page (default: report.html in the folder of CSVs)")
+    sub = command("bench", bench_only, "Measure the library's speed and memory: CSVs and a figure, bench.", grids=False)
+    sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    sub.add_argument("--only", default="", help="only these parts, letters separated by commas (default: all, a to g)")
+    sub.add_argument("--light", type=Path, metavar="BEFORE", help="instead, time a twentieth of profile light in that checkout and in this one")
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -258,8 +269,8 @@ def _collect(session: Session, grid: Grid) -> bool:
 
 
 def _state(csvs: Path, figures: Path) -> str:
-    """Hash of a grid's CSVs, and where they are drawn."""
-    content = b"".join(path.read_bytes() for path in sorted(csvs.glob("*.csv")))
+    """Hash of a grid's CSVs, and where they are drawn; what is derived from them comes later and changes nothing."""
+    content = b"".join((csvs / name).read_bytes() for name in ("runs.csv", "curves.csv", "summary.csv"))
     return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
 
 
@@ -321,8 +332,10 @@ def tables_only(args: argparse.Namespace) -> None:
 
 def _judge(results: Path) -> None:
     from reproduce.claims import write_claims
+    from reproduce.derived import write_derived
     from reproduce.published import write_comparison
 
+    write_derived(results)
     path, verdicts = write_claims(results)
     print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
     if path := write_comparison(results):
@@ -333,6 +346,25 @@ def claims_only(args: argparse.Namespace) -> None:
     if not any(args.results.glob("*/runs.csv")):
         raise InputError(f"no grid has CSVs in {args.results}; run `make reproduce-all` first.")
     _judge(args.results)
+
+
+def report_only(args: argparse.Namespace) -> None:
+    from reproduce.report import write_report
+
+    out = args.out or args.results / "report.html"
+    for path in write_report(args.results, args.figures, out, args.grid_folder):
+        print(f"{path} is not in it: the page would be too big")
+    print(out)
+
+
+def bench_only(args: argparse.Namespace) -> None:
+    from reproduce.bench import bench, light
+
+    if args.light:
+        print(light(args.light, args.data, args.results))
+        return
+    only = [word for word in args.only.split(",") if word]
+    print(f"{bench(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
 
 
 def list_methods(args: argparse.Namespace) -> None:

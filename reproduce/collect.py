@@ -20,15 +20,16 @@ IDENTITY = (
 )  # fmt: skip
 OUTCOME = (
     "status", "error", "iterations", "epochs", "parameter_updates", "gradient_evaluations", "flops",
-    "test_accuracy", "test_accuracy_best_val", "val_accuracy", "train_loss", "objective", "diverged_at",
-    "train_seconds", "evaluate_seconds", "record_seconds", "stack_runs", "device", "torch", "commit", "run_key",
+    "test_accuracy", "test_accuracy_best_val", "val_accuracy", "train_loss", "objective", "gradient_norm", "diverged_at",
+    "seconds", "train_seconds", "evaluate_seconds", "record_seconds", "stack_runs", "device", "torch", "commit", "run_key",
 )  # fmt: skip
 # Seconds depend on the machine's mood; every other column is the same for the same seed and device.
-TIMING = ("train_seconds", "evaluate_seconds", "record_seconds")
+TIMING = ("seconds", "train_seconds", "evaluate_seconds", "record_seconds")
 CURVE_IDENTITY = ("run_key", "dataset", "activation", "hidden", "method", "label", "seed")
 CURVE_POINT = (
     "iteration", "epoch", "parameter_updates", "gradient_evaluations", "flops",
     "val_accuracy", "test_accuracy", "train_loss", "objective", "constraint_gap",
+    "gradient_norm", "seconds",
 )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
         grid=grid.name,
         profile=grid.profile,
         rule=grid.rule,
-        lane="accuracy",
+        lane=c.lane,
         data_official=run.official,
         data_fingerprint=c.data_fingerprint[:16],
         inputs=c.inputs,
@@ -127,7 +128,7 @@ def _outcome(found: dict[str, Any]) -> dict[str, Any]:
         best = max(curve, key=lambda point: point["val_accuracy"])
         row["test_accuracy_best_val"] = best.get("test_accuracy")
     if curve and found["status"] == "done":
-        row |= {key: curve[-1].get(key) for key in ("test_accuracy", "val_accuracy", "train_loss", "objective")}
+        row |= {key: curve[-1].get(key) for key in ("test_accuracy", "val_accuracy", "train_loss", "objective", "gradient_norm")}
     return row
 
 

@@ -2,6 +2,7 @@
 
 `local`: on a GPU one stack after another in this process; on a CPU in one single-threaded process per core, which for
 networks this small beats one process with as many threads, and makes the numbers independent of the number of cores.
+Stacks of the time lane come last, one after another in one process that has all cores, so that nothing runs beside them.
 """
 
 import concurrent.futures
@@ -66,21 +67,43 @@ def run_local(
     stacks: Sequence[Stack], folder: str | None, device: torch.device, results: Path, jobs: int, report: Report
 ) -> None:
     """Train every stack and write its shard; stacks that another process is training are waited for at the end."""
-    if jobs == 1:
-        if device.type == "cpu":
-            torch.set_num_threads(1)  # as every worker has: the numbers do not depend on the number of jobs
-        data, store = DataOnDevice(folder, device), Store(results, quiet=True)
-        work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share))
-        for i in [i for i in range(len(stacks)) if not work(i, wait=False)]:
-            work(i, wait=True)
-        return
+    timed = [stack[0].config.lane == "time" for stack in stacks]
+    cores = len(os.sched_getaffinity(0))
+    for lane, processes, threads in ((False, jobs, 1), (True, 1, cores)):
+        chosen = {i: stack for i, stack in enumerate(stacks) if timed[i] is lane}
+        if processes == 1 and (device.type == "cuda" or threads == 1):
+            _run_here(chosen, folder, device, results, threads, report)
+        elif chosen:
+            _run_pool(chosen, folder, device, results, processes, threads, report)
+
+
+def _run_here(
+    stacks: dict[int, Stack], folder: str | None, device: torch.device, results: Path, threads: int, report: Report
+) -> None:
+    if device.type == "cpu":
+        torch.set_num_threads(threads)  # as every worker has: the numbers do not depend on the number of jobs
+    data, store = DataOnDevice(folder, device), Store(results, quiet=True)
+    work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share))
+    for i in [i for i in stacks if not work(i, wait=False)]:
+        work(i, wait=True)
+
+
+def _run_pool(
+    stacks: dict[int, Stack],
+    folder: str | None,
+    device: torch.device,
+    results: Path,
+    jobs: int,
+    threads: int,
+    report: Report,
+) -> None:
     context = multiprocessing.get_context("spawn")
     shares = context.Queue()
     pool = concurrent.futures.ProcessPoolExecutor(
-        jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid())
+        jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid(), threads)
     )
     try:
-        waiting = {pool.submit(_work_in_worker, i, stack, False): i for i, stack in enumerate(stacks)}
+        waiting = {pool.submit(_work_in_worker, i, stack, False): i for i, stack in stacks.items()}
         while waiting:
             done, _ = concurrent.futures.wait(waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED)
             try:
@@ -109,13 +132,13 @@ def run_local(
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(folder: str | None, device: str, results: Path, shares: Any, parent: int) -> None:
+def _start_worker(folder: str | None, device: str, results: Path, shares: Any, parent: int, threads: int) -> None:
     # A worker must not outlive a parent that was killed: it would hold its stack's lock and train for nobody.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     reuse_freed_memory()
     _worker.update(data=DataOnDevice(folder, torch.device(device)), store=Store(results, quiet=True), shares=shares)
 

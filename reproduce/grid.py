@@ -32,8 +32,9 @@ from reproduce.tuning import TUNING_SEED, best_trial, trial_settings
 
 FOLDER = Path(__file__).parent / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "fair", "published_bcd", "released_vs_paper")
+APART = ("quickstart", "published_bcd", "released_vs_paper")
 PROFILES = ("smoke", "light", "paper")
+LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
@@ -59,10 +60,15 @@ class RunConfig:
     batch_size: int  # 0: full batch
     evaluate_every: float
     read_test: bool = True
+    gradient_norm: bool = False
+    lane: str = "accuracy"  # or "time": alone on the device, under the clock
 
     @property
     def budget(self) -> Budget:
-        return Budget(self.epochs, self.batch_size, self.evaluate_every, self.read_test)
+        alone = self.lane == "time"
+        return Budget(
+            self.epochs, self.batch_size, self.evaluate_every, self.read_test, self.gradient_norm, alone
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Grid:
     paper: str
     question: str
     rule: str
+    lane: str
     datasets: list[str]
     hidden: list[list[int]]
     activations: list[str]
@@ -106,6 +113,7 @@ class Grid:
     batch_size: int
     epochs: int
     evaluate_every: float
+    gradient_norm: bool
     seeds: int
     first_seed: int
     trials: int  # of each method setting on each problem; 0 under rule "paper"
@@ -117,6 +125,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = dict(
     paper=str,
     question=str,
     rule=str,
+    lane=str,
     datasets=list,
     hidden=list,
     activations=list,
@@ -126,12 +135,15 @@ _TYPES: dict[str, type | tuple[type, ...]] = dict(
     batch_size=int,
     epochs=int,
     evaluate_every=(int, float),
+    gradient_norm=bool,
     seeds=int,
     first_seed=int,
     trials=int,
 )
 _DEFAULTS = dict(
     rule="paper",
+    lane="accuracy",
+    gradient_norm=False,
     first_seed=0,
     trials=0,
     hidden=[[100, 100]],
@@ -223,7 +235,7 @@ def _check_table(place: str, values: dict[str, Any]) -> None:
 def _check_type(place: str, key: str, value: Any) -> None:
     if key not in _TYPES:
         raise unknown("key", key, (*_TYPES, "methods", "profile"), place)
-    if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+    if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and _TYPES[key] is not bool):
         kinds = _TYPES[key] if isinstance(_TYPES[key], tuple) else (_TYPES[key],)
         raise InputError(f"{place}: '{key}' must be {' or '.join(k.__name__ for k in kinds)}, not {value!r}.")
 
@@ -241,7 +253,7 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for word in values.get("activations", ()):
         with _told(place):
             activation(str(word))
-    for key, valid in (("rule", RULES), ("inputs", INPUTS)):
+    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS)):
         if key in values and values[key] not in valid:
             raise unknown(f"value of '{key}'", values[key], valid, place)
     if "init" in values:
@@ -318,7 +330,7 @@ def plan(
         if entry.method.full_batch:
             common["batch_size"] = 0
         fingerprint, official = fingerprints[dataset]
-        first_seed = common.pop("first_seed")
+        first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         for hidden in common.pop("hidden"):
 
             def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
@@ -331,6 +343,10 @@ def plan(
                     settings=tuple(dataclasses.asdict(settings).items()),
                     seed=seed,
                     read_test=trial is None,
+                    # A trial looks for a setting: stacked, evaluated at its end alone.
+                    lane=grid.lane if trial is None else "accuracy",
+                    gradient_norm=grid.gradient_norm and trial is None,
+                    evaluate_every=every if trial is None else common["epochs"],
                     **common,
                 )
                 return PlannedRun(config, run_key(config), entry.label, official, trial)
@@ -374,6 +390,7 @@ def stacks(runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], devic
                 f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."
             )
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
+        limit = 1 if c.lane == "time" else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]

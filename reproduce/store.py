@@ -97,20 +97,24 @@ def stack_id(run_keys: Sequence[str]) -> str:
     return hashlib.sha256("".join(run_keys).encode()).hexdigest()[:24]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part; an equal file is left as it is."""
-    if path.is_file() and path.read_bytes() == text.encode():
+def write_whole(path: Path, content: str | bytes, advice: str = "what was there is untouched") -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; an equal file is left as it is.
+
+    Text is written as UTF-8. Raises InputError, which ends in `advice`, where the file cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
         return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "w") as file:
-            file.write(text)
+        with open(part, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror}); what was there is untouched.") from None
+        raise InputError(f"{path} cannot be written ({error.strerror}); {advice}.") from None
 
 
 def _digest(payload: dict) -> str:

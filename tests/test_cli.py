@@ -21,7 +21,9 @@ from reproduce import figures
 from reproduce.__main__ import main, parser
 from reproduce.grid import grid_names
 
-COMMANDS = ("run", "plan", "collect", "figures", "tables", "methods", "grids", "datasets", "clean")
+COMMANDS = (
+    "run", "plan", "collect", "figures", "tables", "claims", "report", "bench", "methods", "grids", "datasets", "clean",
+)  # fmt: skip
 FILES = tuple(name for name in NAMES if name != "digits")
 DRAW = figures.figures_of
 
@@ -159,7 +161,7 @@ def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(
     places = ["--results", str(place.results), "--profile", "smoke"]
     assert main(["plan", "all", *places]) == 0
     shown = re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE)
-    assert shown == [name for name in grid_names() if name not in ("quickstart", "fair", "published_bcd", "released_vs_paper")]
+    assert shown == [name for name in grid_names() if name not in ("quickstart", "published_bcd", "released_vs_paper")]
     assert main(["plan", "all", "quickstart", shown[0], *places]) == 0
     assert re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE) == [*shown, "quickstart"]
 
@@ -409,7 +411,10 @@ def test_quickstart_leaves_csvs_and_figures_and_a_second_time_does_nothing(tmp_p
 
 # ------------------------------------------------------------------------------------------------------------ Makefile
 
-TARGETS = ("help", "quickstart", "test", "plan", "reproduce-all", "reproduce-tiam_accuracy", "figures", "clean")
+TARGETS = (
+    "help", "quickstart", "test", "plan", "reproduce-all", "reproduce-tiam_accuracy", "figures", "tables", "claims",
+    "report", "bench", "clean",
+)  # fmt: skip
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 

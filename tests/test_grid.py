@@ -310,6 +310,7 @@ OTHER = dict(
     dataset="mnist", data_fingerprint="e" * 64, n_train=0, inputs="standardised", activation="elu", hidden=(6,),
     init="xavier", method="sam", settings=tuple(dataclasses.asdict(method("samt").settings(dict(beta=0.02))).items()),
     seed=1, epochs=3, batch_size=50, evaluate_every=0.5, read_test=False,
+    gradient_norm=True, lane="time",
 )  # fmt: skip
 
 
@@ -330,6 +331,18 @@ def test_a_key_depends_on_no_neighbour_in_the_grid(read):
     assert keys(methods=[dict(name="sgd", label="Another")]).items() <= whole.items()
     wider = plan(read(datasets=["digits"], hidden=[[6], [7]], activations=["elu", "relu"]), PRINTS)
     assert set(whole.values()) <= {run.run_key for run in wider}
+
+
+def test_in_the_time_lane_runs_train_alone_and_trials_do_not(read):
+    trials = dict(rule="tuned", trials=3, methods=[dict(name="sgd")])
+    lookup = lambda key: dict(status="done", curve=[dict(val_accuracy=0.5)])
+    fast = plan(read(**trials), PRINTS, lookup)
+    timed = plan(read(lane="time", gradient_norm=True, **trials), PRINTS, lookup)
+    assert [run.run_key for run in timed[:3]] == [run.run_key for run in fast[:3]], "trials are shared"
+    assert {(run.config.lane, run.config.gradient_norm) for run in timed[3:]} == {("time", True)}
+    made = stacks(timed, {"digits": (64, 1000)}, torch.device("cpu"))
+    assert [len(stack) for stack in made] == [3, 1, 1]
+    assert timed[3].config.budget.alone and not timed[0].config.budget.alone
 
 
 def test_a_default_written_out_is_the_same_run(read):
@@ -362,7 +375,7 @@ USED_BY = {
     "am/networks.py": EVERY,
     "am/activations.py": EVERY,
     "am/methods/__init__.py": EVERY,
-    "am/gradients.py": {"adam", "samt"},
+    "am/gradients.py": EVERY,  # the norm that evaluations take
     "am/adaptive.py": {"adam", "samt"},
     "am/sweep.py": {"mdlam", "tiam"},
     "am/objective.py": {"mdlam", "tiam"},

@@ -157,6 +157,22 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "new\n"
 
 
+def test_bytes_are_written_as_they_are_and_an_equal_file_stays(tmp_path):
+    path = tmp_path / "figure.png"
+    write_whole(path, b"\x89PNG\r\n\xff")
+    assert path.read_bytes() == b"\x89PNG\r\n\xff"
+    written = path.stat().st_ino
+    write_whole(path, b"\x89PNG\r\n\xff")
+    assert path.stat().st_ino == written
+    write_whole(path, "ä")
+    assert path.read_bytes() == "ä".encode() and path.stat().st_ino != written
+
+
+def test_a_file_that_cannot_be_written_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"b\.png cannot be written \(No such file or directory\); choose another place\."):
+        write_whole(tmp_path / "none" / "b.png", b"", "choose another place")
+
+
 def test_a_half_written_part_of_a_killed_process_is_no_shard(results, capsys):
     store = Store(results)
     store.write([a_run("a")])
