@@ -19,6 +19,9 @@ The protocol, each line held by a test:
  9. The interval of a mean on one data set is Student's. On normal samples of 3, 5, 10 its nominal 95 % covers .95,
     the percentile bootstrap's .75, .84, .90; the bootstrap serves where data sets are pooled (stratified, seeds
     resampled within each) and is given beside it elsewhere.
+10. Measures of stability are relative to a method's own best, so a method that learns nowhere has the worst of each,
+    however little it varies: no usable step size, no survival where training did not finish below its first loss,
+    and the largest distance between seeds.
 
 Frames are `runs.csv` and `curves.csv` as `reproduce.collect` writes them; accuracies are fractions.
 """
@@ -37,10 +40,13 @@ from am.errors import InputError, unknown
 
 ALPHA = 0.05
 CHANCE = 0.1  # every data set has ten classes
+USELESS = 2 * CHANCE  # a run that ends no better is no evidence of stability, however steadily it does
+WITHIN = 0.05  # accuracy that a usable step size may lose against the best one
 MIN_SEEDS = 3
 RESAMPLES = 9999
 SEED = 0  # of every resampling: the same rows give the same interval
 PERMUTATIONS = 2**14  # exact up to 14 pairs
+UNREACHED = "no run reached it"  # in place of a test's name
 
 STATUSES = ("done", "diverged", "failed")
 ACCURACIES = ("test_accuracy", "test_accuracy_best_val", "val_accuracy")
@@ -138,7 +144,8 @@ def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
     if d.size < 2:
         return "too few seeds", math.nan
     if 2.0 ** (1 - d.size) * family > ALPHA:
-        return "t", float(stats.ttest_1samp(d, 0.0).pvalue) if np.ptp(d) > 0 else float(d[0] == 0)
+        equal = np.ptp(d) <= 1e-12 * np.abs(d).max()
+        return "t", float(d[0] == 0) if equal else float(stats.ttest_1samp(d, 0.0).pvalue)
     result = stats.permutation_test(
         (d,), lambda s, axis: s.mean(axis=axis), permutation_type="samples", vectorized=True,
         n_resamples=PERMUTATIONS, rng=np.random.default_rng(SEED),
@@ -156,7 +163,7 @@ def cost_test(x: ArrayLike, y: ArrayLike, family: int = 1) -> tuple[str, float]:
     x, y = np.sort(np.asarray(x, float)), np.asarray(y, float)[np.argsort(np.asarray(x, float), kind="stable")]
     both = np.concatenate([x, y])
     if np.isinf(both).all():
-        return "no run reached it", math.nan
+        return UNREACHED, math.nan
     if np.isfinite(both).all() and (both > 0).all():
         return paired_test(np.log(x / y), family)
     if 2 / math.comb(both.size, x.size) * family > ALPHA:
@@ -349,6 +356,115 @@ def over_settings(
     result = table[cell].drop_duplicates().merge(means, how="left")
     status = np.where(result.pop("finished"), "done", "failed")
     return result.assign(label=result["method"], status=status)
+
+
+def mean_of(
+    runs: pd.DataFrame, labels: Sequence[str], name: str, by: str | Sequence[str] = "dataset",
+    metric: str = "test_accuracy", unfinished: float | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Rows of a label `name` whose metric is the mean over `labels`: one row a (group, seed) that all of them have."""
+    by, runs = _listed(by), _only(runs, *labels)
+    finished = _wide(runs, _finished(runs).astype(float), by).max(axis=1) > 0
+    means = _wide(runs, scores(runs, metric, unfinished), by).mean(axis=1, skipna=False).rename(metric).dropna()
+    return means.reset_index().assign(label=name, status=np.where(finished[means.index], "done", "failed"))
+
+
+# --------------------------------------------------------------------------------------------------------- step sizes
+
+
+STEP_LABEL = r"^(.+), ([0-9.]+(?:e[-+]?[0-9]+)?)$"
+
+
+def by_step_size(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with a column `step_size`, taken off the label: "SAMT row, 0.1" is "SAMT row" at 0.1.
+
+    Raises InputError for a label that does not end in a comma and a number.
+    """
+    _require(runs, ["label"])
+    parts = runs["label"].str.extract(STEP_LABEL)
+    if parts.isna().any(axis=None):
+        bad = runs.loc[parts[0].isna(), "label"].iloc[0]
+        raise InputError(f"label '{bad}' names no step size; it must end in a comma and a number, 'SGD, 0.1'.")
+    return runs.assign(label=parts[0], step_size=parts[1].astype(float))
+
+
+def stability(
+    runs: pd.DataFrame, curves: pd.DataFrame, by: str | Sequence[str] = "dataset", within: float = WITHIN
+) -> pd.DataFrame:
+    """One row a (group, label, seed) over the initial step sizes tried; labels as `by_step_size` shortens them.
+
+    step_sizes: how many were tried. usable_decades: width, in powers of ten, of the unbroken range of step sizes around
+    the seed's best that loses at most `within` of its test accuracy (linear in log step size between those tried, and
+    never beyond them). survival: share of step sizes at which training finished below the training loss it started
+    from. best_step_size: the label's, with the highest mean validation accuracy over seeds. steadiness: minus the
+    distance of the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at
+    USELESS accuracy or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other
+    runs has status "failed" and 0 decades. Raises InputError where a seed lacks a step size.
+    """
+    by, runs = _listed(by), by_step_size(runs)
+    cell = [*by, "label"]
+    _require(runs, [*by, "seed", "run_key"])
+    _require(curves, ["run_key", "iteration", "train_loss"])
+    _one_row_per_seed(runs, [*cell, "step_size"])
+    loss = curves.sort_values("iteration").groupby("run_key")["train_loss"]
+    fell = loss.last() < loss.first()
+    values = runs[[*cell, "seed", "step_size"]].assign(
+        accuracy=scores(runs),
+        validation=scores(runs, "val_accuracy"),
+        sound=_finished(runs) & (scores(runs) > USELESS),
+        alive=_finished(runs) & runs["run_key"].isin(fell.index[fell]),
+    )
+    rows = []
+    for key, found in values.groupby(cell, sort=False):
+        measured = ["accuracy", "validation", "sound", "alive"]
+        table = found.astype(dict.fromkeys(measured, float)).pivot(index="seed", columns="step_size", values=measured)
+        if table.isna().any(axis=None):
+            where = ", ".join(map(str, key))
+            raise InputError(f"{where}: some seeds lack step sizes that others have, so that they do not compare.")
+        accuracy, sound = table["accuracy"], table["sound"] > 0
+        best = table["validation"].mean().idxmax()
+        others = pd.Series({seed: accuracy[best].drop(seed).median() for seed in accuracy.index})
+        distance = (accuracy[best] - others).abs().where(sound[best], 1 - CHANCE)
+        for seed in table.index:
+            useful = accuracy.loc[seed].where(sound.loc[seed], CHANCE)
+            decades = _decades(useful, within) if sound.loc[seed].any() else 0.0
+            rows.append(
+                dict(zip(cell, key))
+                | dict(seed=seed, status="done" if sound.loc[seed].any() else "failed", step_sizes=accuracy.shape[1])
+                | dict(usable_decades=decades, survival=table["alive"].loc[seed].mean())
+                | dict(best_step_size=best, steadiness=-distance[seed])
+            )
+    return pd.DataFrame(rows)
+
+
+def _decades(accuracy: pd.Series, within: float) -> float:
+    """Width in powers of ten of the range around the best where accuracy, between step sizes linear, keeps the limit.
+
+    accuracy: by step size, ascending.
+    """
+    x, y = np.log10(accuracy.index.to_numpy(float)), accuracy.to_numpy()
+    best = int(y.argmax())
+    limit = y[best] - within
+
+    def end(step: int) -> float:
+        at = best
+        while 0 <= at + step < len(y) and y[at + step] >= limit:
+            at += step
+        if not 0 <= at + step < len(y):
+            return x[at]
+        return x[at] + (x[at + step] - x[at]) * (y[at] - limit) / (y[at] - y[at + step])
+
+    return float(end(1) - end(-1))
+
+
+def step_costs(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The runs with two columns: `column` per block update (`block_step`) and per iteration (`full_step`).
+
+    A step of SAMT is a sweep over all blocks; a full step of a gradient method updates all blocks at once.
+    """
+    _require(runs, [column, "parameter_updates", "iterations"])
+    total = runs[column].astype(float)
+    return runs.assign(block_step=total / runs["parameter_updates"], full_step=total / runs["iterations"])
 
 
 # --------------------------------------------------------------------------------------------------------- comparison
@@ -644,6 +760,8 @@ def cost_to_target(
         goals = pd.Series(float(target), index=runs.index)
     goal = curves["run_key"].map(dict(zip(runs["run_key"], goals)))
     reached = curves[metric] <= goal if lower else curves[metric] >= goal
+    if curves.loc[reached, cost].isna().any():
+        raise InputError(f"the curves have no '{cost}' where the target was reached: it was not measured in this lane.")
     first = curves[reached].groupby("run_key")[cost].min()
     found = runs["run_key"].map(first).astype(float)
     return runs.assign(cost=found.where(_finished(runs) & found.notna(), math.inf))
@@ -675,6 +793,9 @@ def performance_profile(costs: pd.DataFrame, tau: ArrayLike) -> pd.DataFrame:
     return pd.DataFrame(within.mean(axis=1), index=pd.Index(tau, name="tau"), columns=costs.columns)
 
 
+LAWS = ("linear", "sublinear", "power")
+
+
 def convergence(
     runs: pd.DataFrame, curves: pd.DataFrame, column: str = "objective", law: str = "linear", after: int = 0
 ) -> pd.DataFrame:
@@ -683,11 +804,11 @@ def convergence(
     monotone_share: the share of steps between evaluations that did not raise the column by more than one in 10^6,
     float32's rounding. law "linear": `rate` is the factor per iteration by which the decreases v_k - v_{k+1} shrink,
     from a line through their logarithms, so that the limit need not be known (linear convergence: below 1). law
-    "power": `rate` is the exponent r of min_{j <= k} v_j ~ k^-r. Only iterations past `after` count; fewer than three
-    usable points give NaN.
+    "sublinear": the same decreases as a power of the iteration, v_k - v_{k+1} ~ k^-rate. law "power": `rate` is the
+    exponent r of min_{j <= k} v_j ~ k^-r. Only iterations past `after` count; fewer than three usable points give NaN.
     """
-    if law not in ("linear", "power"):
-        raise unknown("law", law, ("linear", "power"))
+    if law not in LAWS:
+        raise unknown("law", law, LAWS)
     _require(runs, ["run_key"])
     _require(curves, ["run_key", "iteration", column])
     points = curves[(curves["iteration"] > after) & np.isfinite(curves[column].astype(float))]
@@ -703,10 +824,11 @@ def convergence(
 
 
 def _fit(k: NDArray, v: NDArray, law: str) -> tuple[float, float]:
-    if law == "linear":
-        x, y = k[1:], -np.diff(v) / np.diff(k)
-    else:
+    if law == "power":
         x, y = np.log(k), np.minimum.accumulate(v)
+    else:
+        x = k[1:] if law == "linear" else np.log(k[1:] * k[:-1]) / 2  # the decrease belongs between the two
+        y = -np.diff(v) / np.diff(k)
     use = y > 0
     if use.sum() < 3:
         return math.nan, math.nan

@@ -480,6 +480,136 @@ def test_over_settings_averages_a_methods_settings_within_a_seed():
         st.over_settings(make_runs({k: v for k, v in accuracies.items() if k != "SGD 1"}))
 
 
+# --------------------------------------------------------------------------------------------------------- step sizes
+
+STEPS = (0.01, 0.1, 1, 10)
+
+
+def make_sweep(accuracies, start=2.3, end=0.5):
+    """{label: one list a seed of accuracies at STEPS} -> runs and curves. A word is a status, and its loss fell first;
+    the loss of a run at chance rises."""
+    runs = make_runs(
+        {f"{label}, {x}": {"mnist": [seed[i] for seed in seeds]} for label, seeds in accuracies.items()
+         for i, x in enumerate(STEPS)}
+    )  # fmt: skip
+    last = np.where(runs["test_accuracy"] <= 0.1, start + 1, end)
+    first = pd.DataFrame(dict(run_key=runs["run_key"], iteration=0, train_loss=start))
+    final = pd.DataFrame(dict(run_key=runs["run_key"], iteration=9, train_loss=last))
+    return runs, pd.concat([final, first])
+
+
+def test_step_sizes_are_read_off_the_labels():
+    runs = make_runs({"SGD + momentum, 0.1": {"mnist": [0.9]}, "Adam, released, 3.16e-05": {"mnist": [0.9]}})
+    split = st.by_step_size(runs)
+    assert list(split["label"]) == ["SGD + momentum", "Adam, released"] and list(split["step_size"]) == [0.1, 3.16e-5]
+    with pytest.raises(InputError, match="'SGD' names no step size"):
+        st.by_step_size(make_runs({"SGD": {"mnist": [0.9]}}))
+
+
+def test_stability_of_a_worked_example():
+    accuracies = [
+        [0.80, 0.90, 0.88, 0.10],  # loses .05 half-way from .1 to .01, and at .03 / .78 of the way from 1 to 10
+        [0.50, 0.94, 0.94, "diverged"],  # .89 is .05 / .44 below .1, and .05 / .84 above 1, where chance stands in
+        [0.92, 0.86, 0.92, 0.90],  # the dip ends the range of the best, which is the first of two equals
+    ]
+    table = st.stability(*make_sweep({"A": accuracies}))
+    expected = [0.5 + 1 + 0.03 / 0.78, 0.05 / 0.44 + 1 + 0.05 / 0.84, 0.05 / 0.06]
+    assert list(table["usable_decades"]) == pytest.approx(expected)
+    assert list(table["survival"]) == [3 / 4, 3 / 4, 1]  # the first ended above the loss that it started from
+    # Means .74, .9, .9133, .3667: the best step size is 1, where the other seeds' medians are .93, .9 and .91.
+    assert list(table["best_step_size"]) == [1, 1, 1] and list(table["step_sizes"]) == [4, 4, 4]
+    assert list(table["steadiness"]) == pytest.approx([-0.05, -0.04, -0.01])
+    assert list(table["status"]) == ["done"] * 3 and list(table["label"]) == ["A"] * 3
+    wider = st.stability(*make_sweep({"A": accuracies}), within=0.1)
+    assert (wider["usable_decades"] > table["usable_decades"]).all()
+    everywhere = st.stability(*make_sweep({"A": [[0.9] * 4]}))
+    assert everywhere["usable_decades"].item() == 3  # never beyond what was tried
+    assert everywhere["steadiness"].isna().all()  # one seed has no spread, which is not a spread of zero
+
+
+def test_stability_refuses_what_does_not_compare():
+    runs, curves = make_sweep({"A": [[0.9] * 4, [0.8] * 4]})
+    with pytest.raises(InputError, match="mnist, A: some seeds lack step sizes"):
+        st.stability(runs.iloc[1:], curves)
+    with pytest.raises(InputError, match="the seed is the unit"):
+        st.stability(pd.concat([runs, runs.iloc[:1].assign(init="normal")]), curves)
+
+
+def test_stability_depends_on_a_methods_own_runs_alone_and_not_on_their_order():
+    two = {"A": [[0.5, 0.9, 0.6, 0.3], [0.4, 0.8, 0.9, "failed"]], "B": [[0.7] * 4, [0.6, 0.9, 0.2, 0.1]]}
+    table = st.stability(*make_sweep(two))
+    more = st.stability(*make_sweep({"First": [["diverged"] * 4] * 2} | two | {"Last": [[0.99] * 4] * 2}))
+    kept = more[more["label"].isin(["A", "B"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, kept, check_exact=True)
+    mixed = st.stability(*map(shuffled, make_sweep(two))).sort_values(["label", "seed"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, mixed, check_exact=True)
+
+
+@pytest.mark.parametrize("metric, worst", [("usable_decades", 0.0), ("survival", 0.0), ("steadiness", st.CHANCE - 1)])
+def test_a_method_that_always_diverges_or_never_learns_is_not_stable(metric, worst):
+    runs, curves = make_sweep(
+        {
+            "Diverged": [["diverged", "failed", "diverged", "diverged"]] * 5,
+            "Stuck": [[0.1] * 4] * 5,  # loses nothing from step size to step size, nor from seed to seed
+            "Good": [[0.7 + x, 0.9 + x, 0.4 - x, "diverged"] for x in (0, 0.01, 0.02, -0.01, -0.02)],
+        }
+    )
+    table = st.stability(runs, curves)
+    for bad in ("Diverged", "Stuck"):
+        assert (table.loc[table["label"] == bad, metric] == worst).all()
+        assert st.compare(table, "Good", bad, metric=metric, unfinished=worst)["outcome"].item() == "better"
+        assert st.compare(table, bad, "Good", metric=metric, unfinished=worst)["outcome"].item() == "worse"
+    assert st.compare(table, "Diverged", "Stuck", metric=metric, unfinished=worst)["outcome"].item() == "tied"
+    assert st.best_and_ties(table, metric=metric, unfinished=worst).set_index("label")["best"].idxmax() == "Good"
+
+
+def test_step_costs_of_a_worked_example_and_of_a_run_that_diverged():
+    runs = make_runs({"SAMT": {"mnist": [0.9, 0.9, "diverged"]}, "SGD": {"mnist": [0.9, 0.9, 0.9]}})
+    runs = runs.assign(iterations=100, parameter_updates=[300] * 3 + [100] * 3, seconds=[6.0, 12, 0.1, 3, 3, 3])
+    costs = st.step_costs(runs, "seconds")
+    assert list(costs["block_step"]) == pytest.approx([0.02, 0.04, 0.1 / 300, 0.03, 0.03, 0.03])
+    assert list(costs["full_step"]) == pytest.approx([0.06, 0.12, 0.001, 0.03, 0.03, 0.03])
+    # Three equal parts of a share: ratios 2/3, 4/3 and, for the run that diverged, infinity.
+    assert st.compare_costs(costs, "SAMT", "SGD", cost="block_step")["effect"].item() == pytest.approx(4 / 3)
+    never = runs.assign(status=np.where(runs["label"] == "SAMT", "diverged", "done"))
+    costs = st.step_costs(never, "seconds")
+    assert st.compare_costs(costs, "SAMT", "SGD", cost="block_step")["outcome"].item() != "better"
+    alone = st.step_costs(runs[runs["label"] == "SGD"], "seconds")
+    assert alone["block_step"].equals(costs.loc[costs["label"] == "SGD", "block_step"])
+
+
+def test_the_mean_of_labels_is_paired_by_seed_and_counts_failures_as_chance():
+    runs = make_runs(
+        {
+            "A": {"mnist": [0.9, 0.8, "diverged", 0.5]},
+            "B": {"mnist": [0.7, "diverged", "failed"]},
+            "C": {"mnist": [0.1] * 4},
+        }
+    )
+    table = st.mean_of(runs, ["A", "B"], "mean")
+    assert list(table["seed"]) == [0, 1, 2] and set(table["label"]) == {"mean"}  # B has no fourth seed
+    assert list(table["test_accuracy"]) == pytest.approx([0.8, 0.45, 0.1])
+    assert list(table["status"]) == ["done", "done", "failed"]
+    pd.testing.assert_frame_equal(table, st.mean_of(shuffled(runs[runs["label"] != "C"]), ["A", "B"], "mean"))
+    with pytest.raises(InputError, match="unknown label 'D'"):
+        st.mean_of(runs, ["A", "D"], "mean")
+
+
+def test_differences_that_are_equal_up_to_rounding_are_equal():
+    d = [0.1 + 0.2, 0.3, 0.3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert st.paired_test(d) == ("t", 0.0)
+
+
+def test_a_cost_that_was_not_measured_is_refused_and_no_miss():
+    runs = make_runs({"A": {"mnist": [0.9]}})
+    curves = pd.DataFrame(dict(run_key="A/mnist/0", val_accuracy=[0.5, 0.9], seconds=[NAN, NAN]))
+    with pytest.raises(InputError, match="no 'seconds'"):
+        st.cost_to_target(runs, curves, 0.8, cost="seconds")
+    assert st.cost_to_target(runs, curves, 0.95, cost="seconds")["cost"].item() == INF
+
+
 # ------------------------------------------------------------------------------------------- divergence never pays
 
 
@@ -667,6 +797,10 @@ def test_convergence_of_known_sequences():
     assert table["rate"].iloc[0] == pytest.approx(0.8) and table["r_squared"].iloc[0] == pytest.approx(1)
     assert list(table["monotone_share"]) == [1, 1, 1] and math.isnan(table["rate"].iloc[2])
     assert table["r_squared"].iloc[1] < 0.95  # k^-1/2 is no geometric sequence
+    sublinear = st.convergence(runs, curves, law="sublinear")
+    # Decreases of 2 k^-1/2 go as k^-3/2; a power of k fits them, and the geometric ones it does not.
+    assert sublinear["rate"].iloc[1] == pytest.approx(1.5, abs=0.05) and sublinear["r_squared"].iloc[1] > 0.999
+    assert sublinear["r_squared"].iloc[0] < 0.95
     assert st.convergence(runs, curves, law="power")["rate"].iloc[1] == pytest.approx(0.5)
     # The power law is one of the smallest value so far: a last value that is large does not matter to it.
     rising = pd.DataFrame(dict(run_key="A/mnist/0", iteration=k, objective=[*power[:29], 1e9]))
