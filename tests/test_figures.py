@@ -11,106 +11,28 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 import pytest
+from figure_csvs import LABELS, check_texts, drawn_from, name_of, one_line, texts, write_csvs
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from am.errors import InputError
-from reproduce import figures
-from reproduce.figures import KINDS, STYLE, curve_of, draw, figures_of, final_table, mean_interval, style_of, styles
+from reproduce import curves as curves_module
+from reproduce import figures, sheet
+from reproduce.curves import curve_of, final_table
+from reproduce.figures import draw, figures_of
+from reproduce.sheet import STYLE, mean_interval, style_of, styles
 
 KNOWN = (
     "gd sgd momentum nesterov adam adamw rmsprop adagrad adadelta sam samt mdlam mdlam-released tiam dladmm "
     "dladmm-released bcd am-adam am-adam-released"
 ).split()
-# label -> (method, epochs per evaluation, updates per epoch, final accuracy over the best one, rate, has an objective)
-LABELS = {
-    "TIAM": ("tiam", 3, 6, 0.98, 0.05, True),
-    "mDLAM": ("mdlam", 3, 6, 0.95, 0.03, True),
-    "dlADMM": ("dladmm", 3, 12, 0.90, 0.05, True),
-    "GD": ("gd", 3, 1, 0.72, 0.02, False),
-    "SGD": ("sgd", 0.5, 400, 0.995, 0.5, False),
-    "Momentum": ("momentum", 0.5, 400, 1.0, 0.6, False),
-    "Adam": ("adam", 0.5, 400, 1.0, 0.8, False),
-    "SAM": ("sam", 0.5, 1200, 0.985, 0.5, False),
-    "SAMT scalar": ("samt", 0.5, 1200, 0.985, 0.55, False),
-    "SAMT row": ("samt", 0.5, 1200, 0.997, 0.7, False),
-    "SAMT column": ("samt", 0.5, 1200, 0.99, 0.6, False),
-    "SAMT element": ("samt", 0.5, 1200, 0.993, 0.75, False),
-}
-BEST = dict(mnist=0.978, fashion_mnist=0.885, cifar10=0.52, svhn=0.84)
-
-
-def write_csvs(
-    results: Path,
-    grid: str,
-    labels: dict = LABELS,
-    datasets: dict = BEST,
-    seeds: int = 5,
-    evaluations: int = 40,
-    diverged: dict | None = None,
-    unofficial: tuple = (),
-    networks: tuple = (("relu", "100-100"),),
-) -> None:
-    """runs.csv and curves.csv as a real grid has them. diverged: (dataset, label) -> {seed: last evaluation}."""
-    rng = np.random.default_rng(0)
-    runs, curves = [], []
-    for (dataset, best), (activation, hidden), (label, setting), seed in itertools.product(
-        datasets.items(), networks, labels.items(), range(seeds)
-    ):
-        method, every, updates, factor, rate, has_objective = setting
-        key = f"{len(runs):08d}e1"  # reads as a number if nobody says that it is text
-        ends = (diverged or {}).get((dataset, label), {}).get(seed, evaluations)
-        final = best * factor + 0.004 * rng.standard_normal()
-        for k in range(ends + 1):
-            epoch = k * every
-            accuracy = 0.1 + (final - 0.1) * (1 - np.exp(-rate * epoch)) + 0.002 * rng.standard_normal()
-            noise = np.exp(0.1 * rng.standard_normal(2))
-            point = dict(
-                run_key=key,
-                dataset=dataset,
-                activation=activation,
-                hidden=hidden,
-                method=method,
-                label=label,
-                seed=seed,
-                iteration=round(epoch if has_objective else epoch * 400),
-                epoch=epoch,
-                parameter_updates=round(epoch * updates),
-                test_accuracy=min(max(accuracy, 0), 1),
-                objective=3e4 * np.exp(-rate * epoch) * noise[0] + 900 if has_objective else None,
-                constraint_gap=(10 / epoch * noise[1] if k else 0.0) if has_objective else None,
-            )
-            curves.append(point)
-        lost = ends < evaluations
-        runs.append(
-            dict(
-                grid=grid,
-                dataset=dataset,
-                data_official=dataset not in unofficial,
-                n_train=10_000,
-                activation=activation,
-                hidden=hidden,
-                method=method,
-                label=label,
-                seed=seed,
-                status="diverged" if lost else "done",
-                test_accuracy=None if lost else point["test_accuracy"],
-                run_key=key,
-            )
-        )
-    folder = results / grid
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(runs).to_csv(folder / "runs.csv", index=False)
-    pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def style():
     with matplotlib.style.context(str(STYLE), after_reset=True):
         yield
 
 
+PLAIN = ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective", "constraint_gap")
 DIVERGED = {
     ("mnist", "SAMT element"): {0: 3, 3: 20},
     ("fashion_mnist", "mDLAM"): {1: 12},
@@ -126,36 +48,6 @@ def drawn(tmp_path_factory):
     write_csvs(results, "main", diverged=DIVERGED, unofficial=("cifar10", "svhn"))
     runs, curves = figures._read_runs(results, "main"), figures._read_curves(results, "main")
     return draw(runs, curves, "A title")
-
-
-def texts(figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
-
-
-def name_of(ax) -> str:
-    """The data set above a panel: its one bold text."""
-    (name,) = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
-    return name
-
-
-def one_line(figure) -> str:
-    """All notes under a figure, unwrapped."""
-    return " ".join(text.get_text() for text in figure.texts)
-
-
-def boxes(figure):
-    """(text, box) of every text that is drawn, box in pixels."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    shown = list(figure.texts)
-    for legend in figure.legends:
-        shown += legend.get_texts()
-    for ax in figure.axes:
-        shown += ax.texts
-        for axis in (ax.xaxis, ax.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            shown += [t for t, at in zip(axis.get_majorticklabels(), axis.get_majorticklocs()) if low <= at <= high]
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in shown if text.get_text()]
 
 
 # Statistics ------------------------------------------------------------------------------------------------------
@@ -211,8 +103,8 @@ def test_objectives_have_a_geometric_mean():
 def test_thinning_keeps_the_ends():
     x = np.arange(1, 5001).astype(float)
     for log_x in (False, True):
-        kept = figures._thin(np.arange(5000), x, log_x)
-        assert kept[0] == 0 and kept[-1] == 4999 and 40 < len(kept) <= figures.POINTS
+        kept = curves_module._thin(np.arange(5000), x, log_x)
+        assert kept[0] == 0 and kept[-1] == 4999 and 40 < len(kept) <= curves_module.POINTS
 
 
 def test_final_table_is_sorted_and_loses_no_label():
@@ -293,10 +185,10 @@ def test_full_inertia_is_tiams_own_colour_and_unknown_methods_have_one():
 
 
 def test_every_kind_is_drawn_at_the_width_of_a_paper(drawn):
-    assert tuple(drawn) == KINDS
-    assert all(figure.get_figwidth() == figures.TWO_COLUMNS for figure in drawn.values())
-    assert all(figure.get_figheight() <= figures.PAGE_HEIGHT for figure in drawn.values())
-    for figure in drawn.values():
+    assert tuple(drawn) == (*PLAIN, "critical_difference", "performance_profile")
+    assert all(figure.get_figwidth() == sheet.TWO_COLUMNS for figure in drawn.values())
+    assert all(figure.get_figheight() <= sheet.PAGE_HEIGHT for figure in drawn.values())
+    for figure in (drawn[name] for name in PLAIN):
         assert [name_of(ax) for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "CIFAR-10†", "SVHN†"]
         assert texts(figure).count("n = 10,000, 5 seeds") == 4
 
@@ -318,16 +210,7 @@ def test_updates_are_logarithmic_and_objectives_too(drawn):
 
 def test_no_text_is_cut_or_covers_another(drawn):
     for name, figure in drawn.items():
-        found = boxes(figure)
-        for text, box in found:
-            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
-            assert inside, f"{name}: '{text}' passes the edge"
-        for (a, one), (b, other) in itertools.combinations(found, 2):
-            wide = min(one.x1, other.x1) - max(one.x0, other.x0)
-            high = min(one.y1, other.y1) - max(one.y0, other.y0)
-            assert wide < 1 or high < 1, f"{name}: '{a}' and '{b}' overlap"
-        for legend, ax in itertools.product(figure.legends, figure.axes):
-            assert not legend.get_window_extent().overlaps(ax.bbox), f"{name}: the legend covers a panel"
+        check_texts(figure, name)
 
 
 def test_diverged_runs_are_shown(drawn):
@@ -360,8 +243,8 @@ def test_every_label_ends_in_the_panel_unless_it_failed_and_is_named(drawn, tmp_
 )
 def test_accuracy_ticks_are_round_and_spread(low, high):
     axis = Figure().add_subplot().yaxis
-    figures._accuracy_ticks(axis, low, high, gap=1 / 7)
-    places = np.diff(figures._log_error(np.array([low, *axis.get_majorticklocs(), high])))
+    sheet.accuracy_ticks(axis, low, high, gap=1 / 7)
+    places = np.diff(sheet.log_error(np.array([low, *axis.get_majorticklocs(), high])))
     length = places.sum()
     assert (places[1:-1] > length / 7 - 1e-9).all() and (places < 2.5 * length / 7).all()
     labels = [axis.get_major_formatter()(tick) for tick in axis.get_majorticklocs()]
@@ -373,7 +256,7 @@ def test_unofficial_data_has_a_dagger_and_a_footnote(drawn, tmp_path):
     write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=3)
     official = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
     assert not any("†" in text for figure in official.values() for text in texts(figure))
-    assert official["accuracy_epochs"].get_figwidth() == figures.ONE_COLUMN
+    assert official["accuracy_epochs"].get_figwidth() == sheet.ONE_COLUMN
     assert set(official) == {"accuracy_epochs", "accuracy_updates", "final_accuracy"}, "GD has no objective"
 
 
@@ -387,7 +270,7 @@ def test_networks_are_rows_and_pass_on_to_a_second_page(tmp_path):
     assert [name_of(ax) for page in pages for ax in page.axes] == ["MNIST", "SVHN"] * 5
     shown = [text.get_text() for page in pages for ax in page.axes for text in ax.texts]
     assert [text for text in shown if text in names.values()] == [name for name in names.values() for _ in datasets]
-    assert all(page.get_figheight() <= figures.PAGE_HEIGHT for page in pages)
+    assert all(page.get_figheight() <= sheet.PAGE_HEIGHT for page in pages)
 
 
 def test_a_negative_objective_has_a_linear_axis_and_failed_runs_a_note(tmp_path):
@@ -421,7 +304,7 @@ def small(tmp_path_factory):
 
 def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
     folder, written = small
-    assert written == [folder / "figures" / "g" / f"{kind}.{suffix}" for kind in KINDS for suffix in ("pdf", "png")]
+    assert written == [folder / "figures" / "g" / f"{kind}.{suffix}" for kind in PLAIN for suffix in ("pdf", "png")]
     left = {path.name for path in (folder / "figures" / "g").iterdir()}
     assert left == {path.name for path in written} | {"objective_rate.png"}
     for path in written:
