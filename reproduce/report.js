@@ -1,0 +1,174 @@
+"use strict";
+
+// Tables: a heading sorts, words and a data set filter. -----------------------------------------------------------
+
+for (const box of document.querySelectorAll(".table")) {
+  const body = box.querySelector("tbody"), rows = [...body.rows];
+  const headings = [...box.querySelectorAll("thead th")];
+  const words = box.querySelector("input"), choice = box.querySelector("select"), count = box.querySelector("output");
+  const texts = rows.map(row => row.textContent.toLowerCase());
+  const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent.replaceAll(",", "");
+
+  headings.forEach((heading, i) => heading.firstElementChild.addEventListener("click", () => {
+    const up = heading.getAttribute("aria-sort") !== "ascending", numeric = heading.classList.contains("number");
+    headings.forEach(other => other.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const order = (a, b) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
+    // What is empty comes last in both directions.
+    const sorted = [...rows].sort((a, b) => {
+      const [u, v] = [key(a, i), key(b, i)];
+      return u === "" || v === "" ? (u === "") - (v === "") : u === v ? 0 : up ? order(u, v) : order(v, u);
+    });
+    body.append(...sorted);
+  }));
+
+  const filter = () => {
+    const wanted = words.value.toLowerCase().split(/\s+/);
+    let left = 0;
+    rows.forEach((row, i) => {
+      const other = choice?.value && row.cells[choice.dataset.column].textContent !== choice.value;
+      row.hidden = other || !wanted.every(word => texts[i].includes(word));
+      left += !row.hidden;
+    });
+    count.textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
+  };
+  words?.addEventListener("input", filter);
+  choice?.addEventListener("change", filter);
+}
+
+// Curves: what the controls of a chart ask for, drawn by plotly when the chart comes into view. -------------------
+
+// Plotly reads some markup in its texts.
+const plain = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const last = values => values[values.length - 1];
+
+function traces(line, label, style, axis, percent, options) {
+  const x = line.x[axis], [mean, low, high] = [line.mean, line.low, line.high].map(percent);
+  const dash = {color: style.colour, dash: style.dash, width: 2};
+  const part = (from, to, more) => ({
+    x: x.slice(from, to), y: mean.slice(from, to), mode: "lines+markers", line: dash, showlegend: false,
+    marker: {symbol: style.symbol, color: style.colour, size: 8, maxdisplayed: 8, line: {color: "#fff", width: 0.5}},
+    customdata: x.map((_, i) => [low[i] === null ? "" : ` [${low[i].toPrecision(4)}, ${high[i].toPrecision(4)}]`,
+      line.x.epoch[i], `${line.n[i]} seed${line.n[i] === 1 ? "" : "s"}`]).slice(from, to),
+    hovertemplate: `<b>${plain(label)}</b><br>%{y:.4~g}%{customdata[0]}<br>epoch %{customdata[1]}, %{customdata[2]}`
+      + (axis === "epoch" ? "" : `<br>${options.axis.toLowerCase()} %{x:,.5~r}`) + "<extra></extra>",
+    ...more,
+  });
+  // As in the figures: after a run diverged, the mean of the others goes on, faint and without a band.
+  const drawn = [];
+  if (options.band) {
+    const edge = y => ({x: x.slice(0, line.whole), y: y.slice(0, line.whole), mode: "lines", hoverinfo: "skip",
+      showlegend: false, line: {width: 0}});
+    drawn.push(edge(low), {...edge(high), fill: "tonexty", fillcolor: style.colour + options.alpha});
+  }
+  drawn.push(part(0, line.whole, {}));
+  if (line.whole < x.length) drawn.push(part(Math.max(line.whole - 1, 0), x.length, {opacity: 0.4, mode: "lines"}));
+  if (line.diverged) {
+    const end = Math.max(line.whole - 1, 0);
+    const cross = {symbol: "x-thin", size: 11, line: {color: style.colour, width: 2.5}};
+    drawn.push(part(end, end + 1, {mode: "markers", marker: cross}));
+  }
+  return drawn;
+}
+
+// The means decide, not the bands; a line of which a run diverged leaves the chart if it likes. Accuracy, as in the
+// figures: from the best down past the lowest end, since the steep start would take most of the room.
+function range(all, measure, logarithmic) {
+  const steady = all.filter(line => !line.diverged), lines = steady.length ? steady : all;
+  const means = lines.flatMap(line => line.mean.filter(value => value !== null)), high = Math.max(...means);
+  if (measure === "test_accuracy") {
+    const low = Math.max(Math.min(...lines.map(line => last(line.mean))), high / 3);
+    const room = Math.max(0.25 * (high - low), 0.02);
+    return [100 * Math.max(low - room, 0), 100 * Math.min(high + 0.3 * room, 1.005)];
+  }
+  const place = logarithmic ? Math.log10 : value => value;
+  const [bottom, top] = [place(Math.min(...means)), place(high)], pad = 0.06 * Math.max(top - bottom, 0.05);
+  return [bottom - pad, top + pad];
+}
+
+function draw(box, data) {
+  const form = box.querySelector("form"), {panel, measure, axis, log, band} = form.elements;
+  const buttons = [...box.querySelectorAll("[data-label]")];
+  const there = data.panels[panel.value];
+  for (const button of buttons) button.disabled = !there[button.dataset.label]?.[measure.value];
+  const shown = buttons.filter(button => !button.disabled && button.getAttribute("aria-pressed") === "true")
+    .map(button => button.dataset.label);
+  const lines = shown.map(label => there[label][measure.value]);
+  const accuracy = measure.value === "test_accuracy";
+  const percent = accuracy ? values => values.map(value => value === null ? null : 100 * value) : values => values;
+  const name = select => select.selectedOptions[0].textContent;
+  // Bands pale where many overlap: two hexadecimal digits of opacity.
+  const alpha = Math.round(255 * Math.min(0.18, Math.max(0.07, 1 / lines.length))).toString(16).padStart(2, "0");
+  const options = {band: band.checked, axis: name(axis), alpha};
+  const base = {gridcolor: "#e4e4e4", zerolinecolor: "#c3c8ce", linecolor: "#53595f", automargin: true};
+  const number = {exponentformat: "SI", separatethousands: true};
+  const logarithmic = data.log.includes(measure.value);
+  const layout = {
+    margin: {l: 56, r: 12, t: 12, b: 44}, hovermode: "closest", showlegend: false, dragmode: "zoom",
+    font: {family: "system-ui, 'DejaVu Sans', sans-serif", size: 13, color: "#1c1f23"},
+    paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+    uirevision: [panel.value, measure.value, axis.value, log.checked].join("|"),
+    hoverlabel: {bgcolor: "#fff", font: {color: "#1c1f23"}, align: "left"},
+    xaxis: {...base, ...number, title: {text: options.axis}, type: log.checked ? "log" : "linear",
+      rangemode: "nonnegative"},
+    yaxis: {...base, title: {text: name(measure)}, type: logarithmic ? "log" : "linear", exponentformat: "power",
+      ...(lines.length ? {range: range(lines, measure.value, logarithmic)} : {})},
+  };
+  const config = {
+    responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
+  };
+  const drawn = shown.flatMap((label, i) => traces(lines[i], label, data.styles[label], axis.value, percent, options));
+  Plotly.react(box.querySelector(".plot"), drawn, layout, config);
+  const seeds = lines.flatMap(line => line.n);
+  box.querySelector(".note").textContent = lines.length === 0 ? "No line is chosen." : [
+    Math.max(...seeds) > 1 ? `${logarithmic ? "Geometric mean" : "Mean"} over seeds; band: 95 % t interval.`
+      : "One seed a line.",
+    measure.value === "objective" ? "Each method's own objective: compare shapes, not levels." : "",
+    lines.some(line => line.diverged) ? "×: a run diverged after this point; faint: the mean of the others." : "",
+    panel.value.includes("†") ? "† not the official copy of the data set." : "",
+    "Drag to zoom, double-click to return.",
+  ].filter(Boolean).join(" ");
+}
+
+// Logarithmic from the start where costs or budgets lie far apart.
+function wantsLog(data, panel, measure, axis) {
+  const ends = Object.values(data.panels[panel]).filter(line => line[measure]).map(line => last(line[measure].x[axis]));
+  return Math.min(...ends) > 0 && Math.max(...ends) > 3 * Math.min(...ends);
+}
+
+function start(box) {
+  const data = JSON.parse(box.querySelector("script").textContent);
+  const form = box.querySelector("form"), {panel, measure, axis, log} = form.elements;
+  const all = box.querySelector(".all"), buttons = [...box.querySelectorAll("[data-label]")];
+  const scale = () => { log.checked = wantsLog(data, panel.value, measure.value, axis.value); };
+  box.querySelector("noscript")?.remove();
+  form.addEventListener("change", event => {
+    if (event.target.tagName === "SELECT") scale();
+    draw(box, data);
+  });
+  form.addEventListener("submit", event => event.preventDefault());
+  for (const button of buttons) button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+    draw(box, data);
+  });
+  all.addEventListener("click", () => {
+    const hidden = buttons.some(button => button.getAttribute("aria-pressed") === "false");
+    for (const button of buttons) button.setAttribute("aria-pressed", hidden);
+    draw(box, data);
+  });
+  scale();
+  draw(box, data);
+}
+
+const watch = new IntersectionObserver(entries => {
+  for (const entry of entries.filter(entry => entry.isIntersecting)) {
+    watch.unobserve(entry.target);
+    start(entry.target);
+  }
+}, {rootMargin: "400px"});
+for (const box of document.querySelectorAll(".chart")) watch.observe(box);
+
+// On paper the figures stand for the curves, and claims show their details; long tables stay folded.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:not(:has(.table))")) folded.open = true;
+});
