@@ -1,0 +1,284 @@
+"""The benchmark: its straightforward iterations are am's, its tables say what was measured, and float32 is enough."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import WIDTHS, tiny_data
+from helpers import ROOT, one_sentence
+
+import am
+from am.costs import flops_of
+from am.errors import InputError
+from reproduce import bench, straightforward
+from reproduce.__main__ import main
+from reproduce.grid import FOLDER, grid_names, read_grid
+
+FULL_BATCH = ("tiam", "mdlam", "dladmm", "bcd")
+# On 24 rows the papers' constants leave blocks where they start.
+SETTINGS = {
+    "tiam": dict(rho=0.3, mu=0.01, epsilon_0=1.0, theta_0=0.05),
+    "mdlam": dict(rho=0.3, mu=0.01, epsilon_0=1.0, theta_0=0.05),
+    "dladmm": dict(rho=0.05, theta_0=1e-3, tau_0=1e-3),
+    "bcd": dict(),
+    "am-adam": dict(halve_every=1),
+    "samt": dict(),
+    "sam": dict(),
+}
+
+
+def pair(name, activation_name="relu", dtype=torch.float64, seed=3, **settings):
+    """am's run and the straightforward one, from one start."""
+    x, y = tiny_data(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: 0.5 * torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    W = [draw(b, a) for a, b in zip(WIDTHS, WIDTHS[1:])]
+    b = [draw(n) for n in WIDTHS[1:]]
+    batches = torch.randperm(len(x), generator=generator).view(3, -1)
+    given = {} if name in FULL_BATCH else dict(batches=batches)
+    hp = SETTINGS[name] | settings
+    return (
+        am.start(name, x, y, W, b, activation_name, **given, **hp),
+        straightforward.start(name, x, y, W, b, activation_name, batches, **hp),
+    )
+
+
+def worst(fast, slow):
+    """Largest difference of any variable, relative to the largest entry of it."""
+    u, v = fast.variables(), slow.variables()
+    assert not {n for n in set(u) ^ set(v) if "alpha" not in n and n != "fallbacks"}  # SAM's step size is a setting
+    flat = lambda t: t.detach().flatten()
+    gap = lambda s, t: float((s - t).abs().max() / t.abs().max().clamp(min=1e-12))
+    return max(gap(flat(u[n]), flat(v[n])) for n in v if n in u)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("activation_name", ["relu", "leaky_relu", "elu", "softplus"])
+def test_straightforward_iterations_are_those_of_am(name, activation_name):
+    fast, slow = pair(name, activation_name)
+    begun = {key: value.detach().clone() for key, value in slow.variables().items()}
+    for _ in range(6):
+        fast.step()
+        slow.step()
+        assert worst(fast, slow) < 1e-9
+    for l in range(1, len(WIDTHS)):
+        assert float((slow.variables()[f"W{l}"].detach() - begun[f"W{l}"]).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["tiam", "mdlam", "dladmm"])
+def test_the_released_majoriser_changes_the_work_and_not_the_iterates(name):
+    fast, slow = pair(name)
+    _, released = pair(name)
+    released.as_released = True
+    counts = [flops_of(lambda run=run: run.step(3)) for run in (slow, released)]
+    assert counts[1] > counts[0] > 0 and slow.trials == released.trials > 3 * len(WIDTHS)
+    assert worst(fast.step(3), released) < 1e-9
+
+
+def test_straightforward_samt_under_other_settings():
+    fast, slow = pair("samt", shape="element", meta="gd", inner_steps=2, order="backward")
+    assert worst(fast.step(5), slow.step(5)) < 1e-9
+
+
+def test_a_method_without_a_straightforward_form_is_named():
+    with pytest.raises(InputError, match="no straightforward 'gd'; there are tiam, "):
+        straightforward.start("gd", torch.rand(2, 2), torch.zeros(2), [], [])
+
+
+# Precision --------------------------------------------------------------------------------------------------------
+
+
+def float32_error(rows, name, hidden=(32, 32), iterations=3):
+    """Of the weights, relative to their largest, against float64; image-like rows, whose Gram matrix is large."""
+    x, y, _ = bench.rows_of("no such folder", rows, torch.device("cpu"))
+    # FISTA's stop is a sum over all rows below 1e-3, which float32 cannot see: the minimiser is the same for both.
+    settings = dict(output_step="exact") if name == "dladmm" else {}
+    u, v = (bench.launch(name, t, y, hidden, **settings).step(iterations).variables() for t in (x, x.double()))
+    return max(bench.difference({key: u[key]}, {key: v[key]})[0] for key in v if key.startswith("W"))
+
+
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_gram_products_in_float32_are_near_float64(name):
+    assert 0 < float32_error(4_000, name) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_gram_products_in_float32_are_near_float64_at_60_000_rows(name):
+    # BCD solves with v^T v + alpha/rho I, of condition 1e6 here, and that matrix is summed in float32.
+    assert 0 < float32_error(60_000, name, (100, 100)) < (1e-3 if name == "bcd" else 1e-4)
+
+
+# Least work -------------------------------------------------------------------------------------------------------
+
+
+def test_least_work_is_what_the_steps_do_where_nothing_can_be_spared():
+    x, y, _ = bench.rows_of("no such folder", 64, torch.device("cpu"))
+    hidden, batch = (20, 12, 8), 16
+    widths = (784, *hidden, 10)
+    for name, least in (("sgd", bench.least_gradient(batch, widths)), ("samt", bench.least_samt(batch, widths))):
+        run = bench.launch(name, x, y, hidden, 1, batch).step(2)
+        assert flops_of(run.step) == least[0]
+    assert bench.least_gradient(batch, widths, 2)[1] > bench.least_gradient(batch, widths)[1]
+
+
+def test_least_work_of_tiam_by_hand():
+    # Layers 5 -> 3 -> 2 on 7 rows. W_1, z_1: 4 7 15; X^T X: 2 3 25; W_2, z_2: 4 7 6; its curvature: by one more product
+    # with the data, 2 7 6 = 84, less than 7 3 4 + 4 2 9; a_1: 6 7 6.
+    flops, size = bench.least_tiam(7, (5, 3, 2))
+    assert flops == 420 + 150 + 168 + 84 + 252
+    assert size == 4 * (7 * 5 + 3 * (3 * 5 + 7 * 3) + 3 * 7 * 3 + 3 * (2 * 3 + 7 * 2))
+
+
+def test_tiam_does_no_less_than_the_least():
+    x, y, _ = bench.rows_of("no such folder", 400, torch.device("cpu"))
+    run = bench.launch("tiam", x, y, (20, 12), epsilon_0=1e-3).step(4)
+    assert flops_of(run.step) >= bench.least_tiam(400, (784, 20, 12, 10))[0]
+
+
+def test_an_exponent_and_its_interval():
+    sizes = np.array([1, 2, 4, 8, 16])
+    exact = bench.fitted(sizes, 3 * sizes**1.5)
+    assert exact["exponent"] == pytest.approx(1.5) and exact["exponent_high"] - exact["exponent_low"] < 1e-6
+    noisy = bench.fitted(sizes, 3 * sizes**1.5 * [1.1, 0.9, 1.0, 1.1, 0.9])
+    assert noisy["exponent_low"] < 1.5 < noisy["exponent_high"]
+    assert noisy["exponent_high"] - noisy["exponent_low"] > 0.05
+
+
+# Targets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_takes_the_worst_row_that_matches():
+    table = pd.DataFrame(
+        dict(method=["tiam", "tiam", "bcd"], ratio=[9.0, 8.5, 1.0], ratio_low=[8, 7, 1], ratio_high=[10, 9, 1])
+    )
+    target = bench.Target("x", "iteration", dict(method="tiam"), 8)
+    row = bench.judged(target, dict(iteration=table))
+    assert (row["reached"], row["low"], row["high"], row["met"], row["required"]) == (8.5, 7, 9, "yes", ">= 8")
+    at_most = bench.Target("x", "iteration", dict(method="tiam"), 8.7, at_least=False)
+    row = bench.judged(at_most, dict(iteration=table))
+    assert (row["reached"], row["met"], row["required"]) == (9, "no", "<= 8.7")
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed():
+    table = pd.DataFrame(dict(method=["tiam"], ratio=[np.nan]))
+    for tables in ({}, dict(iteration=table), dict(iteration=table.drop(columns="ratio"))):
+        assert bench.judged(bench.Target("x", "iteration", dict(method="tiam"), 8), tables)["met"] == "not measured"
+
+
+def test_targets_of_the_other_device_are_left_out(tmp_path):
+    names = {}
+    for device in ("cpu", "cuda"):
+        path = bench.write_targets(tmp_path, torch.device(device))
+        names[device] = set(pd.read_csv(path)["target"])
+    assert any("64 stacked" in name for name in names["cuda"] - names["cpu"])
+    assert any("16 stacked" in name for name in names["cpu"] - names["cuda"])
+
+
+# The whole --------------------------------------------------------------------------------------------------------
+
+TINY = bench.Scale(
+    rows=120,
+    networks=((12, 12),),
+    repetitions=2,
+    batch=20,
+    steps=3,
+    stack=2,
+    stacked_batches=(10,),
+    stacked_runs=(1, 2),
+    stacked_seconds=0.002,
+    growth_rows=(40, 80, 120),
+    growth_widths=(6, 8, 12),
+    growth_depths=(1, 2, 3),
+    growth_runs=(1, 2, 3),
+    growth_at=60,
+    gemm=64,
+    memory_rows=60,
+)
+COLUMNS = {
+    "iteration": {"method", "hidden", "n", "seconds", "straightforward_seconds", "ratio_low", "difference"},
+    "epoch": {"method", "runs", "batch", "against", "epoch_seconds_per_run", "against_epoch_seconds", "ratio"},
+    "stacking": {"runs", "batch", "run_steps_per_second", "ratio", "ratio_low"},
+    "growth": {"axis", "value", "seconds"},
+    "exponents": {"method", "axis", "exponent", "exponent_low", "exponent_high"},
+    "limit": {"flops_least", "bytes_least", "gemm_flops_per_second", "copy_bytes_per_second", "limit_seconds", "share"},
+    "memory": {"baseline_bytes", "peak_bytes", "bytes_per_run", "predicted_bytes", "ratio"},
+    "precision": {"method", "iterations", "difference", "difference_of_weights"},
+}
+
+
+def in_this_process(command, **options):
+    peak = json.dumps(bench.peak_of(json.loads(command[-1])))
+    return types.SimpleNamespace(returncode=0, stdout=peak, stderr="")
+
+
+def test_a_tiny_benchmark_writes_every_table_and_the_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.subprocess, "run", in_this_process)
+    monkeypatch.setattr(bench, "MEASURED_MEMORY", ("tiam", "sgd"))
+    monkeypatch.delenv("AM_DATA", raising=False)
+    cpu, said = torch.device("cpu"), []
+    out = bench.bench(str(tmp_path), cpu, tmp_path / "results", tmp_path / "figures", (), TINY, said.append)
+    assert out == tmp_path / "results" / "bench" and len(said) == len(bench.PARTS)
+    for name, columns in COLUMNS.items():
+        table = pd.read_csv(out / f"{name}.csv")
+        assert columns | {"data", "device", "threads"} <= set(table.columns), name
+        # Where a user's loop is compared it has all cores, as users' loops have.
+        threads = len(os.sched_getaffinity(0)) if name in ("epoch", "stacking") else 1
+        assert len(table) and set(table["device"]) == {"cpu"} and set(table["threads"]) == {threads}
+        assert set(table["data"]) == {"synthetic images, no MNIST in the data folder"}
+    iterations = pd.read_csv(out / "iteration.csv")
+    assert set(iterations["method"]) == set(FULL_BATCH) and (iterations["seconds"] > 0).all()
+    targets = pd.read_csv(out / "targets.csv")
+    assert list(targets.columns) == ["target", "required", "reached", "low", "high", "met"]
+    assert {"not measured"} < set(targets["met"]) <= {"yes", "no", "not measured"}
+    for suffix in ("pdf", "png"):
+        assert (tmp_path / "figures" / "bench" / f"bench.{suffix}").stat().st_size > 10_000
+
+
+def test_one_part_leaves_the_others_as_they_are(tmp_path):
+    cpu, quiet = torch.device("cpu"), lambda text: None
+    (tmp_path / "bench").mkdir()
+    kept = "method,hidden,majoriser,ratio,ratio_low,ratio_high\ntiam,100-100,gradient kept,9,8,10\n"
+    (tmp_path / "bench" / "iteration.csv").write_text(kept)
+    out = bench.bench(str(tmp_path), cpu, tmp_path, tmp_path / "figures", ["g"], TINY, quiet)
+    assert (out / "iteration.csv").read_text() == kept and not (out / "epoch.csv").exists()
+    targets = pd.read_csv(out / "targets.csv").set_index("target")
+    assert targets.loc["TIAM iteration over the straightforward one, 100-100", "met"] == "yes"
+
+
+def test_a_wrong_part_and_a_wrong_checkout_are_refused(tmp_path, capsys):
+    places = ["--results", str(tmp_path), "--figures", str(tmp_path)]
+    assert main(["bench", "--only", "a,q", *places]) == 2
+    assert "'q'" in one_sentence(capsys)
+    assert main(["bench", "--light", str(tmp_path), *places]) == 2
+    assert "no checkout" in one_sentence(capsys)
+    assert main(["bench", "--light", str(ROOT), *places]) == 2
+    assert "this checkout" in one_sentence(capsys)
+
+
+@pytest.mark.slow
+def test_peak_memory_is_measured_in_a_process_of_its_own():
+    case = dict(method="tiam", widths=[784, 64, 64, 10], n=5_000, batch=0, runs=2, device="cpu")
+    command = [sys.executable, "-m", "reproduce.bench", json.dumps(case)]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    baseline, peak = json.loads(done.stdout)
+    smallest = 2 * 4 * 5_000 * (3 * 138 + 2 * 128)  # z, a and the last iterates
+    assert smallest < peak - baseline < 10 * smallest
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_a_shortened_grid_differs_in_its_epochs_alone(name, tmp_path):
+    path = FOLDER / f"{name}.toml"
+    (tmp_path / path.name).write_text(bench.shortened(path.read_text(), 10))
+    long, short = read_grid(path, "light"), read_grid(tmp_path / path.name, "light")
+    assert max(1, long.epochs // 10) <= short.epochs <= max(1, long.evaluate_every, long.epochs // 10)
+    assert short.evaluate_every == long.evaluate_every and short.seeds == long.seeds
+    assert [e.label for e in short.entries] == [e.label for e in long.entries]
+    assert [e.settings for e in short.entries] == [e.settings for e in long.entries]
