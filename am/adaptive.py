@@ -11,7 +11,7 @@ def adam_direction(
     beta1: Tensor | float,  # float64, so that 1 - beta^k keeps its digits
     beta2: Tensor | float,
     epsilon: Tensor | float,
-    k: int,
+    k: int | Tensor,  # a 0-d float64 tensor where the step is captured as a CUDA graph
 ) -> Tensor:  # like g
     """mhat / (sqrt(vhat) + epsilon) at step k = 0, 1, ...; updates the moments m and v in place.
 

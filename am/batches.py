@@ -39,12 +39,18 @@ class Batches:
         if k not in self._gathered:
             # A step asks for its own batch and at the most the next one, which the next step asks for again.
             self._gathered = {i: batch for i, batch in self._gathered.items() if i == k - 1}
-            rows = self._rows(k)
-            x = self.x.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            self._gathered[k] = (x, self.y[rows])
+            self._gathered[k] = self.gather(self.rows(k))
         return self._gathered[k]
 
-    def _rows(self, k: int) -> Tensor:  # (R, B)
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:  # (R, B) -> (R, B, d0), (R, B)
+        return self.x.index_select(0, rows.flatten()).view(*rows.shape, -1), self.y[rows]
+
+    def forget(self) -> None:
+        """Gather the next batches anew."""
+        self._gathered = {}
+
+    def rows(self, k: int) -> Tensor:  # (R, B)
+        """The row numbers of batch k."""
         if self.given is not None:
             return self.given[k % len(self.given)].expand(self.runs, -1)
         epoch, step = divmod(k, self.per_epoch)

@@ -16,6 +16,7 @@ from am.batches import Batches
 from am.costs import Clocks, flops_of
 from am.data import Data
 from am.gradients import backpropagate
+from am.graphs import EAGER_STEPS, captured
 from am.methods import Method, Problem, stack
 from am.networks import Parameters, forward, initialise, view_layers
 
@@ -81,13 +82,16 @@ def train(
     init: str,
     budget: Budget,
     progress: Callable[[float], None] = lambda share: None,
+    graphs: bool = False,
 ) -> list[Result]:
     """Train R = len(seeds) runs of one method together; where memory runs out, in halves.
 
     settings: one hyper-parameter dataclass per run, equal in all that is not a float.
+    graphs: whether a GPU replays mini-batch steps as a CUDA graph. Full-batch steps have none and stay as they are.
     """
+    graphs = graphs and not method.full_batch
     try:
-        return _train_stack(method, settings, seeds, data, hidden, activation_name, init, budget, progress)
+        return _train_stack(method, settings, seeds, data, hidden, activation_name, init, budget, progress, graphs)
     except RuntimeError as error:
         if len(seeds) == 1 or not _out_of_memory(error):
             raise
@@ -98,7 +102,9 @@ def train(
     for part in (slice(0, half), slice(half, None)):
         done = len(results) / len(seeds)
         share = lambda s: progress(done + s * len(seeds[part]) / len(seeds))
-        results += train(method, settings[part], seeds[part], data, hidden, activation_name, init, budget, share)
+        results += train(
+            method, settings[part], seeds[part], data, hidden, activation_name, init, budget, share, graphs
+        )
     return results
 
 
@@ -116,6 +122,7 @@ def _train_stack(
     init: str,
     budget: Budget,
     progress: Callable[[float], None],
+    graphs: bool,
 ) -> list[Result]:
     device, act, R = data.x.device, activation(activation_name), len(seeds)
     clocks = Clocks(device)
@@ -141,13 +148,13 @@ def _train_stack(
             at.append(k)
             seconds.append(clocks.seconds["train"])
 
-    def one_step(k: int) -> None:
+    def one_step(k: int | Tensor, problem: Problem = problem) -> None:
         method.step(state, problem, hp, k)
         alive.logical_and_(method.parameters(state).finite())
         survived.add_(alive)
 
     evaluate_now(0)
-    k = 0
+    k, advance = 0, one_step
     while k < total:
         with clocks.on("train"):
             stop = min(k + every - k % every, total)
@@ -155,7 +162,9 @@ def _train_stack(
                 if not budget.alone and k == min(1, total - 1):  # the second step: the first may lack what later ones carry over
                     step_flops = flops_of(lambda: one_step(k)) // R
                 else:
-                    one_step(k)
+                    if graphs and k == EAGER_STEPS:
+                        advance = captured(one_step, state, problem)
+                    advance(k)
                 k += 1
         evaluate_now(k)
         progress(k / total)
@@ -197,7 +206,7 @@ def _train_stack(
                 evaluate_seconds=clocks.seconds["evaluate"] / R,
                 record_seconds=clocks.seconds["record"] / R,
                 stack_runs=R,
-                device=_device_name(device, budget.alone),
+                device=_device_name(device, budget.alone) + (", CUDA graphs" if graphs else ""),
                 seconds=clocks.seconds["train"] if budget.alone else None,
                 curve=points,
             )

@@ -87,8 +87,10 @@ class Method:
     """One training method on the run axis.
 
     init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
-    parameters(state) -> Parameters, by default the state's `params`. `hp` holds float settings as (R, 1, 1) float64 tensors, others as they are.
-    full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`.
+    parameters(state) -> Parameters, by default the state's `params`. `hp` holds float settings as (R, 1, 1) float64
+    tensors, others as they are.
+    full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
+    too, never waits for the device, and takes k as a 0-d float64 tensor as well, so that it can be a CUDA graph.
     objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises, where it has one.
     variables(state) -> named tensors with a leading run axis, beyond W and b.
     updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
