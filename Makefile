@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
-	$(if $(GRIDS),--grids "$(GRIDS)")
+	$(if $(GRIDS),--grids "$(GRIDS)") $(if $(GRAPHS),--graphs)
 PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
 	$(if $(GRIDS),--grids "$(GRIDS)")
 
@@ -14,7 +14,7 @@ PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(F
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).

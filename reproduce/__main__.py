@@ -49,6 +49,7 @@ def parser() -> Parser:
             sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
             sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
             sub.add_argument("--jobs", type=_positive, help="processes to train with (default: the CPU's cores; 1 with a GPU)")
+            sub.add_argument("--graphs", action="store_true", help="replay mini-batch steps as CUDA graphs (default: launch them one by one); needs a GPU")
             sub.add_argument("--results", type=Path, help="folder of CSVs (default: results; results/smoke in profile smoke)")
             sub.add_argument("--figures", type=Path, help="folder of figures (default: figures; figures/smoke in profile smoke)")
         return sub
@@ -75,7 +76,7 @@ def parser() -> Parser:
     sub.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
-    sub.add_argument("--only", default="", help="only these parts, letters separated by commas (default: all, a to g)")
+    sub.add_argument("--only", default="", help="only these parts, letters separated by commas (default: all; h needs a GPU)")
     sub.add_argument("--light", type=Path, metavar="BEFORE", help="instead, time a twentieth of profile light in that checkout and in this one")
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
@@ -108,6 +109,9 @@ class Session:
 
     def __init__(self, args: argparse.Namespace):
         self.device = device_of(args.device)
+        self.graphs = args.graphs
+        if self.graphs and self.device.type != "cuda":
+            raise InputError("--graphs (GRAPHS=1) was asked for and the device is the CPU, which has no CUDA graphs; leave it out.")
         self.profile = args.profile or ("paper" if self.device.type == "cuda" else "light")
         below = Path("smoke") if self.profile == "smoke" else Path()
         self.results = args.results or Path("results") / below
@@ -286,7 +290,7 @@ def _train(session: Session, pending: list[list[PlannedRun]]) -> None:
             bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
             bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
 
-        run_local(pending, session.folder, session.device, session.results, session.jobs, report)
+        run_local(pending, session.folder, session.device, session.results, session.jobs, report, session.graphs)
     session.store.refresh()
     print(f"trained {sum(missing)} runs in {_duration(time.monotonic() - began)}")
 

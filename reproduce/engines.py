@@ -64,7 +64,13 @@ Report = Callable[[int, float], None]  # (number of the stack, share of it that 
 
 
 def run_local(
-    stacks: Sequence[Stack], folder: str | None, device: torch.device, results: Path, jobs: int, report: Report
+    stacks: Sequence[Stack],
+    folder: str | None,
+    device: torch.device,
+    results: Path,
+    jobs: int,
+    report: Report,
+    graphs: bool = False,
 ) -> None:
     """Train every stack and write its shard; stacks that another process is training are waited for at the end."""
     timed = [stack[0].config.lane == "time" for stack in stacks]
@@ -72,18 +78,24 @@ def run_local(
     for lane, processes, threads in ((False, jobs, 1), (True, 1, cores)):
         chosen = {i: stack for i, stack in enumerate(stacks) if timed[i] is lane}
         if processes == 1 and (device.type == "cuda" or threads == 1):
-            _run_here(chosen, folder, device, results, threads, report)
+            _run_here(chosen, folder, device, results, threads, report, graphs)
         elif chosen:
-            _run_pool(chosen, folder, device, results, processes, threads, report)
+            _run_pool(chosen, folder, device, results, processes, threads, report, graphs)
 
 
 def _run_here(
-    stacks: dict[int, Stack], folder: str | None, device: torch.device, results: Path, threads: int, report: Report
+    stacks: dict[int, Stack],
+    folder: str | None,
+    device: torch.device,
+    results: Path,
+    threads: int,
+    report: Report,
+    graphs: bool,
 ) -> None:
     if device.type == "cpu":
         torch.set_num_threads(threads)  # as every worker has: the numbers do not depend on the number of jobs
     data, store = DataOnDevice(folder, device), Store(results, quiet=True)
-    work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share))
+    work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share), graphs)
     for i in [i for i in stacks if not work(i, wait=False)]:
         work(i, wait=True)
 
@@ -96,11 +108,12 @@ def _run_pool(
     jobs: int,
     threads: int,
     report: Report,
+    graphs: bool,
 ) -> None:
     context = multiprocessing.get_context("spawn")
     shares = context.Queue()
     pool = concurrent.futures.ProcessPoolExecutor(
-        jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid(), threads)
+        jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid(), threads, graphs)
     )
     try:
         waiting = {pool.submit(_work_in_worker, i, stack, False): i for i, stack in stacks.items()}
@@ -132,7 +145,9 @@ def _run_pool(
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(folder: str | None, device: str, results: Path, shares: Any, parent: int, threads: int) -> None:
+def _start_worker(
+    folder: str | None, device: str, results: Path, shares: Any, parent: int, threads: int, graphs: bool
+) -> None:
     # A worker must not outlive a parent that was killed: it would hold its stack's lock and train for nobody.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
@@ -140,11 +155,13 @@ def _start_worker(folder: str | None, device: str, results: Path, shares: Any, p
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     reuse_freed_memory()
-    _worker.update(data=DataOnDevice(folder, torch.device(device)), store=Store(results, quiet=True), shares=shares)
+    data, store = DataOnDevice(folder, torch.device(device)), Store(results, quiet=True)
+    _worker.update(data=data, store=store, shares=shares, graphs=graphs)
 
 
 def _work_in_worker(i: int, stack: Stack, wait: bool) -> bool:
-    return work_on(stack, _worker["data"], _worker["store"], wait, lambda share: _worker["shares"].put((i, share)))
+    tell = lambda share: _worker["shares"].put((i, share))
+    return work_on(stack, _worker["data"], _worker["store"], wait, tell, _worker["graphs"])
 
 
 def reuse_freed_memory() -> None:
@@ -157,18 +174,28 @@ def reuse_freed_memory() -> None:
         pass  # another C library: nothing to tune, results are the same
 
 
-def work_on(stack: Stack, data: "DataOnDevice", store: Store, wait: bool, progress: Callable[[float], None]) -> bool:
+def work_on(
+    stack: Stack,
+    data: "DataOnDevice",
+    store: Store,
+    wait: bool,
+    progress: Callable[[float], None],
+    graphs: bool = False,
+) -> bool:
     """Train what is missing of a stack under its lock; False where another process holds it and `wait` is off."""
     with store.lock([run.run_key for run in stack], wait) as held:
         if not held:
             return False
         if todo := [run for run in stack if not store.finished(run.run_key)]:
-            store.write(train_stack(todo, data, progress))
+            store.write(train_stack(todo, data, progress, graphs))
     return True
 
 
 def train_stack(
-    runs: Sequence[PlannedRun], data: Callable[[RunConfig], Data], progress: Callable[[float], None]
+    runs: Sequence[PlannedRun],
+    data: Callable[[RunConfig], Data],
+    progress: Callable[[float], None],
+    graphs: bool = False,
 ) -> list[dict[str, Any]]:
     """Train one stack; a failure becomes rows of status "failed" with its sentence, never a gap."""
     config = runs[0].config
@@ -188,6 +215,7 @@ def train_stack(
             config.init,
             config.budget,
             progress,
+            graphs,
         )
     except InputError:
         raise

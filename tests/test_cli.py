@@ -73,6 +73,7 @@ def test_every_variable_of_the_makefile_is_an_option(name):
         "--results",
         "--figures",
         "--jobs",
+        "--graphs",
         "--grids",
     } <= options
 
@@ -142,6 +143,17 @@ def test_the_default_profile_is_light_without_a_gpu_and_paper_with_one(place, ca
     assert "profile paper on A GPU" in text and "12 runs," in text
 
 
+@pytest.mark.parametrize("words", [[], ["--graphs"]])
+def test_graphs_are_handed_on_where_there_is_a_gpu(place, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
+    monkeypatch.setattr("reproduce.grid.largest_stack", lambda *args: 8)
+    monkeypatch.setattr("reproduce.__main__.run_local", lambda *args: asked.append(args[-1]))
+    place.do("run", "tiny", "--device", "cuda", *words)
+    assert asked == [bool(words)]
+
+
 def test_smoke_results_have_a_place_of_their_own(place):
     words = ["--grids", str(place.grids), "--device", "cpu", "--jobs", "1"]
     assert main(["run", "tiny", "--profile", "smoke", *words]) == 0
@@ -206,6 +218,7 @@ BAD_WORDS = {
     "one of two methods": (["run", "other", "--methods", "rmsprop,adm"], "unknown method 'adm'; did you mean 'adam'?"),
     "method of no grid": (["run", "other", "--methods", "adam"], "other: no method 'adam' there; it has rmsprop."),
     "device": (["run", "other", "--device", "gpu"], "unknown device 'gpu'; valid: auto, cpu, cuda."),
+    "graphs": (["run", "other", "--graphs"], "the device is the CPU, which has no CUDA graphs; leave it out."),
     "no seeds": (["run", "other", "--seeds", "0"], "argument --seeds: must be a whole number of at least 1, not '0'"),
     "negative seeds": (["run", "other", "--seeds=-1"], "must be a whole number of at least 1, not '-1'"),
     "seeds in words": (["run", "other", "--seeds", "three"], "must be a whole number of at least 1, not 'three'"),
@@ -446,7 +459,14 @@ def commands_of(text: str) -> list[list[str]]:
 @needs_make
 def test_make_hands_its_variables_to_the_command(tmp_path):
     variables = dict(
-        PROFILE="smoke", DATA="my data", DEVICE="cpu", SEEDS="2", METHODS="tiam,adam", RESULTS="my results", FIGURES="f"
+        PROFILE="smoke",
+        DATA="my data",
+        DEVICE="cpu",
+        SEEDS="2",
+        METHODS="tiam,adam",
+        RESULTS="my results",
+        FIGURES="f",
+        GRAPHS="1",
     )
     words = [f"{key}={value}" for key, value in variables.items()]
     for target, command, grids in (
@@ -464,9 +484,10 @@ def test_make_hands_its_variables_to_the_command(tmp_path):
             2,
             "tiam,adam",
         )
-        assert (str(args.results), str(args.figures)) == ("my results", "f")
+        assert (str(args.results), str(args.figures), args.graphs) == ("my results", "f", True)
         (plain,) = commands_of(make(tmp_path, "-n", target))
         args = parser().parse_args(plain)
+        assert not args.graphs
         assert (args.profile, args.data, args.device, args.seeds, args.methods) == (None, None, "auto", None, "")
 
 

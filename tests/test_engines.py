@@ -37,9 +37,9 @@ def trained(monkeypatch) -> list[list[str]]:
     seen = []
     real = engines.train_stack
 
-    def spy(runs, data, progress):
+    def spy(runs, *rest):
         seen.append([run.run_key for run in runs])
-        return real(runs, data, progress)
+        return real(runs, *rest)
 
     monkeypatch.setattr(engines, "train_stack", spy)
     return seen
@@ -151,6 +151,19 @@ def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert threads == [1]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_graphs_reach_the_training_loop_where_they_are_asked_for(place, monkeypatch, graphs):
+    asked, real = [], engines.train
+    monkeypatch.setattr(engines, "train", lambda *args: asked.append(args[-1]) or real(*args[:-1]))
+    run_local(planned(place), None, CPU, place.results, 1, lambda i, share: None, *([True] if graphs else []))
+    assert set(asked) == {graphs}
+
+
+def test_graphs_reach_the_training_loop_of_another_process(place):
+    with pytest.raises(InputError, match="CUDA graphs were asked for and the data are on the cpu"):
+        run_local(planned(place), None, CPU, place.results, 2, lambda i, share: None, True)
 
 
 def test_a_stack_that_another_process_trains_is_left_for_the_end_and_not_repeated(place, trained):
@@ -312,9 +325,9 @@ def killed_at(n, place):
 
 def again(place):
     trained, real = [], reproduce.engines.train_stack
-    def spy(runs, data, progress):
+    def spy(runs, *rest):
         trained.extend(run.run_key for run in runs)
-        return real(runs, data, progress)
+        return real(runs, *rest)
     reproduce.engines.train_stack = spy
     status = place.do("run", "tiny")
     (place.root / "trained.json").write_text(json.dumps(trained))
