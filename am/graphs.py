@@ -44,7 +44,7 @@ def captured(step: Step, state: Any, problem: Problem, record: Recorder = cuda_g
     writes in place.
     """
     if problem.batches is None:
-        raise InputError("a full-batch step waits for the device and has no CUDA graph; only mini-batch steps have one.")
+        raise InputError("a full-batch step waits for the device and has no CUDA graph; mini-batch steps have one.")
     device = problem.x.device
     number = torch.zeros((), dtype=torch.float64, device=device)  # float64, as the powers of beta that it enters
     batches = FixedBatches(problem.batches, number)

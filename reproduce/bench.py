@@ -10,6 +10,7 @@ d  growth.csv, exponents.csv: seconds against rows, width, depth and runs, and l
 e  limit.csv: the FLOPs and bytes that a step needs at least, over the machine's measured rates, as a share of its time
 f  memory.csv: peak memory of a run in a process of its own against `am.training.run_bytes`
 g  precision.csv: iterates in float32 against float64
+h  graphs.csv, on a GPU alone: mini-batch steps replayed as a CUDA graph (`am.graphs`) against eager ones
 
 targets.csv judges what is there. Two things that are compared are timed in alternation, A B A B, after a warm-up, with
 the device synchronised; a ratio is the median over neighbours with its quartiles. On a CPU both sides run with an
@@ -37,7 +38,6 @@ Bytes: the batch read once, parameters and what the rule remembers of them read 
 
 import ast
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -65,6 +65,7 @@ from am.costs import flops_of
 from am.data import load, missing, prepare
 from am.driver import Run
 from am.errors import InputError, unknown
+from am.graphs import EAGER_STEPS, Recorder, captured, cuda_graph
 from am.methods import Problem, method, methods, stack
 from am.methods.tiam import Hyperparameters as TiamSettings
 from am.networks import initialise
@@ -88,6 +89,7 @@ LOOPS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 ALL_CORES = ("b", "c")
 PER_LAYER = ("am-adam", "samt", "sam")
+GRAPHED = ("sgd", "adam", "samt", "am-adam")
 MEASURED_MEMORY = ("tiam", "dladmm", "bcd", "sgd", "adam", "am-adam", "samt")
 
 
@@ -105,6 +107,7 @@ class Scale:
     stacked_batches: tuple[int, ...] = (32, 128)
     stacked_runs: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     stacked_seconds: float = 0.4  # of one reading
+    graph_runs: tuple[int, ...] = (1, 64)
     growth_rows: tuple[int, ...] = (3_750, 7_500, 15_000, 30_000, 60_000)
     growth_widths: tuple[int, ...] = (50, 100, 200, 400, 800)
     growth_depths: tuple[int, ...] = (1, 2, 4, 8)
@@ -141,6 +144,8 @@ def bench(
     for word in only:
         if word not in PARTS:
             raise unknown("part", word, PARTS, "bench")
+        if word in GPU_ONLY and device.type != "cuda":
+            raise InputError(f"bench {word} is about CUDA graphs and the device is the {device.type}; use --device cuda.")
     if device.type == "cpu":
         reuse_freed_memory()
     x, y, data = rows_of(folder, scale.rows, device)
@@ -148,7 +153,7 @@ def bench(
     out = results / name
     out.mkdir(parents=True, exist_ok=True)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    for part in only or PARTS:
+    for part in only or [part for part in PARTS if device.type == "cuda" or part not in GPU_ONLY]:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if part in ALL_CORES else 1)
         same = dict(data=data, device=place, threads=torch.get_num_threads(), torch=torch.__version__)
         began = time.perf_counter()
@@ -616,9 +621,63 @@ def precision(b: Bench, iterations: int = 3) -> dict[str, pd.DataFrame]:
     return dict(precision=pd.DataFrame(rows))
 
 
+# h: CUDA graphs ---------------------------------------------------------------------------------------------------
+
+
+def graphs(b: Bench, record: Recorder = cuda_graph) -> dict[str, pd.DataFrame]:
+    """Eager and replayed steps of two runs from one start, as the training loop makes them, and where they end."""
+    hidden, steps, rows = b.scale.networks[0], b.scale.steps, []
+    for name in GRAPHED:
+        for R in b.scale.graph_runs:
+            eager, replayed = (launch(name, b.x, b.y, hidden, R, b.scale.batch) for _ in range(2))
+            works = [lambda: train_steps(eager, steps), replaying(replayed, steps, record)]
+            train_steps(eager, EAGER_STEPS)
+            alternate(works, 1, b.device)
+            seconds = alternate(works, b.scale.repetitions + 2, b.device) / steps
+            u, v = ({key: t for key, t in run.variables().items() if key[0] in "Wb"} for run in (replayed, eager))
+            gap, variable = difference(u, v)
+            rows.append(
+                dict(
+                    method=name,
+                    hidden=words(hidden),
+                    batch=b.scale.batch,
+                    runs=R,
+                    steps=steps,
+                    repetitions=len(seconds),
+                    eager_step_seconds=np.median(seconds[:, 0]),
+                    graph_step_seconds=np.median(seconds[:, 1]),
+                    **spread(seconds[:, 0] / seconds[:, 1], "ratio"),
+                    after_steps=eager.iterations,
+                    difference=gap,
+                    difference_in=variable,
+                )
+            )
+    return dict(graphs=pd.DataFrame(rows))
+
+
+def replaying(run: Run, steps: int, record: Recorder) -> Callable[[], None]:
+    """`train_steps(run, steps)` of a fresh run by replays; the eager steps before a capture are made here."""
+    alive = torch.ones(run.method.parameters(run.state).runs, dtype=torch.bool, device=run.problem.x.device)
+
+    def step(k: int | Tensor, problem: Problem) -> None:
+        run.method.step(run.state, problem, run.hp, k)
+        alive.logical_and_(run.method.parameters(run.state).finite())
+
+    train_steps(run, EAGER_STEPS)
+    replay = captured(step, run.state, run.problem, record)
+
+    def work() -> None:
+        for _ in range(steps):
+            replay(run.iterations)
+            run.iterations += 1
+
+    return work
+
+
 PARTS: dict[str, Callable[[Bench], dict[str, pd.DataFrame]]] = dict(
-    a=iterations, b=epochs, c=stacking, d=growth, e=limits, f=memory, g=precision
+    a=iterations, b=epochs, c=stacking, d=growth, e=limits, f=memory, g=precision, h=graphs
 )
+GPU_ONLY = ("h",)
 
 
 # Targets ----------------------------------------------------------------------------------------------------------
@@ -691,8 +750,7 @@ def judged(target: Target, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         found = found[found[key] == value]
     found = found.dropna(subset=target.value) if target.value in found else found[:0]
     if found.empty:
-        absent = target.csv == "graphs" and importlib.util.find_spec("am.graphs") is None
-        return row | dict(reached=None, low=None, high=None, met="not there" if absent else "not measured")
+        return row | dict(reached=None, low=None, high=None, met="not measured")
     worst = found.loc[found[target.value].idxmin() if target.at_least else found[target.value].idxmax()]
     reached = worst[target.value]
     met = reached >= target.required if target.at_least else reached <= target.required

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import WIDTHS, tiny_data
 from helpers import ROOT, one_sentence
+from test_graphs import tape
 
 import am
 from am.costs import flops_of
@@ -193,6 +194,7 @@ TINY = bench.Scale(
     stacked_batches=(10,),
     stacked_runs=(1, 2),
     stacked_seconds=0.002,
+    graph_runs=(1, 2),
     growth_rows=(40, 80, 120),
     growth_widths=(6, 8, 12),
     growth_depths=(1, 2, 3),
@@ -224,7 +226,7 @@ def test_a_tiny_benchmark_writes_every_table_and_the_figure(tmp_path, monkeypatc
     monkeypatch.delenv("AM_DATA", raising=False)
     cpu, said = torch.device("cpu"), []
     out = bench.bench(str(tmp_path), cpu, tmp_path / "results", tmp_path / "figures", (), TINY, said.append)
-    assert out == tmp_path / "results" / "bench" and len(said) == len(bench.PARTS)
+    assert out == tmp_path / "results" / "bench" and len(said) == len(bench.PARTS) - len(bench.GPU_ONLY)
     for name, columns in COLUMNS.items():
         table = pd.read_csv(out / f"{name}.csv")
         assert columns | {"data", "device", "threads"} <= set(table.columns), name
@@ -232,6 +234,7 @@ def test_a_tiny_benchmark_writes_every_table_and_the_figure(tmp_path, monkeypatc
         threads = len(os.sched_getaffinity(0)) if name in ("epoch", "stacking") else 1
         assert len(table) and set(table["device"]) == {"cpu"} and set(table["threads"]) == {threads}
         assert set(table["data"]) == {"synthetic images, no MNIST in the data folder"}
+    assert not (out / "graphs.csv").exists(), "a CPU has none"
     iterations = pd.read_csv(out / "iteration.csv")
     assert set(iterations["method"]) == set(FULL_BATCH) and (iterations["seconds"] > 0).all()
     targets = pd.read_csv(out / "targets.csv")
@@ -256,10 +259,32 @@ def test_a_wrong_part_and_a_wrong_checkout_are_refused(tmp_path, capsys):
     places = ["--results", str(tmp_path), "--figures", str(tmp_path)]
     assert main(["bench", "--only", "a,q", *places]) == 2
     assert "'q'" in one_sentence(capsys)
+    assert main(["bench", "--only", "a,h", "--device", "cpu", *places]) == 2
+    assert "bench h is about CUDA graphs and the device is the cpu" in one_sentence(capsys)
     assert main(["bench", "--light", str(tmp_path), *places]) == 2
     assert "no checkout" in one_sentence(capsys)
     assert main(["bench", "--light", str(ROOT), *places]) == 2
     assert "this checkout" in one_sentence(capsys)
+
+
+def graph_rows(device, dtype, record):
+    x, y, data = bench.rows_of("no such folder", TINY.rows, device)
+    return bench.graphs(bench.Bench(device, x.to(dtype), y, data, TINY), record)["graphs"]
+
+
+def test_steps_of_a_graph_are_compared_after_the_same_number():
+    rows = graph_rows(torch.device("cpu"), torch.float64, tape)
+    assert list(zip(rows["method"], rows["runs"])) == [(name, R) for name in bench.GRAPHED for R in (1, 2)]
+    assert (rows["after_steps"] == 2 + TINY.steps * (1 + rows["repetitions"])).all()
+    assert (rows["difference"] <= 1e-11).all() and (rows["ratio"] > 0).all()
+    target = next(target for target in bench._targets() if target.csv == "graphs")
+    assert bench.judged(target, dict(graphs=rows))["reached"] == rows.loc[rows["runs"] == 1, "ratio"].min()
+
+
+@pytest.mark.gpu
+def test_steps_of_a_cuda_graph_are_the_eager_ones():
+    rows = graph_rows(torch.device("cuda"), torch.float64, bench.cuda_graph)
+    assert (rows["difference"] <= 1e-9).all() and (rows["ratio"] > 0).all()
 
 
 @pytest.mark.slow

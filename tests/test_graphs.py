@@ -251,7 +251,7 @@ def test_a_step_that_waits_for_the_device_is_found():
 
 def test_a_full_batch_step_is_refused():
     made = launch(method("tiam"), spread(method("tiam")), [1, 2, 3])
-    with pytest.raises(InputError, match="only mini-batch steps have one"):
+    with pytest.raises(InputError, match="mini-batch steps have one"):
         captured(lambda k, problem: None, made.state, made.problem, tape)
 
 
