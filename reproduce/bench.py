@@ -145,7 +145,7 @@ def bench(
         if word not in PARTS:
             raise unknown("part", word, PARTS, "bench")
         if word in GPU_ONLY and device.type != "cuda":
-            raise InputError(f"bench {word} is about CUDA graphs and the device is the {device.type}; use --device cuda.")
+            raise InputError(f"bench {word} times CUDA graphs and the device is the {device.type}; use --device cuda.")
     if device.type == "cpu":
         reuse_freed_memory()
     x, y, data = rows_of(folder, scale.rows, device)

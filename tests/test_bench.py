@@ -260,7 +260,7 @@ def test_a_wrong_part_and_a_wrong_checkout_are_refused(tmp_path, capsys):
     assert main(["bench", "--only", "a,q", *places]) == 2
     assert "'q'" in one_sentence(capsys)
     assert main(["bench", "--only", "a,h", "--device", "cpu", *places]) == 2
-    assert "bench h is about CUDA graphs and the device is the cpu" in one_sentence(capsys)
+    assert "bench h times CUDA graphs and the device is the cpu" in one_sentence(capsys)
     assert main(["bench", "--light", str(tmp_path), *places]) == 2
     assert "no checkout" in one_sentence(capsys)
     assert main(["bench", "--light", str(ROOT), *places]) == 2
