@@ -49,6 +49,8 @@ class Activation:
         """Smallest z with h(z) >= bound; -inf where every z satisfies it."""
         end = max(self.open_below, self.flat_below)
         z = self.inverse(bound.clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
+        if end == self.flat_below == 0:
+            return F.threshold(z, 0.0, -math.inf)  # h^-1(0) = 0; at a twentieth of the price of a where
         return torch.where(bound > end, z, -math.inf) if end > -math.inf else z
 
     def upper(self, bound: Tensor) -> Tensor:

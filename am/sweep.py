@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from am.activations import Activation
 from am.methods import Method, Problem, cast, needs_hidden_layer
 from am.networks import Parameters, correlate, linear
 from am.objective import (
@@ -25,12 +26,17 @@ from am.objective import (
     majoriser_theta,
     penalised_objective,
     prox_cross_entropy,
+    row_blocks,
     some_run,
     square,
 )
 from am.subproblems import cholesky, forward_variables, gram, ridge, signed_labels, solve_rows
 
 
+# Lower and upper bounds of a block of samples, (R, N, d) each, from its place (runs, samples).
+Bounds = Callable[[tuple[slice, slice]], tuple[Tensor, Tensor]]
+EVERYTHING = (slice(None), slice(None))
+STEP_ROWS = 1024  # of a block whose z, a, last iterates and temporaries stay in a CPU's cache
 STEP_RULES = ("backtracking", "lipschitz", "inverse")
 STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
 
@@ -123,23 +129,36 @@ def sweep(
             params.b[l] = bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
         c = state.linear[l] = linear(A, params.W[l], params.b[l])
         if l < L - 1:
-            lower, upper = act.lower(a[l] - epsilon), act.upper(a[l] + epsilon)
-            z[l] = hidden_step(state, l, c, z[l], lower, upper, p1, p2, p3)
-            h = act.value(z[l])
+            z[l] = hidden_step(state, l, c, z[l], _preimages(act, a[l], epsilon), p1, p2, p3)
             ahead = None if clips else state.linear.get(l + 1)
             if ahead is None:
                 ahead = linear(a[l], params.W[l + 1], params.b[l + 1])
             excess = torch.sub(ahead, z[l + 1], out=ahead)
-            a[l] = activation_step(state, l, excess, params.W[l + 1], a[l], h - epsilon, h + epsilon, p1, p2, p3)
+            a[l] = activation_step(state, l, excess, params.W[l + 1], a[l], _box(act, z[l], epsilon), p1, p2, p3)
         else:
             z[l] = output_step(state, l, c, z[l], y, p1, p2, p3)
 
 
-def _difference(state: SweepState, name: str, u: Tensor) -> Tensor:
-    """d = u^k - u^{k-1} (0 at k = 0), and u^k becomes the last iterate."""
-    d = u - state.last[name] if name in state.last else torch.zeros_like(u)
+def _preimages(act: Activation, a: Tensor, epsilon: Tensor) -> Bounds:
+    """{z : a - eps <= h(z) <= a + eps}."""
+    return lambda at: (act.lower(a[at] - epsilon[at[0]]), act.upper(a[at] + epsilon[at[0]]))
+
+
+def _box(act: Activation, z: Tensor, epsilon: Tensor) -> Bounds:
+    """[h(z) - eps, h(z) + eps]."""
+
+    def bounds(at: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+        h = act.value(z[at])
+        return h - epsilon[at[0]], h + epsilon[at[0]]
+
+    return bounds
+
+
+def _last_iterate(state: SweepState, name: str, u: Tensor) -> Tensor:
+    """u^{k-1} (u^k at k = 0), and u^k becomes the last iterate."""
+    last = state.last.get(name, u)
     state.last[name] = u
-    return d
+    return last
 
 
 def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:  # rose: (R, 1, 1) bool
@@ -148,11 +167,13 @@ def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:
     return torch.where(rose, redo(), new) if any_run(rose) else new
 
 
-def _unless_given_up(state: SweepState, theta: Tensor, start: Tensor | float, new: Tensor) -> Tensor:
+def _unless_given_up(
+    state: SweepState, theta: Tensor, start: Tensor | float, new: Tensor, runs: slice = slice(None)
+) -> Tensor:
     """`new`, or `start` where backtracking took more doublings to reach theta, (R, 1, 1), than the rules allow."""
     if state.rules.max_doublings is None or state.hp.step_rule != "backtracking":
         return new
-    return torch.where(theta > state.hp.theta_0 * 2.0**state.rules.max_doublings, start, new)
+    return torch.where(theta > state.hp.theta_0[runs] * 2.0**state.rules.max_doublings, start, new)
 
 
 def _rise_below(state: SweepState, l: int) -> Tensor:  # (R, 1, 1) float64
@@ -172,7 +193,7 @@ def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: T
         gradient = hessian(W) - hp.rho * correlate(z - b, A)
     else:
         gradient = hp.rho * correlate(torch.sub(known, z, out=known), A) + hp.mu * W
-    d = _difference(state, f"W{l}", W)
+    d = W - _last_iterate(state, f"W{l}", W)
     if hp.step_rule == "inverse":
         factor = _factor(G, hp) if A.dim() == 3 else state.gram_factor
         m = W - solve_rows(gradient.double(), factor).to(W.dtype)
@@ -207,71 +228,89 @@ def bias_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Ten
     """b_l: the exact minimiser m = mean_n(z_n - W a_n), as a step b+ = b~ - (b^ - m)."""
     mean = A.mean(1, keepdim=True) if A.dim() == 3 else state.mean.expand(W.shape[0], -1, -1)
     m = z.mean(1, keepdim=True) - linear(mean, W)
-    d = _difference(state, f"b{l}", b)
+    d = b - _last_iterate(state, f"b{l}", b)
     plus = m + (p1 - p2) * d
     new = plus + p3 * (plus - b)
     return _keep_or_redo(state, square(new - m) > square(b - m), new, lambda: m)
 
 
-def hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3) -> Tensor:
-    """z_l, l < L: f = rho/2 ||z - c||^2 on the interval {z : a_l - eps <= h(z) <= a_l + eps} = [lower, upper]."""
-    d = _difference(state, f"z{l}", z)
-    plus = torch.clamp(torch.addcmul(c, d, _column(p1 - p2, d), out=d), lower, upper, out=d)
-    new = torch.lerp(z, plus, _column(1 + p3, z)).clamp_(lower, upper)
-    rose = square(torch.sub(new, c, out=d)) > square(torch.sub(z, c, out=d))
-    return _keep_or_redo(state, rose, new, lambda: torch.clamp(c, lower, upper))
+def hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, bounds: Bounds, p1, p2, p3) -> Tensor:
+    """z_l, l < L: f = rho/2 ||z - c||^2 on the interval {z : a_l - eps <= h(z) <= a_l + eps}."""
+    last, new = _last_iterate(state, f"z{l}", z), torch.empty_like(z)
+    lead, ahead = _column(p1 - p2, z), _column(1 + p3, z)
+    before, after = (torch.zeros(len(z), 1, 1, dtype=torch.float64, device=z.device) for _ in range(2))
+    for at in row_blocks(z, STEP_ROWS):
+        r, (lower, upper) = at[0], bounds(at)
+        plus = torch.addcmul(c[at], z[at] - last[at], lead[r]).clamp_(lower, upper)
+        new[at] = moved = torch.lerp(z[at], plus, ahead[r]).clamp_(lower, upper)
+        before[r] += square(torch.sub(z[at], c[at], out=plus))
+        after[r] += square(moved.sub_(c[at]))
+    return _keep_or_redo(state, after > before, new, lambda: torch.clamp(c, *bounds(EVERYTHING)))
 
 
 def activation_step(
-    state: SweepState, l: int, excess: Tensor, W: Tensor, a: Tensor, lower: Tensor, upper: Tensor, p1, p2, p3
+    state: SweepState, l: int, excess: Tensor, W: Tensor, a: Tensor, bounds: Bounds, p1, p2, p3
 ) -> Tensor:
-    """a_l: f = rho/2 ||excess||^2, excess = a W^T + b_{l+1} - z_{l+1} at a = a_l^k, on the box [lower, upper]."""
-    hp = state.hp
-    # Through D W^T, never D W^T W: the output layer's W^T is narrow.
-    gradient_at = lambda excess: linear(excess, W.mT).mul_(hp.rho)
-    d = _difference(state, f"a{l}", a)
-    ghat = gradient_at(torch.addcmul(excess, linear(d, W), _column(p2, a)))
+    """a_l: f = rho/2 ||excess||^2, excess = a W^T + b_{l+1} - z_{l+1} at a = a_l^k, on the box [h(z_l) +- eps]."""
+    hp, last, blocks = state.hp, _last_iterate(state, f"a{l}", a), row_blocks(a, STEP_ROWS)
     M = W.mT @ W
-    top = hp.rho * largest_eigenvalue(M) if hp.step_rule == "lipschitz" else None
+    # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
+    sure = hp.rho * square(M).sqrt().to(M.dtype)
+    nothing = torch.zeros(len(a), 1, 1, dtype=torch.float64, device=a.device)
 
-    def step(start: Tensor, centre: Callable[[], Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
-        if top is not None:
-            tau = torch.where(top > 0, top, 1.0)  # W = 0: f is constant and g = 0
-            return torch.addcmul(start, g, -1 / tau).clamp_(lower, upper), top
+    def gradient(p: Tensor) -> Tensor:  # of f at a + p d
+        g = torch.empty_like(a)
+        for at in blocks:
+            # Through D W^T, never D W^T W: the output layer's W^T is narrow.
+            there = torch.addcmul(excess[at], linear(a[at] - last[at], W[at[0]]), p[at[0]])
+            g[at] = linear(there, W[at[0]].mT).mul_(hp.rho[at[0]])
+        return g
+
+    def curvature(p1: Tensor, p2: Tensor, g: Tensor) -> Tensor:  # theta of the step with these inertias
+        if hp.step_rule == "lipschitz":
+            top = hp.rho * largest_eigenvalue(M)
+            return torch.where(top > 0, top, 1.0)  # W = 0: f is constant and g = 0
         tau = hp.theta_0.clone()
-        plus = torch.addcmul(start, g, -1 / tau).clamp_(lower, upper)
-        # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
-        sure = hp.rho * square(M).sqrt().to(M.dtype)
         for _ in range(DOUBLINGS):
             if not some_run(tau < sure):
                 break
-            delta = plus - centre()
-            again = (hp.rho * square(linear(delta, W)) > tau * square(delta)) & (tau < sure)
+            bend, length = nothing.clone(), nothing.clone()
+            for at in blocks:
+                r, d = at[0], a[at] - last[at]
+                plus = torch.addcmul(a[at], d, p1[r]).addcmul_(g[at], -1 / tau[r]).clamp_(*bounds(at))
+                delta = plus.sub_(torch.addcmul(a[at], d, p2[r]))
+                bend[r] += square(linear(delta, W[r]))
+                length[r] += square(delta)
+            again = (hp.rho * bend > tau * length) & (tau < sure)
             if not some_run(again):
                 break
             tau = torch.where(again, 2 * tau, tau)
-            plus = torch.where(again, torch.addcmul(start, g, -1 / tau).clamp_(lower, upper), plus)
-        return plus, tau
+        return tau
 
-    def redo() -> Tensor:
-        plain, tau = step(a, lambda: a, gradient_at(excess))
-        return _unless_given_up(state, tau, a, plain)
+    def move(p1: Tensor, p2: Tensor, p3: Tensor) -> tuple[Tensor, Tensor]:  # -> a_l, change of f
+        g = gradient(p2)
+        tau = curvature(p1, p2, g)
+        new, change = torch.empty_like(a), nothing.clone()
+        for at in blocks:
+            r, (lower, upper) = at[0], bounds(at)
+            start = torch.addcmul(a[at], a[at] - last[at], p1[r])
+            plus = torch.addcmul(start, g[at], -1 / tau[r]).clamp_(lower, upper)
+            moved = torch.lerp(a[at], plus, 1 + p3[r]).clamp_(lower, upper)
+            new[at] = moved = _unless_given_up(state, tau[r], start, moved, r)
+            D = linear(torch.sub(moved, a[at], out=plus), W[r])
+            change[r] += inner(excess[at], D) + square(D) / 2
+        return new, hp.rho * change
 
-    start = torch.addcmul(a, d, _column(p1, a))
-    plus, tau = step(start, lambda: torch.addcmul(a, d, _column(p2, a)), ghat)
-    new = torch.lerp(a, plus, _column(1 + p3, a)).clamp_(lower, upper)
-    new = _unless_given_up(state, tau, start, new)
-    D = linear(torch.sub(new, a, out=ghat), W)
-    change = hp.rho * (inner(excess, D) + square(D) / 2)
+    new, change = move(*(_column(p, a) for p in (p1, p2, p3)))
     if state.rules.stale_guard and l:
         change = change + _rise_below(state, l)
-    return _keep_or_redo(state, change > 0, new, redo)
+    return _keep_or_redo(state, change > 0, new, lambda: move(*3 * [_column(0.0, a)])[0])
 
 
 def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, p2, p3) -> Tensor:
     """z_L: the proximal point of the cross-entropy at z~ - (z^ - c)."""
     rho = state.hp.rho
-    d = _difference(state, f"z{l}", z)
+    d = z - _last_iterate(state, f"z{l}", z)
     plus = prox_cross_entropy(c + (p1 - p2) * d, y, rho, near=z)
     new = plus + p3 * (plus - z)
     f = lambda v: cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - c)

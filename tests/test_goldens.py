@@ -146,7 +146,7 @@ def test_hidden_subproblem(given, l):
     below, W, b, z = layer(run.state, run.problem.x, l)
     a, epsilon, act = run.state.a[l - 1], golden.number("eps"), activation("relu")
     bounds = act.lower(a - epsilon), act.upper(a + epsilon)
-    new = hidden_step(run.state, l - 1, linear(below, W) + b, z, *bounds, 0.0, 0.0, 0.0)
+    new = hidden_step(run.state, l - 1, linear(below, W) + b, z, lambda at: tuple(bound[at] for bound in bounds), 0.0, 0.0, 0.0)
     assert off_by(new[0], golden[f"mdlam__z{l}"]) < SUBPROBLEM
 
 
@@ -155,7 +155,8 @@ def test_activation_subproblem(given, l):
     golden, run = given
     a, W, b, z_above = layer(run.state, run.problem.x, l + 1)
     h, epsilon = activation("relu").value(run.state.z[l - 1]), golden.number("eps")
-    new = activation_step(run.state, l - 1, linear(a, W) + b - z_above, W, a, h - epsilon, h + epsilon, 0.0, 0.0, 0.0)
+    box = lambda at: (h[at] - epsilon, h[at] + epsilon)
+    new = activation_step(run.state, l - 1, linear(a, W) + b - z_above, W, a, box, 0.0, 0.0, 0.0)
     assert off_by(new[0], golden[f"mdlam__a{l}"]) < SUBPROBLEM
 
 

@@ -217,7 +217,7 @@ def test_the_step_of_a_follows_the_slope_of_the_objective(l, p1, p2):
     g = slope(state, problem, state.a, l, a + p2 * d)
     free = torch.full_like(a, math.inf)
     excess = linear(a, W) + state.params.b[l + 1] - state.z[l + 1]
-    new = am.sweep.activation_step(state, l, excess, W, a, -free, free, p1, p2, 0.0)
+    new = am.sweep.activation_step(state, l, excess, W, a, lambda at: (-free[at], free[at]), p1, p2, 0.0)
     assert not state.fallbacks.any()
     assert largest_difference((a + p1 * d - new) * tau, g) < 1e-7
 
@@ -241,7 +241,7 @@ def test_the_step_of_z_ends_where_the_objective_is_flat_or_at_a_bound_that_holds
         assert slope(state, problem, state.z, l, new).abs().max() < 1e-6
         return
     lower, upper = z - 0.5, z + 0.5
-    new = am.sweep.hidden_step(state, l, c, z, lower, upper, 0.0, 0.0, 0.0)
+    new = am.sweep.hidden_step(state, l, c, z, lambda at: (lower[at], upper[at]), 0.0, 0.0, 0.0)
     g = slope(state, problem, state.z, l, new)
     inside = (new > lower) & (new < upper)
     assert inside.any() and (new == lower).any() and (new == upper).any()
@@ -367,7 +367,7 @@ def test_the_step_of_a_equals_a_brute_force_step(l, p):
     residual[1] = a[1] @ W[1].T + 0.01 * residual[1]  # almost solved, so that inertia leads away
     last = state.last[f"a{l}"] = a - drawn(30, *a.shape)
     lower, upper = a - 0.3, a + 0.4
-    new = am.sweep.activation_step(state, l, linear(a, W) - residual, W, a, lower, upper, *p)
+    new = am.sweep.activation_step(state, l, linear(a, W) - residual, W, a, lambda at: (lower[at], upper[at]), *p)
     bound = (new == lower) | (new == upper)
     assert bound.any() and not bound.all()
     for r in range(R):
