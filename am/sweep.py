@@ -95,7 +95,9 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules:
     factor = _factor(G, hp) if hp.step_rule == "inverse" else None
     halvings = torch.log2(hp.epsilon_0 / hp.epsilon_min).clamp(min=0).max()
     settled = int(halvings) + 3 if bool(halvings.isfinite()) else sys.maxsize
-    return SweepState(params, z, a, cast(hp, x.dtype), G, mean, None, eigenvalue, factor, settled, rules=rules)
+    state = SweepState(params, z, a, cast(hp, x.dtype), G, mean, None, eigenvalue, factor, settled, rules=rules)
+    state.linear[0] = z[0].clone()
+    return state
 
 
 def sweep(
@@ -122,9 +124,11 @@ def sweep(
             h = act.value(z[l])
             a[l] = torch.clamp(a[l], h - epsilon, h + epsilon)
 
+    known = state.linear.pop(0)  # a_0 is constant: x W_1^T + b_1 is still that of the last iteration
+    excess = torch.sub(known, z[0], out=known)  # a_{l-1} W_l^T + b_l - z_l before W_l moves
     for l in range(L):
         A = a[l - 1] if l else x
-        params.W[l] = weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
+        params.W[l] = weight_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3, excess)
         if l + 1 != state.rules.frozen_bias:
             params.b[l] = bias_step(state, l, A, params.W[l], params.b[l], z[l], p1, p2, p3)
         c = state.linear[l] = linear(A, params.W[l], params.b[l])
@@ -134,7 +138,8 @@ def sweep(
             if ahead is None:
                 ahead = linear(a[l], params.W[l + 1], params.b[l + 1])
             excess = torch.sub(ahead, z[l + 1], out=ahead)
-            a[l] = activation_step(state, l, excess, params.W[l + 1], a[l], _box(act, z[l], epsilon), p1, p2, p3)
+            box = _box(act, z[l], epsilon)
+            a[l], excess = activation_step(state, l, excess, params.W[l + 1], a[l], box, p1, p2, p3)
         else:
             z[l] = output_step(state, l, c, z[l], y, p1, p2, p3)
 
@@ -183,16 +188,18 @@ def _rise_below(state: SweepState, l: int) -> Tensor:  # (R, 1, 1) float64
     return f(state.a[l - 1]) - f(state.last[f"a{l - 1}"])
 
 
-def weight_step(state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3) -> Tensor:
-    """W_l: f = rho/2 ||z - A W^T - b||^2 + mu/2 ||W||^2, Hessian H D = rho D G + mu D with G = A^T A."""
+def weight_step(
+    state: SweepState, l: int, A: Tensor, W: Tensor, b: Tensor, z: Tensor, p1, p2, p3, excess: Tensor | None = None
+) -> Tensor:
+    """W_l: f = rho/2 ||excess||^2 + mu/2 ||W||^2, excess = A W^T + b - z, Hessian H D = rho D G + mu D with G = A^T A.
+
+    The gradient is that of the residual, excess^T A: W G - (z - b)^T A is the same but for the digits that cancel.
+    """
     hp = state.hp
     G = gram(A) if A.dim() == 3 else state.gram
     hessian = lambda D: hp.rho * (D @ G) + hp.mu * D
-    known = state.linear.pop(0, None) if l == 0 else None  # x W_1^T + b_1 is still that of the last iteration
-    if known is None:
-        gradient = hessian(W) - hp.rho * correlate(z - b, A)
-    else:
-        gradient = hp.rho * correlate(torch.sub(known, z, out=known), A) + hp.mu * W
+    excess = linear(A, W, b).sub_(z) if excess is None else excess
+    gradient = hp.rho * correlate(excess, A) + hp.mu * W
     d = W - _last_iterate(state, f"W{l}", W)
     if hp.step_rule == "inverse":
         factor = _factor(G, hp) if A.dim() == 3 else state.gram_factor
@@ -250,8 +257,11 @@ def hidden_step(state: SweepState, l: int, c: Tensor, z: Tensor, bounds: Bounds,
 
 def activation_step(
     state: SweepState, l: int, excess: Tensor, W: Tensor, a: Tensor, bounds: Bounds, p1, p2, p3
-) -> Tensor:
-    """a_l: f = rho/2 ||excess||^2, excess = a W^T + b_{l+1} - z_{l+1} at a = a_l^k, on the box [h(z_l) +- eps]."""
+) -> tuple[Tensor, Tensor]:
+    """a_l: f = rho/2 ||excess||^2, excess = a W^T + b_{l+1} - z_{l+1} at a = a_l^k, on the box [h(z_l) +- eps].
+
+    Returns a_l^{k+1} and the excess there.
+    """
     hp, last, blocks = state.hp, _last_iterate(state, f"a{l}", a), row_blocks(a, STEP_ROWS)
     M = W.mT @ W
     # ||M||_F bounds the curvature: where tau is above it, the majoriser holds and needs no trial.
@@ -287,10 +297,10 @@ def activation_step(
             tau = torch.where(again, 2 * tau, tau)
         return tau
 
-    def move(p1: Tensor, p2: Tensor, p3: Tensor) -> tuple[Tensor, Tensor]:  # -> a_l, change of f
+    def move(p1: Tensor, p2: Tensor, p3: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # -> a_l, its excess, change of f
         g = gradient(p2)
         tau = curvature(p1, p2, g)
-        new, change = torch.empty_like(a), nothing.clone()
+        new, left, change = torch.empty_like(a), torch.empty_like(excess), nothing.clone()
         for at in blocks:
             r, (lower, upper) = at[0], bounds(at)
             start = torch.addcmul(a[at], a[at] - last[at], p1[r])
@@ -298,13 +308,19 @@ def activation_step(
             moved = torch.lerp(a[at], plus, 1 + p3[r]).clamp_(lower, upper)
             new[at] = moved = _unless_given_up(state, tau[r], start, moved, r)
             D = linear(torch.sub(moved, a[at], out=plus), W[r])
+            left[at] = excess[at] + D
             change[r] += inner(excess[at], D) + square(D) / 2
-        return new, hp.rho * change
+        return new, left, hp.rho * change
 
-    new, change = move(*(_column(p, a) for p in (p1, p2, p3)))
+    new, left, change = move(*(_column(p, a) for p in (p1, p2, p3)))
     if state.rules.stale_guard and l:
         change = change + _rise_below(state, l)
-    return _keep_or_redo(state, change > 0, new, lambda: move(*3 * [_column(0.0, a)])[0])
+    rose = change > 0
+    state.fallbacks += rose.flatten()
+    if any_run(rose):
+        plain, plain_left, _ = move(*3 * [_column(0.0, a)])
+        new, left = torch.where(rose, plain, new), torch.where(rose, plain_left, left)
+    return new, left
 
 
 def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, p2, p3) -> Tensor:

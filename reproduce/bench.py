@@ -100,7 +100,7 @@ class Scale:
     rows: int = 60_000
     networks: tuple[tuple[int, ...], ...] = ((100, 100), (1000, 1000))
     repetitions: int = 3
-    wide_repetitions: int = 2  # of networks that are at least 500 wide: a straightforward iteration takes a minute
+    wide_repetitions: int = 1  # of networks that are at least 500 wide: a straightforward iteration takes minutes
     batch: int = 128
     steps: int = 60  # mini-batch steps of one reading of an epoch
     stack: int = CPU_STACK
