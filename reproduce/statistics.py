@@ -811,7 +811,9 @@ def convergence(
         raise unknown("law", law, LAWS)
     _require(runs, ["run_key"])
     _require(curves, ["run_key", "iteration", column])
+    # A run that stands under several labels, as the defaults do in a sweep, has its curve once for each.
     points = curves[(curves["iteration"] > after) & np.isfinite(curves[column].astype(float))]
+    points = points.drop_duplicates(["run_key", "iteration"])
     found = {}
     for key, curve in points.sort_values("iteration").groupby("run_key"):
         k, v = curve["iteration"].to_numpy(float), curve[column].to_numpy(float)
