@@ -972,7 +972,7 @@ def _memory_panel(ax, frame: pd.DataFrame) -> None:
 
 def _log_x(ax, ticks: Sequence[float]) -> None:
     ax.set_xscale("log", base=2)
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    ax.set_xticks(ticks, [f"{tick:g}" if i % 2 == 0 else "" for i, tick in enumerate(ticks)], minor=False)
 
 
 PANELS = dict(
