@@ -66,7 +66,7 @@ report: $(READY)  ## One HTML page of it all, results/report.html: claims, table
 
 BENCH := $(if $(DATA),--data "$(DATA)") $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
 
-bench: $(READY)  ## Speed and memory against straightforward code and the machine's limit, on one idle core: about a quarter of an hour.
+bench: $(READY)  ## Speed and memory against straightforward code and the machine's limit, on an idle machine: about half an hour.
 	$(PYTHON) -m reproduce bench $(BENCH) --device cpu
 
 bench-gpu: $(READY)  ## The same on a GPU, into results/bench_gpu.
