@@ -107,10 +107,12 @@ def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
 
     Step 4 (twice what the curvature of CE allows), at most 500 iterations, stopped where the objective of a run, summed
     over samples, moved by less than 1e-3. Where e^z overflows or vanishes the released code patches the probabilities;
-    here they stay exact.
+    here they stay exact. Worked in float64 whatever the dtype: in float32 a sum over many samples moves by 1e-3 of
+    rounding alone, which then decides when to stop.
     """
+    dtype = z.dtype
     # Classes before samples: reductions over ten classes then run along contiguous memory.
-    z, c = z.mT.contiguous(), c.mT.contiguous()  # (R, C, N)
+    z, c, rho = z.mT.contiguous().double(), c.mT.contiguous().double(), rho.double()  # (R, C, N)
     label = y.expand(len(z), -1).unsqueeze(1)  # (R, 1, N)
     scale = 1 / (rho + 1 / FISTA_STEP)
     fixed = (rho * c).scatter_add_(1, label, torch.ones_like(z[:, :1])).mul_(scale)
@@ -123,15 +125,16 @@ def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
         lse = torch.log(total).add_(shift)
         guarded = torch.logaddexp(lse, guard)
         p.mul_(torch.exp(shift - guarded))
-        last, f = f, (guarded - z.gather(1, label)).sum((1, 2), keepdim=True, dtype=torch.float64)
+        last, f = f, (guarded - z.gather(1, label)).sum((1, 2), keepdim=True)
         f = f + rho / 2 * square(z - c)
         running = running & ((f - last).abs() >= FISTA_TOLERANCE)  # a NaN stops too
         if not any_run(running):
             break
         last_lam, lam = lam, (1 + math.sqrt(1 + 4 * lam * lam)) / 2
         zeta, last_zeta = torch.addcmul(fixed, (z / FISTA_STEP).sub_(p), scale), zeta
-        z = torch.where(running, torch.lerp(zeta, last_zeta, (1 - last_lam) / lam), z)
-    return z.mT.contiguous()
+        ahead = torch.lerp(zeta, last_zeta, (1 - last_lam) / lam)
+        z = torch.where(running, ahead, z) if len(rho) > 1 else ahead
+    return z.mT.to(dtype, memory_format=torch.contiguous_format)
 
 
 def solve_rows(B: Tensor, L: Tensor) -> Tensor:  # (..., n, d), lower triangular (..., d, d) -> (..., n, d)

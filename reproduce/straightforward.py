@@ -154,16 +154,17 @@ class Quadratic:
         return change + self.mu / 2 * inner(v - u, v + u - 2 * self.centre) if self.mu else change
 
 
-def weight_objective(a: Tensor, target: Tensor, rho: float, mu: float = 0.0) -> Quadratic:
+# The bias within the product: a W^T - (t - b) rounds otherwise than the t that it was computed as, and never is zero.
+def weight_objective(a: Tensor, b: Tensor, target: Tensor, rho: float, mu: float = 0.0) -> Quadratic:
     """Of (2), in W."""
-    return Quadratic(rho, lambda W: a @ W.T - target, lambda r: r.T @ a, mu)
+    return Quadratic(rho, lambda W: torch.addmm(b, a, W.T) - target, lambda r: r.T @ a, mu)
 
 
 def activation_objective(
-    W: Tensor, target: Tensor, rho: float, mu: float = 0.0, centre: Tensor | float = 0.0
+    W: Tensor, b: Tensor, target: Tensor, rho: float, mu: float = 0.0, centre: Tensor | float = 0.0
 ) -> Quadratic:
     """Of (5), in a."""
-    return Quadratic(rho, lambda a: a @ W.T - target, lambda r: r @ W, mu, centre)
+    return Quadratic(rho, lambda a: torch.addmm(b, a, W.T) - target, lambda r: r @ W, mu, centre)
 
 
 def distance(c: Tensor) -> Quadratic:
@@ -207,7 +208,7 @@ def penalised_step(s: Slow, k: int, p: Three) -> None:
         u[f"a{l}"] = torch.clamp(u[f"a{l}"], value - eps, value + eps)
     for l in range(1, s.depth + 1):
         a, z = u[f"a{l - 1}"], u[f"z{l}"]
-        f = weight_objective(a, z - u[f"b{l}"], rho, mu)
+        f = weight_objective(a, u[f"b{l}"], z, rho, mu)
         block(s, f"W{l}", p, lambda tilde, hat: backtrack(s, f, tilde, hat, theta), f.change)  # (2)
 
         rest = z - a @ u[f"W{l}"].T
@@ -225,7 +226,7 @@ def penalised_step(s: Slow, k: int, p: Three) -> None:
 
         value = h(u[f"z{l}"])
         project = lambda v: torch.clamp(v, value - eps, value + eps)
-        f = activation_objective(u[f"W{l + 1}"], u[f"z{l + 1}"] - u[f"b{l + 1}"], rho)
+        f = activation_objective(u[f"W{l + 1}"], u[f"b{l + 1}"], u[f"z{l + 1}"], rho)
         block(s, f"a{l}", p, lambda tilde, hat: backtrack(s, f, tilde, hat, theta, project), f.change, project)  # (5)
 
 
@@ -295,7 +296,7 @@ def dladmm_target(s: Slow, l: int) -> Tensor:
 
 
 def dladmm_W(s: Slow, l: int) -> None:  # (2), mu = 0
-    W, f = s.u[f"W{l}"], weight_objective(s.u[f"a{l - 1}"], dladmm_target(s, l) - s.u[f"b{l}"], s.hp.rho)
+    W, f = s.u[f"W{l}"], weight_objective(s.u[f"a{l - 1}"], s.u[f"b{l}"], dladmm_target(s, l), s.hp.rho)
     s.u[f"W{l}"] = backtrack(s, f, W, W, s.hp.theta_0)
 
 
@@ -304,8 +305,8 @@ def dladmm_b(s: Slow, l: int) -> None:  # (3)
 
 
 def dladmm_a(s: Slow, l: int) -> None:  # (5)
-    a, rho, target = s.u[f"a{l}"], s.hp.rho, dladmm_target(s, l + 1) - s.u[f"b{l + 1}"]
-    f = activation_objective(s.u[f"W{l + 1}"], target, rho, rho, s.act.value(s.u[f"z{l}"]))
+    a, rho, value = s.u[f"a{l}"], s.hp.rho, s.act.value(s.u[f"z{l}"])
+    f = activation_objective(s.u[f"W{l + 1}"], s.u[f"b{l + 1}"], dladmm_target(s, l + 1), rho, rho, value)
     s.u[f"a{l}"] = backtrack(s, f, a, a, s.hp.tau_0)
 
 
@@ -327,21 +328,22 @@ def scalar_prox(act: Activation, c: Tensor, a: Tensor, w: float) -> Tensor:
 
 
 def fista(c: Tensor, y: Tensor, rho: float, z: Tensor) -> Tensor:
-    """The released rule: step 4, at most 500, until f moves by less than 1e-3; f is summed in float64 to see that."""
+    """The released rule: step 4, at most 500, until f moves by less than 1e-3; in float64 to see that."""
+    dtype, c, z = z.dtype, c.double(), z.double()
     labels, guard = one_hot(y, c.shape[1], c.dtype), torch.tensor(math.log(PROBABILITY_GUARD)).to(c)
     f, lam, zeta = math.inf, 1.0, z
     for _ in range(FISTA_ITERATIONS):
         normaliser = torch.logaddexp(z.logsumexp(1), guard)
         p = torch.exp(z - normaliser[:, None])
-        loss = (normaliser - z.gather(1, y[:, None])[:, 0]).sum(dtype=torch.float64)
-        last, f = f, (loss + rho / 2 * ((z - c) ** 2).sum(dtype=torch.float64)).item()
+        loss = (normaliser - z.gather(1, y[:, None])[:, 0]).sum()
+        last, f = f, (loss + rho / 2 * ((z - c) ** 2).sum()).item()
         if abs(f - last) < FISTA_TOLERANCE:
             break
         last_lam, lam = lam, (1 + math.sqrt(1 + 4 * lam * lam)) / 2
         gamma = (1 - last_lam) / lam
         last_zeta, zeta = zeta, (rho * c + labels + (z / FISTA_STEP - p)) / (rho + 1 / FISTA_STEP)
         z = (1 - gamma) * zeta + gamma * last_zeta
-    return z
+    return z.to(dtype)
 
 
 # BCD --------------------------------------------------------------------------------------------------------------

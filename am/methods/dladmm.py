@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from am.methods import Log, Method, Problem, cast, needs_hidden_layer, setting
-from am.networks import Parameters, correlate, forward
+from am.networks import Parameters, correlate, forward, linear
 from am.objective import cross_entropy, inner, prox_cross_entropy, square
 from am.subproblems import (
     activation_step,
@@ -163,7 +163,7 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
             C = correlate(target[l], a[l - 1])
         weight(l, C)
         bias(l)
-        torch.baddbmm(params.b[l], state.inputs(l).expand(len(rho), -1, -1), params.W[l].mT, out=state.forward[l])
+        state.forward[l] = linear(state.inputs(l), params.W[l], params.b[l])
         if l < L - 1:
             act.prox(state.forward[l], a[l], one, out=z[l])
             activation(l)
