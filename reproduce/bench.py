@@ -11,6 +11,7 @@ e  limit.csv: the FLOPs and bytes that a step needs at least, over the machine's
 f  memory.csv: peak memory of a run in a process of its own against `am.training.run_bytes`
 g  precision.csv: iterates in float32 against float64
 h  graphs.csv, on a GPU alone: mini-batch steps replayed as a CUDA graph (`am.graphs`) against eager ones
+i  profile.csv: which operations the seconds of a full-batch iteration go to, by torch.profiler
 
 targets.csv judges what is there. Two things that are compared are timed in alternation, A B A B, after a warm-up, with
 the device synchronised; a ratio is the median over neighbours with its quartiles. On a CPU both sides run with an
@@ -77,6 +78,7 @@ from reproduce.store import write_whole
 
 CLASSES = 10
 FULL_BATCH = ("tiam", "mdlam", "dladmm", "bcd")
+BACKTRACKING = ("tiam", "mdlam", "dladmm")
 LOOPS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -264,8 +266,9 @@ def iterations(b: Bench) -> dict[str, pd.DataFrame]:
     for hidden in b.scale.networks:
         for name in FULL_BATCH:
             rows.append(_iteration(b, name, hidden, as_released=False))
-    # The majoriser's gradient recomputed at every trial makes the most of a difference here, and is affordable.
-    rows.append(_iteration(b, "dladmm", b.scale.networks[0], as_released=True))
+    # A wide straightforward iteration that recomputes the gradient at every trial takes minutes.
+    for name in BACKTRACKING:
+        rows.append(_iteration(b, name, b.scale.networks[0], as_released=True))
     return dict(iteration=pd.DataFrame(rows))
 
 
@@ -674,8 +677,63 @@ def replaying(run: Run, steps: int, record: Recorder) -> Callable[[], None]:
     return work
 
 
+# i: profile -------------------------------------------------------------------------------------------------------
+
+PRODUCTS = ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_")
+HOUSEKEEPING = ("as_strided", "empty", "empty_like", "empty_strided", "expand", "narrow", "select", "slice", "split")
+
+
+def operation(name: str) -> str:
+    """The kind of a torch operation, aten::NAME."""
+    name = name.removeprefix("aten::")
+    if name in PRODUCTS:
+        return "matrix products"
+    if name.startswith("linalg_") and name != "linalg_vector_norm":
+        return "linear systems"
+    if name == "copy_":
+        return "copies"
+    return "views and allocation" if name in HOUSEKEEPING else "elementwise and reductions"
+
+
+def profiles(b: Bench) -> dict[str, pd.DataFrame]:
+    """One iteration of each full-batch method by kind of operation; the profiler's own cost is in the shares only."""
+    from torch.profiler import ProfilerActivity, profile
+
+    gpu = b.device.type == "cuda"
+    flop_rate, _ = machine_rates(b.device, b.scale.gemm)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    rows = []
+    for hidden in b.scale.networks:
+        for name in FULL_BATCH:
+            run = launch(name, b.x, b.y, hidden).step(2)
+            flops = flops_of(run.step)
+            seconds = float(np.median(alternate([run.step], b.repetitions(hidden), b.device)))
+            with profile(activities=activities) as profiled:
+                seconds_of(run.step, b.device)
+            events = profiled.key_averages()
+            spent = pd.DataFrame(
+                dict(
+                    operations=operation(event.key),
+                    calls=event.count,
+                    spent=event.self_device_time_total if gpu else event.self_cpu_time_total,
+                )
+                for event in events
+                if event.key.startswith("aten::")
+            )
+            kinds = spent.groupby("operations").sum().sort_values("spent", ascending=False)
+            kinds["share"] = kinds["spent"] / kinds["spent"].sum()
+            for kind, row in kinds.iterrows():
+                fastest = flops / flop_rate if kind == "matrix products" else np.nan
+                rows.append(
+                    dict(method=name, hidden=words(hidden), n=len(b.x), iteration_seconds=seconds, operations=kind)
+                    | dict(share=row["share"], seconds=row["share"] * seconds, calls=int(row["calls"]))
+                    | dict(seconds_at_gemm_rate=fastest)
+                )
+    return dict(profile=pd.DataFrame(rows))
+
+
 PARTS: dict[str, Callable[[Bench], dict[str, pd.DataFrame]]] = dict(
-    a=iterations, b=epochs, c=stacking, d=growth, e=limits, f=memory, g=precision, h=graphs
+    a=iterations, b=epochs, c=stacking, d=growth, e=limits, f=memory, g=precision, h=graphs, i=profiles
 )
 GPU_ONLY = ("h",)
 
@@ -709,8 +767,10 @@ def _targets() -> list[Target]:
         for net in nets
         for where in [dict(method=name, hidden=net, majoriser=kept)]
     ]
-    released = dict(method="dladmm", majoriser="gradient recomputed, as released")
-    made.append(Target("dlADMM iteration over the one with the released majoriser", "iteration", released, 8))
+    for name in BACKTRACKING:
+        released = dict(method=name, majoriser="gradient recomputed, as released")
+        title = f"{method(name).title} iteration over the one with the released majoriser, {narrow}"
+        made.append(Target(title, "iteration", released, 8))
     for name in FULL_BATCH:
         title = f"{method(name).title} iterates off the straightforward ones, relative"
         made.append(Target(title, "iteration", dict(method=name), 1e-4, "difference", at_least=False))

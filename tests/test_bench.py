@@ -98,9 +98,7 @@ def test_a_method_without_a_straightforward_form_is_named():
 def float32_error(rows, name, hidden=(32, 32), iterations=3):
     """Of the weights, relative to their largest, against float64; image-like rows, whose Gram matrix is large."""
     x, y, _ = bench.rows_of("no such folder", rows, torch.device("cpu"))
-    # FISTA's stop is a sum over all rows below 1e-3, which float32 cannot see: the minimiser is the same for both.
-    settings = dict(output_step="exact") if name == "dladmm" else {}
-    u, v = (bench.launch(name, t, y, hidden, **settings).step(iterations).variables() for t in (x, x.double()))
+    u, v = (bench.launch(name, t, y, hidden).step(iterations).variables() for t in (x, x.double()))
     return max(bench.difference({key: u[key]}, {key: v[key]})[0] for key in v if key.startswith("W"))
 
 
@@ -141,6 +139,13 @@ def test_tiam_does_no_less_than_the_least():
     x, y, _ = bench.rows_of("no such folder", 400, torch.device("cpu"))
     run = bench.launch("tiam", x, y, (20, 12), epsilon_0=1e-3).step(4)
     assert flops_of(run.step) >= bench.least_tiam(400, (784, 20, 12, 10))[0]
+
+
+def test_every_operation_has_a_kind():
+    names = dict(mm="matrix products", linalg_solve_triangular="linear systems", copy_="copies")
+    names |= dict(linalg_vector_norm="elementwise and reductions", exp="elementwise and reductions")
+    names |= dict(slice="views and allocation")
+    assert {name: bench.operation(f"aten::{name}") for name in names} == names
 
 
 def test_an_exponent_and_its_interval():
@@ -212,6 +217,7 @@ COLUMNS = {
     "limit": {"flops_least", "bytes_least", "gemm_flops_per_second", "copy_bytes_per_second", "limit_seconds", "share"},
     "memory": {"baseline_bytes", "peak_bytes", "bytes_per_run", "predicted_bytes", "ratio"},
     "precision": {"method", "iterations", "difference", "difference_of_weights"},
+    "profile": {"method", "hidden", "operations", "iteration_seconds", "share", "seconds", "seconds_at_gemm_rate"},
 }
 
 
@@ -237,6 +243,8 @@ def test_a_tiny_benchmark_writes_every_table_and_the_figure(tmp_path, monkeypatc
     assert not (out / "graphs.csv").exists(), "a CPU has none"
     iterations = pd.read_csv(out / "iteration.csv")
     assert set(iterations["method"]) == set(FULL_BATCH) and (iterations["seconds"] > 0).all()
+    shares = pd.read_csv(out / "profile.csv").groupby("method")["share"].sum()
+    assert set(shares.index) == set(FULL_BATCH) and np.allclose(shares, 1)
     targets = pd.read_csv(out / "targets.csv")
     assert list(targets.columns) == ["target", "required", "reached", "low", "high", "met"]
     assert {"not measured"} < set(targets["met"]) <= {"yes", "no", "not measured"}
