@@ -282,7 +282,9 @@ def _iteration(b: Bench, name: str, hidden: Sequence[int], as_released: bool) ->
         slow.step()
     else:
         launch(name, b.x, b.y, hidden).step()  # warms up the allocator
-    seconds = alternate([fast.step, slow.step], b.repetitions(hidden), b.device)
+    counted = []  # a counter costs the slow side's few and long operations nothing
+    works = [fast.step, lambda: counted.append(flops_of(slow.step))]
+    seconds = alternate(works, b.repetitions(hidden), b.device)
     gap, variable = difference(fast.variables(), slow.variables())
     return dict(
         method=name,
@@ -294,6 +296,7 @@ def _iteration(b: Bench, name: str, hidden: Sequence[int], as_released: bool) ->
         straightforward_seconds=np.median(seconds[:, 1]),
         **spread(seconds[:, 1] / seconds[:, 0], "ratio"),
         trials_per_iteration=slow.trials / slow.iterations,
+        flops_ratio=np.median(counted) / flops_of(fast.step),
         difference=gap,
         difference_in=variable,
     )

@@ -209,7 +209,7 @@ TINY = bench.Scale(
     memory_rows=60,
 )
 COLUMNS = {
-    "iteration": {"method", "hidden", "n", "seconds", "straightforward_seconds", "ratio_low", "difference"},
+    "iteration": {"method", "hidden", "n", "seconds", "straightforward_seconds", "ratio_low", "flops_ratio", "difference"},
     "epoch": {"method", "runs", "batch", "against", "epoch_seconds_per_run", "against_epoch_seconds", "ratio"},
     "stacking": {"runs", "batch", "run_steps_per_second", "ratio", "ratio_low"},
     "growth": {"axis", "value", "seconds"},
@@ -243,6 +243,7 @@ def test_a_tiny_benchmark_writes_every_table_and_the_figure(tmp_path, monkeypatc
     assert not (out / "graphs.csv").exists(), "a CPU has none"
     iterations = pd.read_csv(out / "iteration.csv")
     assert set(iterations["method"]) == set(FULL_BATCH) and (iterations["seconds"] > 0).all()
+    assert (iterations["flops_ratio"] > 0).all()
     shares = pd.read_csv(out / "profile.csv").groupby("method")["share"].sum()
     assert set(shares.index) == set(FULL_BATCH) and np.allclose(shares, 1)
     targets = pd.read_csv(out / "targets.csv")
