@@ -235,7 +235,8 @@ def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
 def _effects(table: pd.DataFrame, factor: float, unit: str) -> str:
     """Every comparison of the table, a line's worth each: group, comparator, effect and its 95 % interval."""
     if "effect" not in table:
-        return "; ".join(f"{row.dataset}: {row.label}" for row in table[table["among_best"]].itertuples())
+        best = table[table["outcome"].isin(["best", "tied"])]
+        return "; ".join(f"{row.dataset}: {row.label}" for row in best.itertuples())
     texts = []
     for row in table.itertuples():
         who = f" against {row.b}" if row.b else f" {row.a}"
@@ -266,7 +267,8 @@ def _markdown(table: pd.DataFrame) -> str:
     legend = (
         "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends of "
         "their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; "
-        "0 times means that only the comparator missed the target, ∞ times that the method itself did."
+        "0 times means that only the comparator missed the target, ∞ times that the method itself did; where both missed it "
+        "on every seed there is no effect. Every single comparison is in the column `effects` of `results/claims.csv`."
     )
     lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
     for row in table.itertuples():
