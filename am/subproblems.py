@@ -116,7 +116,7 @@ def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
     label = y.expand(len(z), -1).unsqueeze(1)  # (R, 1, N)
     scale = 1 / (rho + 1 / FISTA_STEP)
     fixed = (rho * c).scatter_add_(1, label, torch.ones_like(z[:, :1])).mul_(scale)
-    zeta, lam, f = z, 1.0, torch.full_like(rho, math.inf, dtype=torch.float64)
+    zeta, lam, f = z, 1.0, torch.full_like(rho, math.inf)
     running, guard = torch.ones_like(rho, dtype=torch.bool), torch.full_like(rho, math.log(PROBABILITY_GUARD))
     for _ in range(FISTA_ITERATIONS):
         shift = z.amax(1, keepdim=True)

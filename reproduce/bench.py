@@ -777,6 +777,9 @@ def _targets() -> list[Target]:
     for name in FULL_BATCH:
         title = f"{method(name).title} iterates off the straightforward ones, relative"
         made.append(Target(title, "iteration", dict(method=name), 1e-4, "difference", at_least=False))
+    for name in FULL_BATCH:
+        title = f"{method(name).title} iterates in float32 off float64, relative"
+        made.append(Target(title, "precision", dict(method=name), 1e-4, "difference", at_least=False))
     for net in (narrow, wide):
         made.append(Target(f"TIAM share of the limit, {net}", "limit", dict(method="tiam", hidden=net), 0.5, "share"))
     for against, required in (("DataLoader", 3), ("tensors in memory", 1.8)):

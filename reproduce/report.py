@@ -27,7 +27,7 @@ from reproduce.statistics import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED,
 from reproduce.store import write_whole
 
 FOLDER = Path(__file__).parent
-PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open and too big for a mail; figures are left out by name
+PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left out by name
 PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 RUN_COLUMNS = (
     *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "seed", "status",

@@ -145,8 +145,9 @@ def test_hidden_subproblem(given, l):
     golden, run = given
     below, W, b, z = layer(run.state, run.problem.x, l)
     a, epsilon, act = run.state.a[l - 1], golden.number("eps"), activation("relu")
-    bounds = act.lower(a - epsilon), act.upper(a + epsilon)
-    new = hidden_step(run.state, l - 1, linear(below, W) + b, z, lambda at: tuple(bound[at] for bound in bounds), 0.0, 0.0, 0.0)
+    lower, upper = act.lower(a - epsilon), act.upper(a + epsilon)
+    bounds = lambda at: (lower[at], upper[at])
+    new = hidden_step(run.state, l - 1, linear(below, W) + b, z, bounds, 0.0, 0.0, 0.0)
     assert off_by(new[0], golden[f"mdlam__z{l}"]) < SUBPROBLEM
 
 
