@@ -38,7 +38,6 @@ Bytes: the batch read once, parameters and what the rule remembers of them read 
 """
 
 import ast
-import dataclasses
 import json
 import os
 import subprocess
@@ -55,22 +54,24 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import linregress, t as student
+from scipy.stats import linregress
+from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import am.training
 from am.activations import activation
 from am.batches import Batches
-from am.costs import flops_of
+from am.counters import flops_of
 from am.data import load, missing, prepare
-from am.driver import Run
 from am.errors import InputError, unknown
 from am.graphs import EAGER_STEPS, Recorder, captured, cuda_graph
-from am.methods import Problem, method, methods, stack
+from am.machine import CPU_STACK
+from am.method import Problem, stack
+from am.methods import method, methods
 from am.methods.tiam import Hyperparameters as TiamSettings
 from am.networks import initialise
-from am.training import CPU_STACK
+from am.run import Run
 from reproduce import straightforward
 from reproduce.engines import reuse_freed_memory
 from reproduce.grid import APART, FOLDER

@@ -25,9 +25,11 @@ import am
 from am.activations import activation
 from am.data import INPUTS, NAMES, held_out_size
 from am.errors import InputError, unknown
-from am.methods import Method, method, methods
+from am.machine import largest_stack
+from am.method import Method
+from am.methods import method, methods
 from am.networks import check_initialisation
-from am.training import Budget, largest_stack
+from am.training import Budget
 from reproduce.tuning import TUNING_SEED, best_trial, trial_settings
 
 FOLDER = Path(__file__).parent / "grids"

@@ -5,7 +5,6 @@ content security policy forbids every request. The same CSVs and figures give th
 """
 
 import base64
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -15,7 +15,7 @@ from helpers import ROOT, one_sentence
 from test_graphs import tape
 
 import am
-from am.costs import flops_of
+from am.counters import flops_of
 from am.errors import InputError
 from reproduce import bench, straightforward
 from reproduce.__main__ import main

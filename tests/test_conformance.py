@@ -15,10 +15,11 @@ from conftest import BATCH, ROWS, WIDTHS, blocks, floats, largest_difference, la
 import am.methods
 from am import start
 from am.activations import ACTIVATIONS, activation
+from am.cross_entropy import prox_cross_entropy
 from am.errors import InputError
-from am.methods import Method, Problem, method, methods
+from am.method import Method, Problem
+from am.methods import method, methods
 from am.networks import forward, initialise
-from am.objective import prox_cross_entropy
 
 L = len(WIDTHS) - 1
 METHODS = list(methods().values())
@@ -460,8 +461,8 @@ SCRATCH = '''"""Sign descent: one file is enough. One step is one pass forward a
 
 from dataclasses import dataclass
 
-from am.gradients import gradient_method
-from am.methods import Log, setting
+from am.descent import gradient_method
+from am.method import Log, setting
 
 
 @dataclass(frozen=True)

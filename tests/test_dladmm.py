@@ -11,11 +11,13 @@ from oracles import dladmm as slow
 
 import am
 from am.activations import ACTIVATIONS, activation
+from am.backtracking import doubled
+from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy
 from am.errors import InputError
+from am.linalg import gram, square
 from am.methods import method
+from am.methods.dladmm import activation_step, bias_step, weight_step
 from am.networks import Parameters, forward
-from am.objective import cross_entropy, prox_cross_entropy, square
-from am.subproblems import activation_step, bias_step, doubled, fista_cross_entropy, gram, weight_step
 
 GOLDEN = Path(__file__).parent / "golden"
 MONOTONE = sorted(name for name, act in ACTIVATIONS.items() if act.monotone)
@@ -293,7 +295,7 @@ def test_the_released_schedule():
         run.step()
         assert run.state.rho.item() == pytest.approx(expected, rel=1e-12)
         logits = forward(x, run.state.params, run.problem.activation)[-1]
-        costs.append(cross_entropy(logits, y).item())
+        counters.append(cross_entropy(logits, y).item())
         if k > 2 and costs[-1] > costs[-2] > costs[-3] > costs[-4]:
             expected, fired = min(10 * expected, 0.1), fired + 1
     assert fired > 3 and expected == 0.1

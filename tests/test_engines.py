@@ -300,7 +300,7 @@ import json, os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from helpers import Place, cheap_figures
 from pathlib import Path
-from am.costs import flops_of
+from am.counters import flops_of
 from am.data import load
 import reproduce.claims, reproduce.collect, reproduce.engines, reproduce.figures, reproduce.published, reproduce.tables
 reproduce.figures.figures_of = cheap_figures

@@ -11,7 +11,7 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 import pytest
-from figure_csvs import LABELS, check_texts, drawn_from, name_of, one_line, texts, write_csvs
+from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csvs
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 

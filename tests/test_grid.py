@@ -13,8 +13,8 @@ from helpers import METHODS, ROOT, grid_text
 import am
 from am.data import DATASETS, NAMES
 from am.errors import InputError
+from am.machine import CPU_STACK, largest_stack
 from am.methods import method
-from am.training import CPU_STACK, largest_stack
 from reproduce import grid as grid_module
 from reproduce.grid import (
     PROFILES,
@@ -370,7 +370,7 @@ EVERY = {"adam", "mdlam", "samt", "tiam"}
 USED_BY = {
     "am/training.py": EVERY,
     "am/batches.py": EVERY,
-    "am/costs.py": EVERY,
+    "am/counters.py": EVERY,
     "am/data.py": EVERY,
     "am/networks.py": EVERY,
     "am/activations.py": EVERY,

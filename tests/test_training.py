@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from conftest import floats, largest_difference
 
-from am import costs, training
+from am import training
 from am.activations import activation
 from am.batches import Batches
-from am.costs import CLOCKS, Clocks, flops_of
+from am.counters import CLOCKS, Clocks, flops_of
 from am.data import Data
-from am.driver import Run
 from am.errors import InputError
-from am.methods import Problem, method, stack
+from am.machine import largest_stack
+from am.method import Problem, stack
+from am.methods import method
 from am.networks import initialise
-from am.training import Budget, largest_stack, metrics, train
+from am.run import Run
+from am.training import Budget, metrics, train
 
 INPUTS, HIDDEN, CLASSES, TRAIN = 6, (8, 5), 4, 43
 DEPTH, BATCH = 3, 8
@@ -117,7 +119,7 @@ class Hand:
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(counters, "time", SimpleNamespace(perf_counter=lambda: self.now))
 
 
 def test_three_clocks_add_up_to_the_total(monkeypatch):
@@ -222,7 +224,7 @@ def test_metrics_equal_a_computation_by_hand(name):
     results = run(name, data, seeds)
     chosen, act = method(name), activation("relu")
     batches = None if chosen.full_batch else Batches(data.x, data.y, seeds=seeds, batch_size=BATCH)
-    problem, hp = Problem(data.x, data.y, act, batches), stack([chosen.settings()] * 2)
+    problem, hp = Problem(data.x, data.y, act, batches), stack([chosen.settings()] * 2, data.x)
     params = initialise((INPUTS, *HIDDEN, CLASSES), seeds, "he", torch.float64)
     by_hand = Run(chosen, problem, hp, chosen.init(problem, params, hp), single=False)
     for i in range(4):
