@@ -108,6 +108,7 @@ class Method:
     variables(state) -> named tensors with a leading run axis, beyond W and b, that `assign` can set in place.
     updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
+    still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
     """
 
@@ -126,6 +127,7 @@ class Method:
     objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
     variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
+    still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
