@@ -175,7 +175,7 @@ def needs_hidden_layer(settings: Any, act: Activation, widths: Sequence[int]) ->
 
 
 def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
-    kind = {"float": float, "int": int, "str": str, "bool": bool}[getattr(f.type, "__name__", f.type)]
+    kind = type(f.default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
