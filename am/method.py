@@ -182,8 +182,8 @@ def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
         raise InputError(f"{where} must be {kind.__name__}, not {value!r}.")
     meta = f.metadata
     if meta["choices"] and value not in meta["choices"]:
-        raise unknown("value", value, map(str, meta["choices"]), where)
-    if kind is float and not math.isfinite(value):
+        raise unknown("value", str(value), map(str, meta["choices"]), where)
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where} must be a finite number, not {value!r}.")
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise InputError(f"{where} must lie in [{meta['low']}, {meta['high']}], not {value!r}.")
