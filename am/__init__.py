@@ -3,6 +3,6 @@
 The package knows mathematics and tensors; grids, files of results and plots are `reproduce`'s.
 """
 
-from am.driver import Run, start
+from am.run import Run, start
 
 __all__ = ["Run", "start"]

@@ -206,6 +206,15 @@ def held_out_size(n: int) -> int:
     return 5_000 if n >= 50_000 else n // 10
 
 
+def full_rows(images: Images) -> int:
+    """N_full of SPEC 8: the training rows that published constants belong to.
+
+    The official training part less what is held out, also where the copy at hand has fewer rows.
+    """
+    total = max(len(images.x_train), dataset(images.name).train)
+    return total - held_out_size(total)
+
+
 def prepare(
     images: Images,
     n_train: int | None = None,
@@ -333,14 +342,15 @@ def _problem(spec: Dataset, arrays: dict[str, np.ndarray]) -> str | None:
 def _images(spec: Dataset, arrays: dict[str, np.ndarray], source: str) -> Images:
     """The checked arrays with their fingerprint."""
     values = [a.astype(np.int64) if key.startswith("y") else a for key, a in arrays.items()]
-    mark = fingerprint(*values)
+    x_train, y_train, x_test, y_test = values
+    mark = fingerprint(x_train, y_train, x_test, y_test)
     if spec.fingerprint:
         official = mark == spec.fingerprint
     else:
-        official = source == "torchvision" and (len(values[0]), len(values[2])) == (spec.train, spec.test)
+        official = source == "torchvision" and (len(x_train), len(x_test)) == (spec.train, spec.test)
     for array in values:
         array.flags.writeable = False
-    return Images(spec.name, *values, mark, official, spec.classes)
+    return Images(spec.name, x_train, y_train, x_test, y_test, mark, official, spec.classes)
 
 
 @functools.cache

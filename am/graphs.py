@@ -19,7 +19,7 @@ from torch import Tensor
 
 from am.batches import Batches
 from am.errors import InputError
-from am.methods import Problem
+from am.method import Problem
 
 EAGER_STEPS = 2  # before a capture: libraries are loaded and the state has what a first step leaves for the next
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from am.activations import Activation
 from am.errors import InputError
+from am.linalg import linear
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ def view_layers(flat: Tensor, widths: Sequence[int]) -> Parameters:  # flat: (R,
     return Parameters(W, b, flat)
 
 
-ROW_BLOCK, NARROW = 2048, 256
 INITIALISATIONS = ("he", "xavier", "torch", "bcd")  # and normal(SD), repeated(SD)
 
 
@@ -76,7 +76,7 @@ def check_initialisation(name: str) -> None:
 
 
 def initialise(
-    widths: Sequence[int], seeds: Sequence[int], name: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    widths: Sequence[int], seeds: Sequence[int], name: str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Parameters:
     """Initial parameters of one run per seed, drawn on the CPU in float64 from that run's own stream.
 
@@ -103,11 +103,11 @@ def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) ->
         W = torch.randn(d_out, d_in, generator=generator.manual_seed(seed))
         b = torch.randn(1, d_out, generator=generator.manual_seed(seed))
         return sd * W.double(), sd * b.double()
-    options = dict(generator=generator, dtype=torch.float64)
+    draw = torch.rand if name == "torch" else torch.randn
+    W, b = (draw(n, m, generator=generator, dtype=torch.float64) for n, m in ((d_out, d_in), (1, d_out)))
     if name == "torch":
         reach = d_in**-0.5
-        return (2 * torch.rand(d_out, d_in, **options) - 1) * reach, (2 * torch.rand(1, d_out, **options) - 1) * reach
-    W, b = torch.randn(d_out, d_in, **options), torch.randn(1, d_out, **options)
+        return (2 * W - 1) * reach, (2 * b - 1) * reach
     if name == "bcd":
         return 0.01 * W, torch.full_like(b, 0.1)
     if name.startswith("normal"):
@@ -116,35 +116,17 @@ def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) ->
     return W * (2 / (d_in if name == "he" else d_in + d_out)) ** 0.5, torch.zeros_like(b)
 
 
-def linear(a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    # a: (R, N, d) or shared (N, d); W: (R, d_out, d); b: (R, 1, d_out) -> (R, N, d_out)
-    """a W^T, + b if given, for every run, without copying shared data R times.
-
-    On a CPU the product of many rows with a narrow W goes in blocks of rows: 63 in place of 47 GFLOP/s at
-    (60,000, 784) x (784, 100), and the bias is added while a block is in the cache.
-    """
-    R, rows, d_out = W.shape[0], a.shape[-2], W.shape[1]
-    if a.is_cuda or rows < 2 * ROW_BLOCK or d_out > NARROW:
-        out = torch.bmm(a.expand(R, -1, -1), W.mT)
-        return out if b is None else out.add_(b)
-    out = W.new_empty(R, rows, d_out)
-    for r in range(R):
-        for part, into in zip((a if a.dim() == 2 else a[r]).split(ROW_BLOCK), out[r].split(ROW_BLOCK)):
-            torch.mm(part, W[r].T, out=into)
-            if b is not None:
-                into.add_(b[r])
-    return out
-
-
-def correlate(u: Tensor, a: Tensor) -> Tensor:  # u: (R, N, e); a: (R, N, d) or shared (N, d) -> (R, e, d)
-    """u^T a for every run, without copying shared data R times."""
-    return torch.bmm(u.mT, a.expand(u.shape[0], -1, -1))
-
-
 def forward(x: Tensor, params: Parameters, act: Activation) -> list[Tensor]:  # x: (R, N, d0) or (N, d0)
     """Pre-activations z_1 .. z_L, each (R, N, d_l); the last are the logits."""
-    zs, a = [], x
+    zs: list[Tensor] = []
+    a = x
     for l, (W, b) in enumerate(zip(params.W, params.b)):
         a = act.value(zs[-1]) if l else x
         zs.append(linear(a, W, b))
     return zs
+
+
+def forward_variables(x: Tensor, params: Parameters, act: Activation) -> tuple[list[Tensor], list[Tensor]]:
+    """z_1 .. z_L and a_1 .. a_{L-1} = h(z_l) of a forward pass, each (R, N, d_l)."""
+    z = forward(x, params, act)
+    return z, [act.value(zl) for zl in z[:-1]]

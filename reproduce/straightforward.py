@@ -35,12 +35,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from am.activations import Activation, activation
+from am.cross_entropy import (
+    FISTA_ITERATIONS,
+    FISTA_STEP,
+    FISTA_TOLERANCE,
+    PROBABILITY_GUARD,
+    one_hot,
+    prox_cross_entropy,
+)
 from am.errors import InputError
 from am.methods import method
 from am.methods.mdlam import momentum
 from am.methods.samt import ADAM, ALPHA_MAX, ALPHA_MIN, SHARED_AXES
-from am.objective import one_hot, prox_cross_entropy
-from am.subproblems import FISTA_ITERATIONS, FISTA_STEP, FISTA_TOLERANCE, PROBABILITY_GUARD
 
 
 @dataclass
@@ -68,7 +74,7 @@ class Slow:
         return self
 
     def variables(self) -> dict[str, Tensor]:
-        """The variables, not copied, under the names of `am.driver.Run.variables`."""
+        """The variables, not copied, under the names of `am.run.Run.variables`."""
         return {name: value for name, value in self.u.items() if name not in ("a0", "V0")}
 
     def linear(self, l: int) -> Tensor:  # (N, d_l)

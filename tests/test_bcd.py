@@ -12,9 +12,9 @@ from test_dladmm import MONOTONE, column, golden, power, problem
 import am
 from am.activations import activation
 from am.errors import InputError
+from am.linalg import cholesky, gram, ridge, solve_rows, square
+from am.methods.bcd import input_solve, weight_solve
 from am.networks import Parameters, forward
-from am.objective import square
-from am.subproblems import cholesky, gram, input_solve, ridge, solve_rows, weight_solve
 
 few = settings(derandomize=True, deadline=None, database=None, max_examples=4, phases=[Phase.generate])
 

@@ -11,11 +11,13 @@ from oracles import dladmm as slow
 
 import am
 from am.activations import ACTIVATIONS, activation
+from am.backtracking import doubled
+from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy
 from am.errors import InputError
+from am.linalg import gram, square
 from am.methods import method
+from am.methods.dladmm import activation_step, bias_step, weight_step
 from am.networks import Parameters, forward
-from am.objective import cross_entropy, prox_cross_entropy, square
-from am.subproblems import activation_step, bias_step, doubled, fista_cross_entropy, gram, weight_step
 
 GOLDEN = Path(__file__).parent / "golden"
 MONOTONE = sorted(name for name, act in ACTIVATIONS.items() if act.monotone)

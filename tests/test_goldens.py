@@ -8,9 +8,10 @@ import torch
 
 import am
 from am.activations import activation
-from am.networks import forward, linear
-from am.objective import cross_entropy, prox_cross_entropy
-from am.sweep import SweepState, activation_step, bias_step, hidden_step, weight_step
+from am.cross_entropy import cross_entropy, prox_cross_entropy
+from am.linalg import linear
+from am.networks import forward
+from am.penalised import SweepState, activation_step, bias_step, hidden_step, weight_step
 
 FOLDER = Path(__file__).parent / "golden"
 TRAJECTORY, SUBPROBLEM = 1e-6, 1e-8

@@ -7,7 +7,8 @@ from conftest import BATCH, ROWS, WIDTHS, largest_difference, tiny_data
 
 from am import start
 from am.activations import ACTIVATIONS, activation
-from am.gradients import backpropagate, logits_gradient
+from am.backprop import backpropagate
+from am.cross_entropy import logits_gradient
 from am.networks import Parameters, initialise
 
 STEPS = 20

@@ -6,15 +6,14 @@ from conftest import WIDTHS, launch
 
 from am.activations import ACTIVATIONS, activation
 from am.errors import InputError
+from am.linalg import correlate, linear
 from am.methods import method
 from am.networks import (
     INITIALISATIONS,
     Parameters,
     check_initialisation,
-    correlate,
     forward,
     initialise,
-    linear,
     view_layers,
 )
 

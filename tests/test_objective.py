@@ -7,20 +7,15 @@ import torch
 import torch.nn.functional as F
 from conftest import largest_difference
 
-import am.sweep
+import am.penalised
 from am.activations import activation
-from am.methods import Problem, method, stack
-from am.networks import initialise, linear
-from am.objective import (
-    DOUBLINGS,
-    cross_entropy,
-    first_doubling,
-    largest_eigenvalue,
-    log_wright_omega,
-    majoriser_theta,
-    penalised_objective,
-    prox_cross_entropy,
-)
+from am.backtracking import DOUBLINGS, first_doubling, majoriser_theta
+from am.cross_entropy import cross_entropy, log_wright_omega, prox_cross_entropy
+from am.linalg import largest_eigenvalue, linear
+from am.method import Problem, stack
+from am.methods import method
+from am.networks import initialise
+from am.penalised import penalised_objective
 
 R, N, WIDTHS = 3, 7, (4, 5, 6, 3)
 L = len(WIDTHS) - 1
@@ -38,7 +33,8 @@ def arbitrary_state(step_rule: str = "lipschitz", act: str = "elu", theta_0: flo
         method("tiam").settings({"rho": rho, "mu": mu, "theta_0": theta_0, "step_rule": step_rule})
         for rho, mu in ((0.7, 0.3), (0.05, 2.0), (5.0, 0.0))
     ]
-    state = am.sweep.init_sweep(problem, initialise(WIDTHS, range(R), "normal(1)", torch.float64), stack(settings))
+    start = initialise(WIDTHS, range(R), "normal(1)", torch.float64)
+    state = am.penalised.init_sweep(problem, start, stack(settings, problem.x))
     state.z = [drawn(10 + l, *z.shape) for l, z in enumerate(state.z)]
     state.a = [drawn(20 + l, *a.shape) for l, a in enumerate(state.a)]
     state.fallbacks = torch.zeros(R, dtype=torch.int64)
@@ -201,7 +197,7 @@ def test_the_step_of_W_follows_the_slope_of_the_objective(l, p1, p2):
     state.last[f"W{l}"] = W - d
     theta = state.hp.rho * spectral(A) + state.hp.mu
     g = slope(state, problem, state.params.W, l, W + p2 * d)
-    new = am.sweep.weight_step(state, l, A, W, state.params.b[l], state.z[l], p1, p2, 0.0)
+    new = am.penalised.weight_step(state, l, A, W, state.params.b[l], state.z[l], p1, p2, 0.0)
     assert not state.fallbacks.any()
     assert largest_difference((W + p1 * d - new) * theta, g) < 1e-7
 
@@ -217,7 +213,7 @@ def test_the_step_of_a_follows_the_slope_of_the_objective(l, p1, p2):
     g = slope(state, problem, state.a, l, a + p2 * d)
     free = torch.full_like(a, math.inf)
     excess = linear(a, W) + state.params.b[l + 1] - state.z[l + 1]
-    new, left = am.sweep.activation_step(state, l, excess, W, a, lambda at: (-free[at], free[at]), p1, p2, 0.0)
+    new, left = am.penalised.activation_step(state, l, excess, W, a, lambda at: (-free[at], free[at]), p1, p2, 0.0)
     assert largest_difference(left, excess + linear(new - a, W)) < 1e-12
     assert not state.fallbacks.any()
     assert largest_difference((a + p1 * d - new) * tau, g) < 1e-7
@@ -227,7 +223,7 @@ def test_the_step_of_a_follows_the_slope_of_the_objective(l, p1, p2):
 def test_the_step_of_b_ends_where_the_objective_is_flat(l):
     state, problem = arbitrary_state()
     A = inputs(state, problem, l)
-    new = am.sweep.bias_step(state, l, A, state.params.W[l], state.params.b[l], state.z[l], 0.0, 0.0, 0.0)
+    new = am.penalised.bias_step(state, l, A, state.params.W[l], state.params.b[l], state.z[l], 0.0, 0.0, 0.0)
     before = slope(state, problem, state.params.b, l, state.params.b[l]).abs().max()
     assert slope(state, problem, state.params.b, l, new).abs().max() < 1e-8 * before
 
@@ -238,11 +234,11 @@ def test_the_step_of_z_ends_where_the_objective_is_flat_or_at_a_bound_that_holds
     c = linear(inputs(state, problem, l), state.params.W[l]) + state.params.b[l]
     z = state.z[l]
     if l == L - 1:
-        new = am.sweep.output_step(state, l, c, z, problem.y, 0.0, 0.0, 0.0)
+        new = am.penalised.output_step(state, l, c, z, problem.y, 0.0, 0.0, 0.0)
         assert slope(state, problem, state.z, l, new).abs().max() < 1e-6
         return
     lower, upper = z - 0.5, z + 0.5
-    new = am.sweep.hidden_step(state, l, c, z, lambda at: (lower[at], upper[at]), 0.0, 0.0, 0.0)
+    new = am.penalised.hidden_step(state, l, c, z, lambda at: (lower[at], upper[at]), 0.0, 0.0, 0.0)
     g = slope(state, problem, state.z, l, new)
     inside = (new > lower) & (new < upper)
     assert inside.any() and (new == lower).any() and (new == upper).any()
@@ -348,7 +344,7 @@ def test_the_step_of_W_equals_a_brute_force_step(l, p):
     state, problem = arbitrary_state("backtracking", theta_0=theta_0)
     W, b, z, A = state.params.W[l], state.params.b[l], state.z[l], inputs(state, problem, l)
     last = state.last[f"W{l}"] = W - drawn(30, *W.shape)
-    new = am.sweep.weight_step(state, l, A, W, b, z, *p)
+    new = am.penalised.weight_step(state, l, A, W, b, z, *p)
     for r in range(R):
         rho, mu, Ar = state.hp.rho[r, 0, 0], state.hp.mu[r, 0, 0], A if l == 0 else A[r]
         f = lambda V: rho / 2 * (z[r] - Ar @ V.T - b[r]).square().sum() + mu / 2 * V.square().sum()
@@ -368,7 +364,7 @@ def test_the_step_of_a_equals_a_brute_force_step(l, p):
     residual[1] = a[1] @ W[1].T + 0.01 * residual[1]  # almost solved, so that inertia leads away
     last = state.last[f"a{l}"] = a - drawn(30, *a.shape)
     lower, upper = a - 0.3, a + 0.4
-    new, _ = am.sweep.activation_step(state, l, linear(a, W) - residual, W, a, lambda at: (lower[at], upper[at]), *p)
+    new, _ = am.penalised.activation_step(state, l, linear(a, W) - residual, W, a, lambda at: (lower[at], upper[at]), *p)
     bound = (new == lower) | (new == upper)
     assert bound.any() and not bound.all()
     for r in range(R):
@@ -416,13 +412,13 @@ def test_no_block_of_a_sweep_raises_the_objective(act, rule, monkeypatch):
         method("tiam").settings({"rho": rho, "step_rule": rule, "epsilon_0": 8.0, "epsilon_min": 0.05})
         for rho in (1e-2, 1.0, 1.0)
     ]
-    state = am.sweep.init_sweep(problem, initialise(WIDTHS, range(R), "normal(0.5)", torch.float64), stack(settings))
+    state = am.penalised.init_sweep(problem, initialise(WIDTHS, range(R), "normal(0.5)", torch.float64), stack(settings, problem.x))
     for name in blocks:
-        monkeypatch.setattr(am.sweep, name, guarded(name, getattr(am.sweep, name)))
+        monkeypatch.setattr(am.penalised, name, guarded(name, getattr(am.penalised, name)))
     each_run = [(0.9, 0.9, 0.5), (2.0, 0.0, 2.0), (0.0, 2.0, 1.0)]
     p1, p2, p3 = (torch.tensor(p, dtype=torch.float64).view(-1, 1, 1) for p in zip(*each_run))
     for k in range(12):
-        am.sweep.sweep(state, problem, k, p1, p2, p3)
+        am.penalised.sweep(state, problem, k, p1, p2, p3)
         fallbacks = fallbacks + state.fallbacks
         epsilon = max(8.0 * 0.5**k, 0.05)
         for z, a in zip(state.z, state.a):
@@ -441,9 +437,9 @@ def test_the_rounding_of_single_precision_iterations_stays_small():
     params = initialise(widths, [0], "normal(0.1)")
     found = {}
     for dtype in (torch.float32, torch.float64):
-        problem, hp = Problem(x.to(dtype), y, activation("relu")), stack([method("tiam").settings()])
+        problem, hp = Problem(x.to(dtype), y, activation("relu")), stack([method("tiam").settings()], x.to(dtype))
         start = type(params)([W.to(dtype) for W in params.W], [b.to(dtype) for b in params.b])
-        state = am.sweep.init_sweep(problem, start, hp)
+        state = am.penalised.init_sweep(problem, start, hp)
         for k in range(2):  # inertia begins with the second
             method("tiam").step(state, problem, hp, k)
         found[dtype] = dict(W=state.params.W, b=state.params.b, z=state.z, a=state.a)

@@ -6,20 +6,22 @@ One step is one forward and one backward pass over the batch. Reference: Duchi, 
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from am.gradients import GradientState, gradient_method
-from am.methods import Log, setting
+from torch import Tensor
+
+from am.descent import GradientState, Scheduled, gradient_pair
+from am.method import Log, setting
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    learning_rate: float = setting(1e-2, "step size", search=Log(1e-3, 0.3), low=0.0)
+class Hyperparameters(Scheduled):
+    learning_rate: float = setting(1e-2, "step size", search=Log(1e-3, 0.3), low=1e-12, role="step size")
     epsilon: float = setting(1e-10, "added to the root of the sum of squares", low=0.0)
 
 
-def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
-    g, hp = state.gradient.flat, state.hp
+def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | float) -> None:
+    g = state.gradient.flat
     v = state.memory["sum_square"].addcmul_(g, g)
-    state.params.flat.addcmul_(g / v.sqrt().add_(hp.epsilon), hp.learning_rate, value=-1)
+    state.params.flat.addcmul_(g / v.sqrt().add_(hp.epsilon), hp.learning_rate * factor, value=-1)
 
 
-METHOD = gradient_method("adagrad", "Adagrad", Hyperparameters, update, memory=("sum_square",))
+METHOD, FULL_BATCH = gradient_pair("adagrad", "Adagrad", Hyperparameters, update, memory=("sum_square",))

@@ -23,28 +23,33 @@ pass forward with the weight gradient for each layer. Reference: Choromanska et 
 alternating minimization with auxiliary variables", ICML 2019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from am.activations import Activation
-from am.adaptive import adam_direction
-from am.gradients import logits_gradient
-from am.methods import Choice, Log, Method, Problem, cast, needs_hidden_layer, setting
-from am.networks import Parameters, correlate, forward, linear, view_layers
+from am.cross_entropy import logits_gradient
+from am.descent import adam_direction
+from am.linalg import correlate, linear
+from am.method import BELOW_ONE, Choice, Log, Method, Problem, needs_hidden_layer, setting
+from am.networks import Parameters, forward, view_layers
 
 ADAM = (0.9, 0.999, 1e-8)  # beta1, beta2, epsilon of the weight steps
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    learning_rate: float = setting(0.008, "Adam step of the weights", search=Log(1e-4, 3e-2), low=0.0)
+    learning_rate: float = setting(
+        0.008, "Adam step of the weights", search=Log(1e-4, 3e-2), low=1e-12, role="step size"
+    )
     halve_every: int = setting(8, "epochs after which the learning rate halves", low=1)
-    code_rate: float = setting(0.3, "step size of the codes", search=Log(1e-2, 3.0), low=0.0)
+    code_rate: float = setting(0.3, "step size of the codes", search=Log(1e-2, 3.0), low=1e-12)
     code_momentum: float = setting(
-        0.9, "Nesterov momentum of the codes", search=Choice((0.0, 0.5, 0.9)), low=0.0, high=1.0
+        0.9, "Nesterov momentum of the codes", search=Choice((0.0, 0.5, 0.9)), low=0.0, high=BELOW_ONE
     )
     code_steps: int = setting(5, "gradient steps on each code", low=1)
     mu: float = setting(0.003, "weight of the proximity term against the loss", search=Log(3e-4, 0.1), low=1e-12)
@@ -63,7 +68,6 @@ class AmAdamState:
     params: Parameters
     gradient: Parameters
     moments: tuple[Tensor, Tensor]
-    hp: SimpleNamespace
     codes: list[Tensor] = field(default_factory=list)
 
 
@@ -78,7 +82,7 @@ def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> AmAdamSta
         b.zero_()
     zeros = lambda: torch.zeros_like(params.flat)
     gradient = view_layers(zeros(), params.widths)
-    return AmAdamState(params, gradient, (zeros(), zeros()), cast(hp, params.flat.dtype))
+    return AmAdamState(params, gradient, (zeros(), zeros()))
 
 
 def step(state: AmAdamState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
@@ -86,14 +90,14 @@ def step(state: AmAdamState, problem: Problem, hp: SimpleNamespace, k: int) -> N
     params, act, last = state.params, problem.activation, len(state.params.W) - 1
     state.codes = forward(x, params, act)[:-1]
     for l in reversed(range(last)):
-        state.codes[l] = _moved_code(state, l, act, y)
+        state.codes[l] = _moved_code(state, hp, l, act, y)
     # Given the codes the layers are independent, so one Adam step serves all; hidden biases keep gradient and value 0.
     for l in range(last + 1):
         a = act.value(state.codes[l - 1]) if l else x
         delta = _layer_delta(state, l, a, y)
         state.gradient.W[l].copy_(correlate(delta, a))
     torch.sum(delta, 1, keepdim=True, out=state.gradient.b[last])
-    rate = state.hp.learning_rate * 0.5 ** (k // (hp.halve_every * problem.batches.per_epoch))
+    rate = hp.learning_rate * 0.5 ** (k // (hp.halve_every * problem.batches.per_epoch))
     params.flat.addcmul_(adam_direction(state.gradient.flat, *state.moments, *ADAM, k), rate, value=-1)
 
 
@@ -103,9 +107,9 @@ def _layer_delta(state: AmAdamState, l: int, a: Tensor, y: Tensor) -> Tensor:  #
     return mse_gradient(output, state.codes[l]) if l < len(state.codes) else logits_gradient(output, y)
 
 
-def _moved_code(state: AmAdamState, l: int, act: Activation, y: Tensor) -> Tensor:  # (R, B, d_l)
+def _moved_code(state: AmAdamState, hp: SimpleNamespace, l: int, act: Activation, y: Tensor) -> Tensor:  # (R, B, d_l)
     """c_l after `code_steps` Nesterov steps: v <- m v + g, c <- c - rate (g + m v)."""
-    hp, W, start = state.hp, state.params.W[l + 1], state.codes[l]
+    W, start = state.params.W[l + 1], state.codes[l]
     weight = 1 / hp.mu if l == len(state.codes) - 1 else 1.0
     c, v = start.clone(), torch.zeros_like(start)
     for _ in range(hp.code_steps):
@@ -119,6 +123,12 @@ def _moved_code(state: AmAdamState, l: int, act: Activation, y: Tensor) -> Tenso
     return c
 
 
+def step_flops(widths: Sequence[int], rows: int, settings: Any) -> int:
+    """FLOPs of a step: forward, each code's steps forth and back through the layer above, output and gradient of all."""
+    products = [2 * rows * a * b for a, b in zip(widths, widths[1:])]
+    return 3 * sum(products) + 2 * settings.code_steps * sum(products[1:])
+
+
 METHOD = Method(
     name="am-adam",
     title="AM-Adam",
@@ -126,12 +136,12 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    gradients=lambda depth, hp: depth + (depth - 1) * hp.code_steps,
+    flops=step_flops,
+    gradients=lambda depth, settings: depth + (depth - 1) * settings.code_steps,
     monotone_only=True,
+    still=lambda settings, depth: set(range(1, depth)),  # hidden layers have no bias
     variables=lambda state: {f"c{l}": c for l, c in enumerate(state.codes, 1)},
     requires=needs_hidden_layer,
 )
 
-RELEASED = replace(
-    METHOD, name="am-adam-released", title="AM-Adam (released)", hyperparameters=ReleasedHyperparameters
-)
+RELEASED = replace(METHOD, name="am-adam-released", title="AM-Adam (released)", hyperparameters=ReleasedHyperparameters)

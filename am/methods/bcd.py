@@ -14,16 +14,17 @@ of N d_i d_{i-1} multiply-adds per layer, of which one is a triangular solve for
 Reference: Zeng, Lau, Lin and Yao, "Global convergence of block coordinate descent in deep learning", ICML 2019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from am.methods import Log, Method, Problem, cast, needs_hidden_layer, setting
-from am.networks import Parameters, correlate, linear
-from am.objective import one_hot, square
-from am.subproblems import cholesky, forward_variables, gram, input_solve, ridge, weight_solve
+from am.cross_entropy import one_hot
+from am.linalg import cholesky, correlate, gram, linear, ridge, solve_rows, square
+from am.method import Log, Method, Problem, needs_hidden_layer, setting
+from am.networks import Parameters, forward_variables
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,21 @@ class BcdState:
     V: list[Tensor]
     labels: Tensor
     factors: list[Tensor]
-    hp: SimpleNamespace
 
 
 def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> BcdState:
     x, params = problem.x, params.clone()
-    U, V = forward_variables(problem, params)
+    U, V = forward_variables(x, params, problem.activation)
     labels = one_hot(problem.y, U[-1].shape[2], x.dtype)
-    weights, G = (hp.alpha / hp.rho).flatten().tolist(), gram(x).double()
+    weights, G = (hp.exact.alpha / hp.exact.rho).flatten().tolist(), gram(x).double()
     factor_of = {weight: cholesky(ridge(G, torch.full_like(G[:1, :1], weight))) for weight in set(weights)}
     factors = [factor_of[weight] for weight in weights]
-    return BcdState(params, U, [*V, U[-1].clone()], labels, factors, cast(hp, x.dtype))
+    return BcdState(params, U, [*V, U[-1].clone()], labels, factors)
 
 
 def step(state: BcdState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
     act, params, U, V = problem.activation, state.params, state.U, state.V
-    gamma, rho, alpha = state.hp.gamma, state.hp.rho, state.hp.alpha
+    gamma, rho, alpha = hp.gamma, hp.rho, hp.alpha
     x, last = problem.x, len(U) - 1
 
     def product(i: int) -> Tensor:  # (R, N, d_i)
@@ -69,7 +69,7 @@ def step(state: BcdState, problem: Problem, hp: SimpleNamespace, k: int) -> None
 
     def weight_and_bias(i: int, residual: Tensor) -> None:  # U_i - V_{i-1} W_i^T - b_i
         v = V[i - 1] if i else x
-        factors = cholesky(ridge(gram(v).double(), hp.alpha / hp.rho)) if i else state.factors
+        factors = cholesky(ridge(gram(v).double(), hp.exact.alpha / hp.exact.rho)) if i else state.factors
         params.W[i] = weight_solve(params.W[i], correlate(residual, v), factors)
         params.b[i] = params.b[i] + residual.sum(1, keepdim=True) * (rho / (rho * len(x) + alpha))
 
@@ -84,14 +84,38 @@ def step(state: BcdState, problem: Problem, hp: SimpleNamespace, k: int) -> None
         weight_and_bias(i, torch.sub(U[i], c, out=c))
 
 
+def input_solve(s: Tensor, target: Tensor, W: Tensor, b: Tensor, kappa: Tensor) -> Tensor:
+    # s: (R, N, d); target: (R, N, e); W: (R, e, d); b: (R, 1, e); kappa: (R, 1, 1) -> (R, N, d)
+    """V_i of BCD, i < N: argmin_v ||t - v W^T - b||^2 + kappa ||v - s||^2, t, W and b of the next layer, by Cholesky.
+
+    Either (W^T W + kappa I) v = W^T (t - b) + kappa s or, cheaper where the layer narrows enough, v = s + W^T q with
+    (W W^T + kappa I) q = t - b - W s.
+    """
+    e, d = W.shape[1:]
+    if e * (d + e) < d * d:
+        q = solve_rows(torch.baddbmm(target, s, W.mT, alpha=-1).sub_(b), cholesky(ridge(W @ W.mT, kappa)))
+        return torch.baddbmm(s, q, W)
+    return solve_rows((kappa * s).sub_(b @ W).baddbmm_(target, W), cholesky(ridge(W.mT @ W, kappa)))
+
+
+def weight_solve(W: Tensor, C: Tensor, factors: Tensor | Sequence[Tensor]) -> Tensor:
+    # W, C: (R, d_l, d_{l-1}); factors: R of (d_{l-1}, d_{l-1}) float64 -> (R, d_l, d_{l-1})
+    """W_i of BCD: argmin_M ||t - v M^T - b||^2 + kappa ||M - W||^2 by Cholesky, from C = (t - v W^T - b)^T v.
+
+    As a correction of W, whose rounding is that of the residual, and in float64, since v^T v + kappa I, of which
+    `factors` are the Cholesky factors, has condition 1e6 and more; the cost is not that of a pass over the data.
+    """
+    return W + torch.stack([solve_rows(right, L) for right, L in zip(C.double(), factors)]).to(W.dtype)
+
+
 def objective(state: BcdState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
     """The loss that the authors report: gamma/2 ||V_N - Y||^2 + rho/2 sum_i ||U_i - V_{i-1} W_i^T - b_i||^2.
 
     It leaves out gamma/2 ||V_i - h(U_i)||^2, and weighs the first term with gamma = 1 in all that they publish.
     """
-    params, value = state.params, hp.gamma / 2 * square(state.V[-1] - state.labels)
+    params, value = state.params, hp.exact.gamma / 2 * square(state.V[-1] - state.labels)
     for U, v, W, b in zip(state.U, [problem.x, *state.V], params.W, params.b):
-        value = value + hp.rho / 2 * square(linear(v, W, b).sub_(U))
+        value = value + hp.exact.rho / 2 * square(linear(v, W, b).sub_(U))
     return value.flatten()
 
 

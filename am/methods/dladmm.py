@@ -23,18 +23,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from am.methods import Log, Method, Problem, cast, needs_hidden_layer, setting
-from am.networks import Parameters, correlate, forward, linear
-from am.objective import cross_entropy, inner, prox_cross_entropy, square
-from am.subproblems import (
-    activation_step,
-    bias_step,
-    fista_cross_entropy,
-    forward_variables,
-    gram,
-    signed_labels,
-    weight_step,
-)
+from am.activations import Activation
+from am.backtracking import doubled
+from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy, signed_labels
+from am.linalg import correlate, gram, inner, linear, square, worthwhile
+from am.method import Log, Method, Problem, needs_hidden_layer, setting
+from am.networks import Parameters, forward, forward_variables
 
 SCHEDULE_RISES, SCHEDULE_FACTOR, SCHEDULE_RHO_MAX = 3, 10.0, 0.1  # the released schedule
 SCHEDULE_WIDTH = 100  # it leaves theta and tau alone where the first hidden layer is narrower
@@ -80,7 +74,6 @@ class DladmmState:
     forward: list[Tensor]
     gram: list[Tensor]
     total: list[Tensor]
-    hp: SimpleNamespace
     rho: Tensor
     theta: list[Tensor]
     tau: list[Tensor]
@@ -94,8 +87,8 @@ class DladmmState:
 def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> DladmmState:
     rows = slice(hp.images or None)
     x, y = problem.x[rows], problem.y[rows]
-    params, hp = params.clone(), cast(hp, x.dtype)
-    z, a = forward_variables(Problem(x, y, problem.activation), params)
+    params = params.clone()
+    z, a = forward_variables(x, params, problem.activation)
     products = [zl.clone() for zl in z]
     z[-1] = signed_labels(y, z[-1].shape[2], z[-1])
     inputs, L = [x, *a], len(z)
@@ -109,7 +102,6 @@ def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> DladmmSta
         products,
         [gram(v) for v in inputs],
         [v.sum(-2, keepdim=True) for v in inputs],
-        hp,
         hp.rho.clone(),
         [hp.theta_0.clone() for _ in range(L)],
         [hp.tau_0.clone() for _ in range(L - 1)],
@@ -172,6 +164,56 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
     state.u = torch.addcmul(state.u, z[-1] - state.forward[-1], rho)
     if hp.rho_schedule:
         _record_cost(state, problem)
+
+
+def weight_step(
+    W: Tensor,  # (R, d_l, d_{l-1})
+    b: Tensor,  # (R, 1, d_l)
+    G: Tensor,  # (R, d_{l-1}, d_{l-1}) or (d_{l-1}, d_{l-1})
+    C: Tensor,  # (R, d_l, d_{l-1})
+    total: Tensor,  # (R, 1, d_{l-1}) or (1, d_{l-1})
+    rho: Tensor,  # (R, 1, 1)
+    theta0: Tensor,  # (R, 1, 1)
+) -> tuple[Tensor, Tensor]:
+    """W_l of dlADMM: a gradient step on rho/2 ||t - a W^T - b||^2 with theta by doubling. Returns W_l and theta.
+
+    The data enter as G = a^T a, C = t^T a and total = the sum of a's rows alone.
+    """
+    g = W @ G + b.mT * total - C  # the gradient, but for rho
+    theta = doubled(theta0, rho * inner(g, g @ G) / square(g))
+    return torch.addcmul(W, g, -rho / theta), theta
+
+
+def bias_step(W: Tensor, total: Tensor, target_total: Tensor, n: int) -> Tensor:
+    # (R, d_l, d_{l-1}), (R, 1, d_{l-1}) or (1, d_{l-1}), (R, 1, d_l) -> (R, 1, d_l)
+    """b_l of dlADMM: the minimiser mean_n(t_n - W a_n) of rho/2 ||t - a W^T - b||^2, from sums over n rows alone."""
+    return (target_total - total @ W.mT) / n
+
+
+def activation_step(
+    a: Tensor,  # (R, N, d_l)
+    z: Tensor,  # (R, N, d_l)
+    W: Tensor,  # (R, d_{l+1}, d_l)
+    b: Tensor,  # (R, 1, d_{l+1})
+    target: Tensor,  # (R, N, d_{l+1})
+    act: Activation,
+    rho: Tensor,  # (R, 1, 1)
+    tau0: Tensor,  # (R, 1, 1)
+) -> tuple[Tensor, Tensor]:
+    """a_l of dlADMM: a gradient step on rho/2 (||t - a W^T - b||^2 + ||a - h(z_l)||^2) with tau by doubling, l < L.
+
+    W, b and t = `target` are layer l+1's. Returns a_l and tau.
+    """
+    g = act.value(z)
+    g = torch.sub(a, g, out=g).add_(b @ W)
+    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for rho
+    M = W @ W.mT if W.shape[1] < W.shape[2] else W.mT @ W
+    # ||M||_F bounds the largest eigenvalue of W^T W: where tau_0 is above the bound, it is accepted as it stands.
+    if worthwhile(tau0 < rho * (1 + square(M).sqrt())):
+        tau = doubled(tau0, rho * (1 + square(g @ W.mT) / square(g)))
+    else:
+        tau = tau0
+    return torch.addcmul(a, g, -rho / tau), tau
 
 
 def _record_cost(state: DladmmState, problem: Problem) -> None:

@@ -21,10 +21,10 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
-from am.methods import Log, Problem, setting
+from am.linalg import square
+from am.method import Log, Problem, setting
 from am.networks import Parameters
-from am.objective import square
-from am.sweep import STEP_RULE, STEP_RULES, Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
+from am.penalised import STEP_RULE, STEP_RULES, Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: i
 
 def released_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
     """F with the weight penalty counted `penalty_count` times."""
-    surplus = (hp.penalty_count - 1) * hp.mu / 2 * sum(square(W) for W in state.params.W)
+    surplus = (hp.penalty_count - 1) * hp.exact.mu / 2 * sum(square(W) for W in state.params.W)
     return sweep_objective(state, problem, hp) + surplus.flatten()
 
 
@@ -88,4 +88,5 @@ RELEASED = replace(
     init=released_init,
     step=released_step,
     objective=released_objective,
+    still=lambda settings, depth: {settings.frozen_bias} - {0},
 )

@@ -6,19 +6,23 @@ One step is one forward and one backward pass over the batch. Reference: Polyak,
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from am.gradients import GradientState, gradient_method
-from am.methods import Choice, Log, setting
+from torch import Tensor
+
+from am.descent import GradientState, Scheduled, gradient_pair
+from am.method import BELOW_ONE, Choice, Log, setting
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    learning_rate: float = setting(0.05, "step size", search=Log(1e-4, 0.3), low=0.0)
-    momentum: float = setting(0.9, "share of the last velocity kept", search=Choice((0.8, 0.9, 0.95)), low=0.0, high=1.0)
+class Hyperparameters(Scheduled):
+    learning_rate: float = setting(0.05, "step size", search=Log(1e-4, 0.3), low=1e-12, role="step size")
+    momentum: float = setting(
+        0.9, "share of the last velocity kept", search=Choice((0.8, 0.9, 0.95)), low=0.0, high=BELOW_ONE
+    )
 
 
-def update(state: GradientState, hp: SimpleNamespace, k: int) -> None:
-    v = state.memory["velocity"].mul_(state.hp.momentum).add_(state.gradient.flat)
-    state.params.flat.addcmul_(v, state.hp.learning_rate, value=-1)
+def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | float) -> None:
+    v = state.memory["velocity"].mul_(hp.momentum).add_(state.gradient.flat)
+    state.params.flat.addcmul_(v, hp.learning_rate * factor, value=-1)
 
 
-METHOD = gradient_method("momentum", "SGD + momentum", Hyperparameters, update, memory=("velocity",))
+METHOD, FULL_BATCH = gradient_pair("momentum", "SGD + momentum", Hyperparameters, update, memory=("velocity",))

@@ -7,22 +7,23 @@ partial gradients.
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from am.methods import Log, Method, Problem, samt, setting
+from am.method import Log, Method, Problem, setting
+from am.methods import samt
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    alpha: float = setting(0.1, "step size of every block", search=Log(1e-2, 1.0), low=0.0)
+    alpha: float = setting(0.1, "step size of every block", search=Log(1e-2, 1.0), low=1e-12, role="step size")
     inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
 
 
 def init(problem: Problem, params, hp: SimpleNamespace) -> samt.SamtState:
-    return samt.init(problem, params, SimpleNamespace(**vars(hp), alpha0=hp.alpha, shape="scalar"))
+    return samt.init(problem, params, SimpleNamespace(alpha0=hp.alpha, shape="scalar"))
 
 
 def step(state: samt.SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    samt.alternate(state, problem, k, learn=False)
+    samt.alternate(state, problem, hp, k, learn=False)
 
 
 METHOD = Method(
@@ -32,6 +33,7 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    updates=lambda depth, hp: depth * hp.inner_steps,
-    gradients=lambda depth, hp: depth * hp.inner_steps,
+    flops=lambda widths, rows, settings: samt.step_flops(widths, rows, settings, learn=False),
+    updates=lambda depth, settings: depth * settings.inner_steps,
+    gradients=lambda depth, settings: depth * settings.inner_steps,
 )

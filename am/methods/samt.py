@@ -7,20 +7,24 @@ query batch, the meta-optimiser, the clipping to [1e-6, 10], one scalar step siz
 
 Cost per step: L T block updates and L (T + 1) partial gradients. A move of block l leaves the layers below l valid,
 so only layers >= l run again, and the pass over the query batch starts the next step.
-Reference: "A Stochastic Alternating Minimizing Method with Trainable Step Sizes for Neural Networks", 2023.
+Reference: "Neural Network Training via Stochastic Alternating Minimization with Trainable Step Sizes", 2025,
+arXiv 2508.04193.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from am.activations import Activation
-from am.adaptive import adam_direction
-from am.gradients import logits_gradient
-from am.methods import Choice, Log, Method, Problem, cast, setting
-from am.networks import Parameters, correlate, linear
+from am.cross_entropy import logits_gradient
+from am.descent import adam_direction
+from am.linalg import correlate, linear
+from am.method import Choice, Log, Method, Problem, setting
+from am.networks import Parameters
 
 ALPHA_MIN, ALPHA_MAX = 1e-6, 10.0
 ADAM = (0.9, 0.999, 1e-12)  # beta1, beta2, epsilon of meta = "log_adam"
@@ -29,9 +33,11 @@ SHARED_AXES = {"scalar": (1, 2), "row": (2,), "column": (1,), "element": ()}
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    alpha0: float = setting(0.1, "initial step size of every block", search=Log(1e-2, 1.0), low=1e-6, high=10.0)
+    alpha0: float = setting(
+        0.1, "initial step size of every block", search=Log(1e-2, 1.0), low=1e-6, high=10.0, role="step size"
+    )
     beta: float = setting(0.03, "step of the meta-optimiser", search=Log(1e-4, 0.3), low=0.0)
-    shape: str = setting("row", "which entries of W_l share a step size", choices=tuple(SHARED_AXES))
+    shape: str = setting("row", "which entries of W_l share a step size", choices=tuple(SHARED_AXES), role="shape")
     inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
     query: str = setting("next", "batch that the step sizes are trained on", choices=("next", "support"))
@@ -70,29 +76,27 @@ class SamtState:
     params: Parameters
     alpha: dict[str, Tensor]
     moments: dict[str, tuple[Tensor, Tensor]]
-    hp: SimpleNamespace
     carried: BatchPass | None = None
 
 
 def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SamtState:
     params = params.clone()
-    hp = cast(hp, params.W[0].dtype)
     alpha = {}
     for l, (W, b) in enumerate(zip(params.W, params.b)):
         sizes = [1 if axis in SHARED_AXES[hp.shape] else n for axis, n in enumerate(W.shape)]
         alpha[f"W{l + 1}"] = hp.alpha0.expand(sizes).clone()
         alpha[f"b{l + 1}"] = hp.alpha0.expand(b.shape[0], 1, 1).clone()
     moments = {name: (torch.zeros_like(a), torch.zeros_like(a)) for name, a in alpha.items()}
-    return SamtState(params, alpha, moments, hp)
+    return SamtState(params, alpha, moments)
 
 
 def step(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    alternate(state, problem, k, learn=True)
+    alternate(state, problem, hp, k, learn=True)
 
 
-def alternate(state: SamtState, problem: Problem, k: int, learn: bool) -> None:
+def alternate(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int, learn: bool) -> None:
     """One sweep over the blocks on mini-batch k; with `learn`, each block's step size moves after the block."""
-    params, hp, alpha = state.params, state.hp, state.alpha
+    params, alpha = state.params, state.alpha
     support = state.carried or BatchPass(*problem.batches(k), problem.activation)
     query = support
     if learn and hp.query == "next":
@@ -100,17 +104,18 @@ def alternate(state: SamtState, problem: Problem, k: int, learn: bool) -> None:
     depth = len(params.W)
     for l in range(depth) if hp.order == "forward" else reversed(range(depth)):
         W, b = f"W{l + 1}", f"b{l + 1}"
-        for t in range(hp.inner_steps):
-            gW_t, gb_t = support.gradient(params, l)
-            params.W[l].addcmul_(alpha[W], gW_t, value=-1)
-            params.b[l].addcmul_(alpha[b], gb_t, value=-1)
+        moved: tuple[Tensor, Tensor] | None = None  # the sum of the gradients along which the block has moved
+        for _ in range(hp.inner_steps):
+            gW, gb = support.gradient(params, l)
+            params.W[l].addcmul_(alpha[W], gW, value=-1)
+            params.b[l].addcmul_(alpha[b], gb, value=-1)
             support.block_moved(l)
             query.block_moved(l)
-            gW, gb = (gW + gW_t, gb + gb_t) if t else (gW_t, gb_t)
+            moved = (gW, gb) if moved is None else (moved[0] + gW, moved[1] + gb)
         if learn:
             qW, qb = query.gradient(params, l)
-            _learn_step_size(state, W, -_reduce(qW.mul_(gW), SHARED_AXES[hp.shape]), k)
-            _learn_step_size(state, b, -_reduce(qb.mul_(gb), (1, 2)), k)
+            _learn_step_size(state, hp, W, -_reduce(qW.mul_(moved[0]), SHARED_AXES[hp.shape]), k)
+            _learn_step_size(state, hp, b, -_reduce(qb.mul_(moved[1]), (1, 2)), k)
     state.carried = query if query is not support else None
 
 
@@ -118,14 +123,36 @@ def _reduce(t: Tensor, axes: tuple[int, ...]) -> Tensor:
     return t.sum(axes, keepdim=True) if axes else t
 
 
-def _learn_step_size(state: SamtState, name: str, H: Tensor, k: int) -> None:
+def _learn_step_size(state: SamtState, hp: SimpleNamespace, name: str, H: Tensor, k: int) -> None:
     """alpha <- clip(alpha - beta H), or log alpha <- log alpha - beta Adam(alpha * H), clipped likewise."""
-    alpha, beta = state.alpha[name], state.hp.beta
-    if state.hp.meta == "gd":
-        alpha.sub_(beta * H)
+    alpha = state.alpha[name]
+    if hp.meta == "gd":
+        alpha.sub_(hp.beta * H)
     else:
-        alpha.mul_(adam_direction(alpha * H, *state.moments[name], *ADAM, k).mul_(-beta).exp_())
+        alpha.mul_(adam_direction(alpha * H, *state.moments[name], *ADAM, k).mul_(-hp.beta).exp_())
     alpha.clamp_(ALPHA_MIN, ALPHA_MAX)
+
+
+def step_flops(widths: Sequence[int], rows: int, settings: Any, learn: bool) -> int:
+    """FLOPs of a step: what each gradient re-runs of its pass, from the last block that moved, and its way back."""
+    products = [2 * rows * a * b for a, b in zip(widths, widths[1:])]
+    depth, total = len(products), 0
+    carries = learn and settings.query == "next"
+    support = [depth if carries else 0]  # layers of a pass that are current
+    query = [0] if carries else support
+
+    def gradient(current: list[int], l: int) -> int:
+        cost = sum(products[current[0] :]) + sum(products[l:])
+        current[0] = depth
+        return cost
+
+    for l in range(depth) if settings.order == "forward" else reversed(range(depth)):
+        for _ in range(settings.inner_steps):
+            total += gradient(support, l)
+            support[0], query[0] = min(support[0], l), min(query[0], l)
+        if learn:
+            total += gradient(query, l)
+    return total
 
 
 METHOD = Method(
@@ -135,7 +162,8 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    updates=lambda depth, hp: depth * hp.inner_steps,
-    gradients=lambda depth, hp: depth * (hp.inner_steps + 1),
+    flops=lambda widths, rows, settings: step_flops(widths, rows, settings, learn=True),
+    updates=lambda depth, settings: depth * settings.inner_steps,
+    gradients=lambda depth, settings: depth * (settings.inner_steps + 1),
     variables=lambda state: {f"alpha_{name}": alpha for name, alpha in state.alpha.items()},
 )

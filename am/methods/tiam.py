@@ -12,14 +12,16 @@ Learning Training", 2025.
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from am.methods import Linear, Log, Problem, setting
-from am.sweep import STEP_RULE, STEP_RULES, SweepState, sweep, sweep_method
+from am.method import Linear, Log, Problem, setting
+from am.penalised import STEP_RULE, STEP_RULES, SweepState, sweep, sweep_method
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
     p1: float = setting(0.9, "inertia of the point the step starts from", search=Linear(0.0, 1.0), low=0.0, high=2.0)
-    p2: float = setting(0.9, "inertia of the point the gradient is taken at", search=Linear(0.0, 1.0), low=0.0, high=2.0)
+    p2: float = setting(
+        0.9, "inertia of the point the gradient is taken at", search=Linear(0.0, 1.0), low=0.0, high=2.0
+    )
     p3: float = setting(0.5, "extrapolation after the step", search=Linear(0.0, 1.0), low=0.0, high=2.0)
     rho: float = setting(1e-3, "weight of the layer equations", search=Log(1e-4, 1.0), low=1e-12)
     mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0)
@@ -30,7 +32,7 @@ class Hyperparameters:
 
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    sweep(state, problem, k, state.hp.p1, state.hp.p2, state.hp.p3)
+    sweep(state, problem, k, hp.p1, hp.p2, hp.p3)
 
 
 METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)

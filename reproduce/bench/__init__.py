@@ -8,7 +8,7 @@ b  epoch.csv: seconds of an epoch of each mini-batch method against the usual lo
 c  stacking.csv: R stacked runs against R runs in a row
 d  growth.csv, exponents.csv: seconds against rows, width, depth and runs, and log-log slopes with 95 % intervals
 e  limit.csv: the FLOPs and bytes that a step needs at least, over the machine's measured rates, as a share of its time
-f  memory.csv: peak memory of a run in a process of its own against `am.training.run_bytes`
+f  memory.csv: peak memory of a run in a process of its own against `am.machine.run_bytes`
 g  precision.csv: iterates in float32 against float64
 h  graphs.csv, on a GPU alone: mini-batch steps replayed as a CUDA graph (`am.graphs`) against eager ones
 i  profile.csv: which operations the seconds of a full-batch iteration go to, by torch.profiler

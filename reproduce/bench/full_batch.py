@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from am.costs import flops_of
+from am.counters import flops_of
 from reproduce.bench.limits import machine_rates
 from reproduce.bench.measure import (
     BACKTRACKING,

@@ -27,7 +27,7 @@ import torch
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from am.costs import flops_of
+from am.counters import flops_of
 from am.methods.tiam import Hyperparameters as TiamSettings
 from reproduce.bench.measure import CLASSES, Bench, alternate, launch, spread, words
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from am.activations import activation
 from am.batches import Batches
-from am.driver import Run
-from am.methods import Problem, method, stack
+from am.machine import CPU_STACK
+from am.method import Problem, stack
+from am.methods import method
 from am.networks import initialise
-from am.training import CPU_STACK
+from am.run import Run
 from reproduce import straightforward
 
 CLASSES = 10
@@ -90,7 +91,7 @@ def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1
     chosen, seeds = method(name), range(runs)
     params = initialise((x.shape[1], *hidden, CLASSES), seeds, initialisation(name), x.dtype, x.device)
     batches = None if chosen.full_batch else Batches(x, y, seeds=seeds, batch_size=batch)
-    problem, hp = Problem(x, y, activation("relu"), batches), stack([chosen.settings(settings)] * runs, x.device)
+    problem, hp = Problem(x, y, activation("relu"), batches), stack([chosen.settings(settings)] * runs, x)
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single=runs == 1)
 
 

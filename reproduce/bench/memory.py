@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-import am.training
 from am.errors import InputError
+from am.machine import run_bytes
 from am.methods import method
 from reproduce.bench.measure import CLASSES, Bench, launch, train_steps, words
 from reproduce.run.engines.work import reuse_freed_memory
@@ -34,7 +34,7 @@ def memory(b: Bench) -> dict[str, pd.DataFrame]:
         if done.returncode:
             raise InputError(f"bench f: {name} failed in its process: {(done.stderr.splitlines() or ['killed'])[-1]}.")
         baseline, peak = json.loads(done.stdout)
-        predicted = am.training.run_bytes(method(name), widths, n, batch)
+        predicted = run_bytes(method(name), widths, n, batch)
         per_run = (peak - baseline) / runs
         rows.append(
             dict(method=name, hidden=words(hidden), n=n, batch=batch, runs=runs, baseline_bytes=baseline)

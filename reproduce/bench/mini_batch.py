@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from am.driver import Run
 from am.graphs import EAGER_STEPS, Recorder, captured, cuda_graph
-from am.methods import Problem
+from am.method import Problem
+from am.run import Run
 from reproduce.bench.measure import (
     CLASSES,
     Bench,

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from am.machine import CPU_STACK
 from am.methods import method
-from am.training import CPU_STACK
 from reproduce.bench.measure import BACKTRACKING, FULL_BATCH
 from reproduce.schema import write_whole
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import am
-from am.methods import Method, methods
+from am.method import Method
+from am.methods import methods
 from am.training import Budget
 
 

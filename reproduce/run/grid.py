@@ -16,7 +16,8 @@ from typing import Any
 from am.activations import activation
 from am.data import INPUTS, NAMES
 from am.errors import InputError, unknown
-from am.methods import Method, method
+from am.method import Method
+from am.methods import method
 from am.networks import check_initialisation
 
 FOLDER = Path(__file__).parents[1] / "grids"

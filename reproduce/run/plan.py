@@ -14,8 +14,8 @@ import torch
 
 from am.data import held_out_size
 from am.errors import InputError
+from am.machine import largest_stack
 from am.methods import method
-from am.training import largest_stack
 from reproduce.run.config import RunConfig, run_key
 from reproduce.run.grid import PER_METHOD, Grid
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from am.methods import Choice, Linear, Log
+from am.method import Choice, Linear, Log
 
 TUNING_SEED = 100_000  # far from the seeds of final runs, which count from 0
 DESIGN_SEED = 0

@@ -13,7 +13,7 @@ import torch
 from helpers import ROOT, one_sentence
 from test_graphs import tape
 
-from am.costs import flops_of
+from am.counters import flops_of
 from reproduce.__main__ import main
 from reproduce.bench import memory
 from reproduce.bench.command import GPU_ONLY, PARTS, bench, rows_of

@@ -5,7 +5,7 @@ import torch
 from conftest import WIDTHS, tiny_data
 
 import am
-from am.costs import flops_of
+from am.counters import flops_of
 from am.errors import InputError
 from reproduce import straightforward
 from reproduce.bench.measure import FULL_BATCH

@@ -160,7 +160,7 @@ MISTAKES = {
     ),
     "hyper-parameter out of range": (
         dict(methods=[dict(name="sgd", set=dict(learning_rate=-1.0))]),
-        "sgd: learning_rate must lie in [0.0, inf], not -1.0.",
+        "sgd: learning_rate must lie in [1e-12, inf], not -1.0.",
     ),
     "varied over no list": (
         dict(methods=[dict(name="samt", over=dict(shape="row"))]),

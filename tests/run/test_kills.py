@@ -20,7 +20,7 @@ import json, os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from helpers import Place, cheap_figures
 from pathlib import Path
-from am.costs import flops_of
+from am.counters import flops_of
 from am.data import load
 import reproduce.judge.claims, reproduce.judge.derived, reproduce.judge.published, reproduce.run.session
 from reproduce.run.engines import work

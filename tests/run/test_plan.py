@@ -4,8 +4,8 @@ import dataclasses
 
 from helpers import CPU, METHODS, PRINTS, SHAPES, read_fixture  # noqa: F401
 
+from am.machine import CPU_STACK, largest_stack
 from am.methods import method
-from am.training import CPU_STACK, largest_stack
 from reproduce.run.config import RunConfig
 from reproduce.run.plan import PlannedRun, plan, stacks
 

@@ -15,23 +15,24 @@ import torch
 from torch import Tensor
 
 from am.activations import Activation
-from am.methods import Method, Problem, cast, needs_hidden_layer
-from am.networks import Parameters, correlate, linear
-from am.objective import (
-    DOUBLINGS,
-    any_run,
-    cross_entropy,
+from am.backtracking import DOUBLINGS, majoriser_theta
+from am.cross_entropy import cross_entropy, prox_cross_entropy, signed_labels
+from am.linalg import (
+    ask,
+    cholesky,
+    correlate,
+    gram,
     inner,
     largest_eigenvalue,
-    majoriser_theta,
-    penalised_objective,
-    prox_cross_entropy,
+    linear,
+    ridge,
     row_blocks,
-    some_run,
+    solve_rows,
     square,
+    worthwhile,
 )
-from am.subproblems import cholesky, forward_variables, gram, ridge, signed_labels, solve_rows
-
+from am.method import Method, Problem, needs_hidden_layer
+from am.networks import Parameters, forward_variables
 
 # Lower and upper bounds of a block of samples, (R, N, d) each, from its place (runs, samples).
 Bounds = Callable[[tuple[slice, slice]], tuple[Tensor, Tensor]]
@@ -88,14 +89,14 @@ class SweepState:
 def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = Rules()) -> SweepState:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
     x, params = problem.x, params.clone()
-    z, a = forward_variables(problem, params)
+    z, a = forward_variables(x, params, problem.activation)
     z[-1] = signed_labels(problem.y, z[-1].shape[2], z[-1])
     G, mean = gram(x), x.mean(0, keepdim=True)
     eigenvalue = largest_eigenvalue(G) if hp.step_rule == "lipschitz" else None
     factor = _factor(G, hp) if hp.step_rule == "inverse" else None
-    halvings = torch.log2(hp.epsilon_0 / hp.epsilon_min).clamp(min=0).max()
+    halvings = torch.log2(hp.exact.epsilon_0 / hp.exact.epsilon_min).clamp(min=0).max()
     settled = int(halvings) + 3 if bool(halvings.isfinite()) else sys.maxsize
-    state = SweepState(params, z, a, cast(hp, x.dtype), G, mean, None, eigenvalue, factor, settled, rules=rules)
+    state = SweepState(params, z, a, hp, G, mean, None, eigenvalue, factor, settled, rules=rules)
     state.linear[0] = z[0].clone()
     return state
 
@@ -169,7 +170,7 @@ def _last_iterate(state: SweepState, name: str, u: Tensor) -> Tensor:
 def _keep_or_redo(state: SweepState, rose: Tensor, new: Tensor, redo) -> Tensor:  # rose: (R, 1, 1) bool
     """The monotone safeguard: where f rose, the plain step `redo()` in place of the inertial one."""
     state.fallbacks += rose.flatten()
-    return torch.where(rose, redo(), new) if any_run(rose) else new
+    return torch.where(rose, redo(), new) if worthwhile(rose) else new
 
 
 def _unless_given_up(
@@ -282,7 +283,7 @@ def activation_step(
             return torch.where(top > 0, top, 1.0)  # W = 0: f is constant and g = 0
         tau = hp.theta_0.clone()
         for _ in range(DOUBLINGS):
-            if not some_run(tau < sure):
+            if not ask(tau < sure):
                 break
             bend, length = nothing.clone(), nothing.clone()
             for at in blocks:
@@ -292,7 +293,7 @@ def activation_step(
                 bend[r] += square(linear(delta, W[r]))
                 length[r] += square(delta)
             again = (hp.rho * bend > tau * length) & (tau < sure)
-            if not some_run(again):
+            if not ask(again):
                 break
             tau = torch.where(again, 2 * tau, tau)
         return tau
@@ -317,7 +318,7 @@ def activation_step(
         change = change + _rise_below(state, l)
     rose = change > 0
     state.fallbacks += rose.flatten()
-    if any_run(rose):
+    if worthwhile(rose):
         plain, plain_left, _ = move(*3 * [_column(0.0, a)])
         new, left = torch.where(rose, plain, new), torch.where(rose, plain_left, left)
     return new, left
@@ -335,16 +336,33 @@ def output_step(state: SweepState, l: int, c: Tensor, z: Tensor, y: Tensor, p1, 
 
 def _factor(G: Tensor, hp: SimpleNamespace) -> Tensor:  # (R, d, d) or (d, d) -> (R, d, d) float64
     """Cholesky factor of rho G + mu I, in float64: its condition is 1e6 and more."""
-    return cholesky(ridge(hp.rho.double() * G.double(), hp.mu.double()))
+    return cholesky(ridge(hp.exact.rho * G.double(), hp.exact.mu))
 
 
 def _column(p: Tensor | float, like: Tensor) -> Tensor:  # -> (R, 1, 1)
     return torch.as_tensor(p, dtype=like.dtype, device=like.device).expand(like.shape[0], 1, 1)
 
 
+def penalised_objective(
+    params: Parameters,
+    z: list[Tensor],
+    a: list[Tensor],
+    x: Tensor,  # (N, d0)
+    y: Tensor,  # (N,)
+    rho: Tensor,  # (R, 1, 1)
+    mu: Tensor,  # (R, 1, 1)
+) -> Tensor:  # (R,) float64
+    """F of SPEC 1: R(z_L, y) + sum_l rho/2 ||z_l - a_{l-1} W_l^T - b_l||^2 + mu/2 ||W_l||^2."""
+    total = cross_entropy(z[-1], y)
+    for l, (W, b) in enumerate(zip(params.W, params.b)):
+        residual = linear(a[l - 1] if l else x, W, b).sub_(z[l])
+        total = total + (rho / 2 * square(residual) + mu / 2 * square(W)).flatten()
+    return total
+
+
 def sweep_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
     """F of SPEC 1 at the current variables."""
-    return penalised_objective(state.params, state.z, state.a, problem.x, problem.y, hp.rho, hp.mu)
+    return penalised_objective(state.params, state.z, state.a, problem.x, problem.y, hp.exact.rho, hp.exact.mu)
 
 
 def sweep_variables(state: SweepState) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
-"""Clocks and counters: three clocks that add up to the total, and measured matrix-product FLOPs."""
+"""Clocks and counters: three clocks that add up to the total, measured matrix-product FLOPs, and the device's name."""
 
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 CLOCKS = ("train", "evaluate", "record")
 
@@ -44,6 +45,23 @@ class Clocks:
 
 def flops_of(work: Callable[[], None]) -> int:
     """Multiply-adds of the matrix products that `work` makes, counted twice each as usual; elementwise work is not counted."""
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second to load
+
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
+
+
+def device_name(device: torch.device, timed: bool) -> str:
+    """What the run was trained on; seconds on a CPU mean nothing without its name and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads" if timed else "cpu"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

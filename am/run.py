@@ -11,7 +11,8 @@ from torch import Tensor
 from am.activations import activation
 from am.batches import Batches
 from am.errors import InputError
-from am.methods import Method, Problem, method, stack
+from am.method import Method, Problem, stack
+from am.methods import method
 from am.networks import Parameters
 
 
@@ -56,6 +57,7 @@ def start(
     biases: Sequence[Tensor],
     activation_name: str = "relu",
     batches: Tensor | Sequence | None = None,
+    steps: int | None = None,
     **hyperparameters: Any,
 ) -> Run:
     """A run of method `name`, ready to step.
@@ -63,6 +65,7 @@ def start(
     x: (N, d0) floating; its dtype and device are the run's.  y: (N,) class numbers.
     weights: W_l as (d_l, d_{l-1}), or (R, d_l, d_{l-1}) for R stacked runs.  biases: b_l as (d_l,) or (R, d_l).
     batches: row numbers of each mini-batch, (K, B), for mini-batch methods; after the last comes the first.
+    steps: how many steps the run will make, which a schedule needs to know.
     hyperparameters: values over the method's defaults; a list gives each of R stacked runs its own.
     Raises InputError for an unknown method, activation or hyper-parameter, and for shapes that do not fit.
     """
@@ -74,7 +77,11 @@ def start(
     R = lead[0] if lead else 1
     widths = (x.shape[1], *(w.shape[-2] for w in weights))
     shapes = [(*lead, d_out, d_in) for d_in, d_out in zip(widths, widths[1:])]
-    if not weights or [w.shape for w in weights] != shapes or [v.numel() for v in biases] != [R * s[-2] for s in shapes]:
+    if (
+        not weights
+        or [w.shape for w in weights] != shapes
+        or [v.numel() for v in biases] != [R * s[-2] for s in shapes]
+    ):
         found = [[tuple(t.shape) for t in ts] for ts in (weights, biases)]
         raise InputError(f"weights {found[0]} and biases {found[1]} do not chain from {x.shape[1]} inputs.")
     W = [w.reshape(R, *w.shape[-2:]).clone() for w in weights]
@@ -94,5 +101,5 @@ def start(
     if given is not None and (given.dim() != 2 or not given.numel() or given.min() < 0 or given.max() >= len(x)):
         raise InputError(f"batches must be a (K, B) list of row numbers in [0, {len(x) - 1}].")
     stream = None if chosen.full_batch else Batches(x, y, given=given, runs=R)
-    problem, hp = Problem(x, y, act, stream), stack(settings, x.device)
+    problem, hp = Problem(x, y, act, stream, steps), stack(settings, x)
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single)

@@ -1,0 +1,147 @@
+"""Cross-entropy on the run axis: its value, its gradient and its proximal point, to rounding and by the released FISTA.
+
+R(z, y) = sum_n CE(z_n, y_n) is a sum over samples, as in SPEC.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from am.linalg import ask, row_blocks, square, worthwhile
+
+FISTA_STEP, FISTA_ITERATIONS, FISTA_TOLERANCE = 4.0, 500, 1e-3  # the released rule (SPEC 4, z_L)
+PROBABILITY_GUARD = 1e-10  # added to softmax's normaliser in FISTA, as released
+PROX_ROWS = 2048
+PROX_STEPS, PROX_TOLERANCE, PROX_NEAR = 16, 1e-7, 0.3  # Newton squares its error: after a step of 1e-7, 1e-14 is left
+
+
+def cross_entropy(z: Tensor, y: Tensor) -> Tensor:  # z: (R, N, C); y: (N,) or (R, N) int64 -> (R,) float64
+    """R(z, y) = sum_n CE(z_n, y_n) of every run."""
+    picked = z.gather(2, y.expand(z.shape[:2]).unsqueeze(2)).squeeze(2)
+    return (z.logsumexp(2) - picked).sum(1, dtype=torch.float64)
+
+
+def one_hot(y: Tensor, classes: int, dtype: torch.dtype) -> Tensor:  # (..., N) -> (..., N, C)
+    return torch.nn.functional.one_hot(y, classes).to(dtype)
+
+
+def signed_labels(y: Tensor, classes: int, like: Tensor) -> Tensor:  # (N,) -> (R, N, C)
+    """+1 at the label and -1 elsewhere, the start of z_L in dlADMM, mDLAM and TIAM."""
+    return (2 * one_hot(y, classes, like.dtype) - 1).expand_as(like).contiguous()
+
+
+def logits_gradient(z: Tensor, y: Tensor) -> Tensor:  # z: (R, B, C); y: (R, B) or (B,) -> (R, B, C)
+    """d/dz of the mean cross-entropy: (softmax(z) - onehot(y)) / B."""
+    g = torch.softmax(z, 2)
+    g.scatter_add_(2, y.expand(z.shape[:2]).unsqueeze(2), g.new_full((1, 1, 1), -1.0).expand(*z.shape[:2], 1))
+    return g.div_(z.shape[1])
+
+
+def log_wright_omega(x: Tensor) -> Tensor:
+    """t with t + e^t = x, elementwise (log of Wright's omega function), to rounding.
+
+    Three Halley steps from an asymptote of the right branch; the worst start is near x = 1.
+    """
+    right = x.clamp(min=1)
+    t = torch.where(x > 1, torch.log(right / (1 + torch.log(right) / right)), x - torch.exp(x.clamp(max=1)) / 2)
+    for _ in range(3):
+        t = _halley(t, x)
+    return t
+
+
+def _halley(t: Tensor, x: Tensor) -> Tensor:
+    """One step towards t + e^t = x; the error is cubed."""
+    e = torch.exp(t)
+    f, slope = (t + e).sub_(x), 1 + e
+    below = torch.addcmul(slope * slope, f, e, value=-0.5)
+    return torch.addcdiv(t, f.mul_(slope), below, value=-1)
+
+
+def _omega_near(x: Tensor, t: Tensor) -> Tensor:
+    """log_wright_omega(x), (R, N, C), from a guess t: two steps where they are enough for a whole run."""
+    new = _halley(_halley(t, x), x)
+    far = ~((new - t).abs().amax((1, 2), keepdim=True) <= PROX_NEAR)  # a NaN is far
+    return torch.where(far, log_wright_omega(x), new) if worthwhile(far) else new
+
+
+def prox_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, near: Tensor | None = None) -> Tensor:
+    # c: (R, N, C); y: (N,) or (R, N) int64; rho: (R, 1, 1) > 0; near: (R, N, C) -> (R, N, C)
+    """argmin_z CE(z, y) + rho/2 ||z - c||^2, per sample, to rounding (SPEC 1, z_L). near: a guess, to save steps.
+
+    Stationarity is p_j + rho z_j = rho c_j + y_j with p = softmax(z). With s = logsumexp(z), each log p_j is the
+    closed form t_j(s) = log omega(x_j - s) + log rho, x_j = c_j + y_j / rho - log rho, and one scalar s per sample
+    solves sum_j p_j(s) = 1. The left side is convex and decreasing, so Newton in s cannot fail from any start;
+    Newton in z (Sherman-Morrison) cycles where rho is small and c puts a wrong class far ahead.
+    Worked in float64 whatever the dtype: near p_label = 1 the scalar equation determines s to rounding / rho only.
+    """
+    y, out = y.expand(c.shape[:2]), torch.empty_like(c, memory_format=torch.contiguous_format)
+    for at in row_blocks(c, PROX_ROWS):
+        guess = None if near is None else near[at].mT.contiguous().double()
+        out[at] = _prox(c[at].mT.contiguous().double(), y[at].unsqueeze(1), rho[at[0]].double(), guess).mT
+    return out
+
+
+def _prox(c: Tensor, label: Tensor, rho: Tensor, near: Tensor | None) -> Tensor:
+    # Classes before samples: c, near: (R, C, n) float64; label: (R, 1, n) -> (R, C, n)
+    """`prox_cross_entropy` of a block; each run stops by itself."""
+    log_rho = torch.log(rho)
+    x = (c - log_rho).scatter_add_(1, label, (1 / rho).expand(label.shape))
+    # There the largest p_j is 1, so that sum p >= 1: the root lies above, and no step need go below.
+    lowest = x.amax(1, keepdim=True) - 1 / rho + log_rho
+    s = lowest if near is None else torch.maximum(near.logsumexp(1, keepdim=True), lowest)
+    t = log_wright_omega(x - s) if near is None else _omega_near(x - s, near - (s + log_rho))
+    running = torch.ones_like(rho, dtype=torch.bool)
+    for _ in range(PROX_STEPS):
+        e = torch.exp(t)
+        share = (1 + e).reciprocal_()
+        p = e.mul_(rho)
+        step = (p.sum(1, keepdim=True) - 1) / p.mul_(share).sum(1, keepdim=True)
+        # The first step from above the root may go far below it.
+        moved = torch.where(running, torch.maximum(s + step, lowest), s)
+        step, s = moved - s, moved
+        size = step.abs().amax((1, 2), keepdim=True)
+        new, far = _halley(torch.addcmul(t, step, share, value=-1), x - s), running & (size > PROX_NEAR)
+        if worthwhile(far):
+            new = torch.where(far, log_wright_omega(x - s), new)
+        t = torch.where(running, new, t) if len(rho) > 1 else new
+        running = running & (size > PROX_TOLERANCE)
+        if not ask(running):
+            break
+    return t.add_(s + log_rho)
+
+
+def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
+    # c, z: (R, N, C); y: (N,) int64; rho: (R, 1, 1) -> (R, N, C)
+    """CE(z, y) + rho/2 ||z - c||^2 by FISTA from z on, as the dlADMM authors release it (SPEC 4).
+
+    Step 4 (twice what the curvature of CE allows), at most 500 iterations, stopped where the objective of a run, summed
+    over samples, moved by less than 1e-3. Where e^z overflows or vanishes the released code patches the probabilities;
+    here they stay exact. Worked in float64 whatever the dtype: in float32 a sum over many samples moves by 1e-3 of
+    rounding alone, which then decides when to stop.
+    """
+    dtype = z.dtype
+    # Classes before samples: reductions over ten classes then run along contiguous memory.
+    z, c, rho = z.mT.contiguous().double(), c.mT.contiguous().double(), rho.double()  # (R, C, N)
+    label = y.expand(len(z), -1).unsqueeze(1)  # (R, 1, N)
+    scale = 1 / (rho + 1 / FISTA_STEP)
+    fixed = (rho * c).scatter_add_(1, label, torch.ones_like(z[:, :1])).mul_(scale)
+    zeta, lam, f = z, 1.0, torch.full_like(rho, math.inf)
+    running, guard = torch.ones_like(rho, dtype=torch.bool), torch.full_like(rho, math.log(PROBABILITY_GUARD))
+    for _ in range(FISTA_ITERATIONS):
+        shift = z.amax(1, keepdim=True)
+        p = torch.exp(z - shift)
+        total = p.sum(1, keepdim=True)
+        lse = torch.log(total).add_(shift)
+        guarded = torch.logaddexp(lse, guard)
+        p.mul_(torch.exp(shift - guarded))
+        last, f = f, (guarded - z.gather(1, label)).sum((1, 2), keepdim=True)
+        f = f + rho / 2 * square(z - c)
+        running = running & ((f - last).abs() >= FISTA_TOLERANCE)  # a NaN stops too
+        if not worthwhile(running):
+            break
+        last_lam, lam = lam, (1 + math.sqrt(1 + 4 * lam * lam)) / 2
+        zeta, last_zeta = torch.addcmul(fixed, (z / FISTA_STEP).sub_(p), scale), zeta
+        ahead = torch.lerp(zeta, last_zeta, (1 - last_lam) / lam)
+        z = torch.where(running, ahead, z) if len(rho) > 1 else ahead
+    return z.mT.to(dtype, memory_format=torch.contiguous_format)

@@ -1,0 +1,212 @@
+"""What a method is: the problem that it is given, its settings with their search spaces, and its functions."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from am.activations import Activation
+from am.batches import Batches
+from am.errors import InputError, unknown
+from am.networks import Parameters
+
+FAMILIES = ("gradient", "stochastic AM", "full-batch AM")
+ROLES = ("", "step size", "shape", "inertia")
+BELOW_ONE = 1 - 1e-9  # the highest decay or momentum: at 1 a mean never moves
+
+
+@dataclass(frozen=True)
+class Log:
+    """Search `low .. high` uniformly in the logarithm."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        """The value at u in [0, 1]."""
+        return math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Search `low .. high` uniformly."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        """The value at u in [0, 1]."""
+        return self.low + u * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Search among the values."""
+
+    values: tuple
+
+    def at(self, u: float) -> Any:
+        """The value at u in [0, 1]."""
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+
+def setting(
+    default: Any,
+    doc: str,
+    search: Log | Linear | Choice | None = None,
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: Sequence | None = None,
+    role: str = "",
+    per_rows: bool = False,
+) -> Any:
+    """A hyper-parameter: the paper's default, what it is, its search space (None: not tuned) and its valid range.
+
+    float fields may differ between stacked runs; int, str and bool fields shape the program and are equal in a stack.
+    role: what tables and figures may ask for by meaning, one of ROLES.
+    per_rows: it stands against a sum over training rows, so that its value belongs to a number of rows (SPEC 8).
+    """
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    return field(
+        default=default,
+        metadata=dict(doc=doc, search=search, low=low, high=high, choices=choices, role=role, per_rows=per_rows),
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is given: training data, the network's activation and, for mini-batch methods, the batches.
+
+    steps: how many steps the run will make, for methods that plan ahead (schedules); None where nobody said.
+    """
+
+    x: Tensor  # (N, d0), shared by all runs
+    y: Tensor  # (N,) int64
+    activation: Activation
+    batches: Batches | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training method on the run axis.
+
+    init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
+    parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
+    full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
+    too, never waits for the device, and takes k as a 0-d float64 tensor as well, so that it can be a CUDA graph.
+    flops(widths, rows, settings) -> FLOPs of the matrix products of one step of one run on `rows` rows (a multiply-add
+    is two), from the second step on; None where a step's cost depends on its numbers: then the state counts, in
+    `state.flops`, (R,) int64, what every run has cost since its start as if it ran alone.
+    objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises, where it has one.
+    variables(state) -> named tensors with a leading run axis, beyond W and b, that `assign` can set in place.
+    updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
+    requires(settings, activation, widths) -> what keeps the method from training this network, or None.
+    still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
+    trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
+    """
+
+    name: str
+    title: str
+    family: str  # one of FAMILIES
+    hyperparameters: type
+    init: Callable[[Problem, Parameters, SimpleNamespace], Any]
+    step: Callable[[Any, Problem, SimpleNamespace, int], None]
+    full_batch: bool = False
+    flops: Callable[[Sequence[int], int, Any], int] | None = None
+    parameters: Callable[[Any], Parameters] = lambda state: state.params
+    updates: Callable[[int, Any], int] = lambda depth, settings: depth
+    gradients: Callable[[int, Any], int] = lambda depth, settings: 1
+    monotone_only: bool = False
+    objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
+    variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
+    requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
+    still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
+    trains_modules: bool = False
+
+    def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
+        """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""
+        where = where or self.name
+        fields = {f.name: f for f in dataclasses.fields(self.hyperparameters)}
+        checked = {}
+        for key, value in (values or {}).items():
+            if key not in fields:
+                raise unknown("hyper-parameter", key, fields, where)
+            checked[key] = _checked(f"{where}: {key}", value, fields[key])
+        return self.hyperparameters(**checked)
+
+    def scaled(self, settings: Any, share: float) -> Any:
+        """The settings that pose, on that share of the training rows, the problem of all rows (SPEC 8).
+
+        Those declared `per_rows` are multiplied by the share, which may be above 1; the others stay.
+        """
+        marked = [f.name for f in dataclasses.fields(settings) if f.metadata["per_rows"]]
+        return dataclasses.replace(settings, **{name: share * getattr(settings, name) for name in marked})
+
+    def search_space(self) -> dict[str, Log | Linear | Choice]:
+        """The tuned hyper-parameters and their ranges, the same for every data set."""
+        fields = dataclasses.fields(self.hyperparameters)
+        return {f.name: f.metadata["search"] for f in fields if f.metadata["search"] is not None}
+
+    def with_role(self, role: str) -> list[str]:
+        """The settings that declare the role."""
+        return [f.name for f in dataclasses.fields(self.hyperparameters) if f.metadata["role"] == role]
+
+    def check(self, settings: Any, act: Activation, widths: Sequence[int]) -> None:
+        """Raises InputError where the method cannot train this network."""
+        if self.monotone_only and not act.monotone:
+            raise InputError(
+                f"method '{self.name}' needs a monotone activation and '{act.name}' is not; "
+                "use a gradient method or samt, or another activation, for example relu."
+            )
+        if problem := self.requires(settings, act, widths):
+            raise InputError(f"method '{self.name}': {problem}")
+
+
+def needs_hidden_layer(settings: Any, act: Activation, widths: Sequence[int]) -> str | None:
+    """`requires` of the AM methods: without a hidden layer there is nothing to alternate over."""
+    return None if len(widths) > 2 else "needs at least one hidden layer."
+
+
+def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
+    kind = type(f.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(f"{where} must be {kind.__name__}, not {value!r}.")
+    meta = f.metadata
+    if meta["choices"] and value not in meta["choices"]:
+        raise unknown("value", value, map(str, meta["choices"]), where)
+    if kind is float and not math.isfinite(value):
+        raise InputError(f"{where} must be a finite number, not {value!r}.")
+    if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
+        raise InputError(f"{where} must lie in [{meta['low']}, {meta['high']}], not {value!r}.")
+    return value
+
+
+def stack(settings: Sequence[Any], like: Tensor) -> SimpleNamespace:
+    """The settings of R runs as one namespace `hp`: floats as (R, 1, 1) tensors, the rest equal in all runs.
+
+    The tensors have the device and the dtype of the data `like`; `hp.exact` holds the same in float64, for what would
+    lose digits.
+    """
+    hp, exact = SimpleNamespace(), SimpleNamespace()
+    for f in dataclasses.fields(settings[0]):
+        values = [getattr(s, f.name) for s in settings]
+        if isinstance(values[0], float):
+            column = torch.tensor(values, dtype=torch.float64).view(-1, 1, 1).to(like.device)
+            setattr(exact, f.name, column)
+            setattr(hp, f.name, column.to(like.dtype))
+        elif len(set(values)) > 1:
+            raise InputError(f"runs that differ in '{f.name}' ({set(values)}) cannot share a stack.")
+        else:
+            setattr(exact, f.name, values[0])
+            setattr(hp, f.name, values[0])
+    hp.exact = exact
+    return hp
