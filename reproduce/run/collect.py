@@ -14,8 +14,8 @@ from reproduce.run.store import Store
 from reproduce.schema import write_whole
 
 IDENTITY = (
-    "grid", "profile", "rule", "lane", "dataset", "data_official", "data_fingerprint", "n_train", "inputs",
-    "activation", "hidden", "init", "method", "label", "hyperparameters", "seed",
+    "grid", "profile", "rule", "lane", "dataset", "data_official", "data_rows", "data_fingerprint", "n_train", "inputs",
+    "network", "activation", "hidden", "init", "method", "label", "constants", "hyperparameters", "seed",
 )  # fmt: skip
 OUTCOME = (
     "status", "error", "iterations", "epochs", "parameter_updates", "gradient_evaluations", "flops",
@@ -66,7 +66,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
 
     def setting(run: PlannedRun) -> tuple:
         c = run.config
-        return run.label, c.dataset, c.hidden, c.activation, c.settings
+        return run.label, c.dataset, c.n_train, c.hidden, c.activation, c.constants, c.settings
 
     chosen = {setting(run) for run in runs if run.trial is None}
     kept = _read(results / grid.name / "tuning.csv")
@@ -111,9 +111,12 @@ def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
         profile=grid.profile,
         rule=grid.rule,
         lane=c.lane,
-        data_official=run.official,
-        data_fingerprint=c.data_fingerprint[:16],
+        data_official=run.data.official,
+        data_rows=run.data.rows,
+        data_fingerprint=c.data_fingerprint,
         inputs=c.inputs,
+        network=c.network,
+        constants=c.constants,
         init=c.init,
         hyperparameters=json.dumps(dict(c.settings)),
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
 
-from am.data import fingerprint_of
+from am.data import identity_of
 from am.methods import method, methods
 from reproduce.judge.summary import write_summary
 from reproduce.run.collect import TIMING, collect
@@ -56,7 +56,7 @@ def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
         inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=2,
     ).items():  # fmt: skip
         assert (table[column] == value).all(), column
-    fingerprint, _ = fingerprint_of("digits")
+    fingerprint = identity_of("digits").fingerprint
     assert (table.data_fingerprint == fingerprint[:16]).all()
     assert table.run_key.is_unique and table.run_key.str.fullmatch("[0-9a-f]{20}").all()
     for row in table.itertuples():
@@ -248,7 +248,7 @@ def test_a_run_under_two_labels_has_two_rows_and_two_curves_however_often_it_is_
 
 def test_the_order_of_the_rows_is_the_grid_s_whatever_was_trained_first(place, tmp_path):
     grid = read_grid(place.grids / "tiny.toml", "smoke")
-    runs = plan(grid, {"digits": fingerprint_of("digits")})
+    runs = plan(grid, {"digits": identity_of("digits")})
     place.run()
     copied = Store(tmp_path / "other")
     for run in reversed(runs):
