@@ -16,7 +16,7 @@ from torch import Tensor
 
 from am.errors import unknown
 
-RANGE_MARGIN = 1e-6  # a bound below the open end m of h's range is inverted at m + RANGE_MARGIN (SPEC, z_l step)
+RANGE_MARGIN = 1e-6  # from the open end m of h's range no bound is inverted below m + RANGE_MARGIN (SPEC 1, z_l)
 PROX_BLOCK = 2**15  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
 NEWTON_STEPS = 60  # bisection alone reaches rounding in so many
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -46,19 +46,21 @@ class Activation:
         return self.inverse is not None
 
     def lower(self, bound: Tensor) -> Tensor:
-        """Smallest z with h(z) >= bound; -inf where every z satisfies it."""
-        end = max(self.open_below, self.flat_below)
+        """Smallest z with h(z) >= bound; -inf where every z satisfies it, and for a bound below the open end's margin."""
         z = self.inverse(bound.clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
-        if end == self.flat_below == 0:
+        if self.flat_below == 0:
             return F.threshold(z, 0.0, -math.inf)  # h^-1(0) = 0; at a twentieth of the price of a where
-        return torch.where(bound > end, z, -math.inf) if end > -math.inf else z
+        if self.open_below > -math.inf:
+            return torch.where(bound >= self.open_below + RANGE_MARGIN, z, -math.inf)
+        return z
 
     def upper(self, bound: Tensor) -> Tensor:
-        """Largest z with h(z) <= bound; where no z satisfies it, the end of the range stands in for the bound."""
+        """Largest z with h(z) <= bound, monotone in the bound: where no z satisfies it, and near an open end, the end
+        of the range, or the margin above it, stands in for the bound."""
         if self.flat_below > -math.inf:
             z = self.inverse(bound.clamp(min=self.flat_below))
         elif self.open_below > -math.inf:
-            z = self.inverse(torch.where(bound > self.open_below, bound, self.open_below + RANGE_MARGIN))
+            z = self.inverse(bound.clamp(min=self.open_below + RANGE_MARGIN))
         else:
             z = self.inverse(bound)
         return torch.where(bound < self.flat_above, z, math.inf) if self.flat_above < math.inf else z

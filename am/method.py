@@ -108,6 +108,7 @@ class Method:
     variables(state) -> named tensors with a leading run axis, beyond W and b, that `assign` can set in place.
     updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
+    still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
     """
 
@@ -126,6 +127,7 @@ class Method:
     objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
     variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
+    still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
@@ -173,15 +175,15 @@ def needs_hidden_layer(settings: Any, act: Activation, widths: Sequence[int]) ->
 
 
 def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
-    kind = {"float": float, "int": int, "str": str, "bool": bool}[getattr(f.type, "__name__", f.type)]
+    kind = type(f.default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
         raise InputError(f"{where} must be {kind.__name__}, not {value!r}.")
     meta = f.metadata
     if meta["choices"] and value not in meta["choices"]:
-        raise unknown("value", value, map(str, meta["choices"]), where)
-    if kind is float and not math.isfinite(value):
+        raise unknown("value", str(value), map(str, meta["choices"]), where)
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where} must be a finite number, not {value!r}.")
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise InputError(f"{where} must lie in [{meta['low']}, {meta['high']}], not {value!r}.")

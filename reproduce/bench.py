@@ -225,7 +225,7 @@ def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1
     chosen, seeds = method(name), range(runs)
     params = initialise((x.shape[1], *hidden, CLASSES), seeds, initialisation(name), x.dtype, x.device)
     batches = None if chosen.full_batch else Batches(x, y, seeds=seeds, batch_size=batch)
-    problem, hp = Problem(x, y, activation("relu"), batches), stack([chosen.settings(settings)] * runs, x.device)
+    problem, hp = Problem(x, y, activation("relu"), batches), stack([chosen.settings(settings)] * runs, x)
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single=runs == 1)
 
 

@@ -13,6 +13,7 @@ from am.networks import Parameters, initialise
 from am.run import Run
 
 ROWS, BATCH = 24, 8
+STEPS = 40  # more than any test makes, for schedules
 WIDTHS = (6, 8, 8, 8, 3)  # layers 2 and 3 have one shape, so that equal draws would show
 
 
@@ -49,7 +50,7 @@ def launch(
     if params is None:
         params = initialise(WIDTHS, seeds, "normal(0.5)", dtype, device)
     batches = None if method.full_batch else Batches(x, y, seeds=seeds, batch_size=BATCH)
-    problem, hp = Problem(x, y, activation(activation_name), batches), stack(settings, x)
+    problem, hp = Problem(x, y, activation(activation_name), batches, STEPS), stack(settings, x)
     return Run(method, problem, hp, method.init(problem, params, hp), single=False)
 
 

@@ -170,3 +170,16 @@ def test_a_gpu_finds_the_same_minima(name):
     w = torch.tensor([0.3, 3.0], dtype=torch.float64).view(2, 1, 1)
     z = activation(name).prox(c.cuda(), a.cuda(), w.cuda())
     assert (z.cpu() - activation(name).prox(c, a, w)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("name", [n for n, act in ACTIVATIONS.items() if act.open_below > -math.inf])
+def test_pre_images_are_monotone_up_to_the_open_end_of_the_range(name):
+    """SPEC 1: bounds below m + 1e-6 are inverted there (upper) or bound nothing (lower), whatever their last digits."""
+    act = ACTIVATIONS[name]
+    m = act.open_below
+    bounds = torch.tensor([m - 1, m, m + 1e-15, m + 5e-7, m + 1e-6, m + 2e-6, m + 1e-3, m + 0.5], dtype=torch.float64)
+    upper, lower = act.upper(bounds), act.lower(bounds)
+    assert (upper.diff() >= 0).all() and (lower[4:].diff() > 0).all()
+    assert (upper[:4] == upper[4]).all() and (lower[:4] == -math.inf).all()
+    assert torch.allclose(act.value(upper[4:]), bounds[4:], rtol=0, atol=1e-9)
+    assert torch.equal(lower[4:], upper[4:])

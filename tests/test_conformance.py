@@ -62,16 +62,9 @@ def source_of(method: Method) -> str:
     return method.hyperparameters.__module__
 
 
-def without_bias(method: Method) -> set[str]:
-    """Biases that the method's docstring says do not exist."""
-    text = sys.modules[source_of(method)].__doc__
-    return {f"b{l}" for l in range(1, L)} if re.search(r"hidden\s+layers\s+have\s+no\s+bias", text) else set()
-
-
 def declared_still(method: Method, settings: Any) -> set[str]:
-    """Biases that the method says it never moves: those that do not exist, and that of a setting `frozen_bias`."""
-    frozen = getattr(settings, "frozen_bias", 0)
-    return without_bias(method) | ({f"b{frozen}"} if frozen else set())
+    """Biases that the method says it never moves."""
+    return {f"b{l}" for l in method.still(settings, L)}
 
 
 # Every block, every run
@@ -116,8 +109,7 @@ def poisons() -> list:
     cases = [pytest.param(*case.values, "nan", id=f"{case.id}-nan") for case in programs()]
     for m in METHODS:
         cases.append(pytest.param(m, {}, "inf", id=f"{m.name}-inf"))
-        rates = [f.name for f in floats(m) if "step size" in f.metadata["doc"] or f.name == "learning_rate"]
-        rates = [name for name in rates if math.isinf(m.hyperparameters.__dataclass_fields__[name].metadata["high"])]
+        rates = [name for name in m.with_role("step size") if math.isinf(m.hyperparameters.__dataclass_fields__[name].metadata["high"])]
         cases += [pytest.param(m, {}, rate, id=f"{m.name}-{rate}=1e300") for rate in rates]
     return cases
 
@@ -145,7 +137,7 @@ def test_a_diverging_run_leaves_the_others_bitwise_unchanged(method, overrides, 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(method, overrides):
     settings = [middle(method, overrides)] * 2
     one, again, other = (launch(method, settings, seeds).step(5) for seeds in ([5, 6], [5, 6], [7, 6]))
-    still = without_bias(method)
+    still = declared_still(method, method.settings())
     for name, u in blocks(one).items():
         v, w = blocks(again)[name], blocks(other)[name]
         assert torch.equal(u, v), name
@@ -159,10 +151,11 @@ def test_training_starts_at_the_given_weights_and_leaves_them_alone(method):
     params = initialise(WIDTHS, [0, 1], "normal(0.5)", torch.float64)
     before = params.clone()
     run = launch(method, [method.settings()] * 2, [0, 1], params=params)
-    shown = run.variables()
+    shown, still = run.variables(), declared_still(method, method.settings())
     for l, (W, b) in enumerate(zip(before.W, before.b), 1):
         assert torch.equal(shown[f"W{l}"], W)
-        assert torch.equal(shown[f"b{l}"], 0 * b[:, 0] if f"b{l}" in without_bias(method) else b[:, 0])
+        absent = f"b{l}" in still and not shown[f"b{l}"].any()  # a layer without a bias
+        assert absent or torch.equal(shown[f"b{l}"], b[:, 0])
     assert not torch.equal(shown["W2"], shown["W3"]), "layers of one shape start alike"
     assert not torch.equal(shown["W2"][0], shown["W2"][1]), "seeds start alike"
     run.step(3)
@@ -203,7 +196,7 @@ def differ(u: list[torch.Tensor], v: list[torch.Tensor]) -> bool:
 def test_every_setting_bites(method):
     """Each setting changes the numbers: by itself, with a switch thrown, or on inputs that need small steps."""
     fields = dataclasses.fields(method.hyperparameters)
-    switches = [{}] + [{f.name: not f.default} for f in fields if isinstance(f.default, bool)]
+    switches = [{}] + [{f.name: v} for f in fields if isinstance(f.default, (bool, str)) for v in others(f)]
     contexts = [(switch, scale) for switch in switches for scale in (1.0, 50.0)]
     references: dict[int, list[torch.Tensor]] = {}
     for f in fields:
@@ -301,11 +294,11 @@ def test_the_docstring_names_source_and_cost(method):
 
 @every_method
 def test_a_method_sees_training_data_only(method):
-    assert {f.name for f in dataclasses.fields(Problem)} == {"x", "y", "activation", "batches"}
+    assert {f.name for f in dataclasses.fields(Problem)} == {"x", "y", "activation", "batches", "steps"}
     tree = ast.parse(inspect.getsource(sys.modules[source_of(method)]))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert not {m for m in imported if re.match(r"am\.(data|training|costs)|reproduce", m or "")}
+    assert not {m for m in imported if re.match(r"am\.(data|training|evaluation|counters|machine)|reproduce", m or "")}
 
 
 @every_method
@@ -470,8 +463,8 @@ class Hyperparameters:
     learning_rate: float = setting(1e-3, "step size", search=Log(1e-4, 1e-2), low=0.0)
 
 
-def update(state, hp, k):
-    state.params.flat.sub_(state.hp.learning_rate * state.gradient.flat.sign())
+def update(state, hp, k, factor):
+    state.params.flat.sub_(factor * hp.learning_rate * state.gradient.flat.sign())
 
 
 METHOD = gradient_method("{name}", "Scratch", Hyperparameters, update)

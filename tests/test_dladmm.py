@@ -295,7 +295,7 @@ def test_the_released_schedule():
         run.step()
         assert run.state.rho.item() == pytest.approx(expected, rel=1e-12)
         logits = forward(x, run.state.params, run.problem.activation)[-1]
-        counters.append(cross_entropy(logits, y).item())
+        costs.append(cross_entropy(logits, y).item())
         if k > 2 and costs[-1] > costs[-2] > costs[-3] > costs[-4]:
             expected, fired = min(10 * expected, 0.1), fired + 1
     assert fired > 3 and expected == 0.1

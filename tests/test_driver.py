@@ -163,7 +163,7 @@ def test_settings_that_shape_the_program_are_equal_in_a_stack():
 
 
 def test_a_value_out_of_range_is_refused():
-    assert "learning_rate must lie in [0.0, inf]" in refusal(lambda: driven("sgd", learning_rate=-1.0))
+    assert "learning_rate must lie in [1e-12, inf]" in refusal(lambda: driven("sgd", learning_rate=-1.0))
 
 
 @pytest.mark.parametrize(

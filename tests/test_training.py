@@ -9,18 +9,19 @@ import torch
 import torch.nn.functional as F
 from conftest import floats, largest_difference
 
-from am import training
+from am import counters, evaluation, machine, training
 from am.activations import activation
 from am.batches import Batches
 from am.counters import CLOCKS, Clocks, flops_of
 from am.data import Data
 from am.errors import InputError
+from am.evaluation import metrics
 from am.machine import largest_stack
 from am.method import Problem, stack
 from am.methods import method
 from am.networks import initialise
 from am.run import Run
-from am.training import Budget, metrics, train
+from am.training import Budget, train
 
 INPUTS, HIDDEN, CLASSES, TRAIN = 6, (8, 5), 4, 43
 DEPTH, BATCH = 3, 8
@@ -162,7 +163,7 @@ def test_training_and_evaluation_are_timed_apart(monkeypatch):
         hand.now += 2.0
         return metrics(*args)
 
-    monkeypatch.setattr(training, "metrics", slow_metrics)
+    monkeypatch.setattr(evaluation, "metrics", slow_metrics)
     budget = Budget(epochs=2, batch_size=BATCH, evaluate_every=0.6)  # after 0, 3, 6, 9 and 10 steps
     for result in run("sgd", method_=dataclasses.replace(sgd, step=slow_step), budget=budget):
         assert [point["iteration"] for point in result.curve] == [0, 3, 6, 9, 10]
@@ -256,14 +257,14 @@ def test_metrics_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
     data = small_data(torch.float64)
     params = initialise((INPUTS, *HIDDEN, CLASSES), [0, 1], "he", torch.float64)
     whole = metrics(params, data.x, data.y, activation("elu"))
-    monkeypatch.setattr(training, "EVALUATION_BYTES", 2 * 8 * 8 * 3 * 10)  # ten rows
+    monkeypatch.setattr(evaluation, "EVALUATION_BYTES", 2 * 8 * 8 * 3 * 10)  # ten rows
     parts = metrics(params, data.x, data.y, activation("elu"))
     assert torch.equal(whole[0], parts[0]) and largest_difference(whole[1], parts[1]) < 1e-14
     assert 0 < whole[0].min() and whole[0].max() < 1
 
 
 def test_the_training_loss_of_a_large_set_is_that_of_its_first_rows(monkeypatch):
-    monkeypatch.setattr(training, "TRAIN_LOSS_ROWS", 11)
+    monkeypatch.setattr(evaluation, "TRAIN_LOSS_ROWS", 11)
     data = small_data(torch.float64)
     params = initialise((INPUTS, *HIDDEN, CLASSES), [0], "he", torch.float64)
     expected = float(metrics(params, data.x[:11], data.y[:11], activation("relu"))[1][0])
@@ -322,8 +323,8 @@ def test_the_gradient_norm_equals_autograd(monkeypatch):
         grads = torch.autograd.grad(torch.nn.functional.cross_entropy(z, data.y), leaves)
         expected = float(sum(g.square().sum() for g in grads) ** 0.5)
         for rows in (10_000, 16):
-            monkeypatch.setattr(training, "GRADIENT_ROWS", rows)
-            found = training.gradient_norm(params, data.x, data.y, act)
+            monkeypatch.setattr(evaluation, "GRADIENT_ROWS", rows)
+            found = evaluation.gradient_norm(params, data.x, data.y, act)
             assert found.dtype == torch.float64 and abs(float(found[r]) - expected) < 1e-12
 
 
@@ -497,17 +498,17 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
 
 @pytest.mark.parametrize("name", ["sgd", "samt", "tiam"])
 def test_the_largest_stack_is_sensible(name, monkeypatch):
-    monkeypatch.setattr(training, "physical_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(machine, "physical_memory", lambda: 8 * 2**30)
     cpu, chosen = torch.device("cpu"), method(name)
     size = lambda width, n=60_000, memory=8: largest_stack(chosen, (784, width, width, 10), n, 128, cpu)
     sizes = [size(width) for width in (10, 100, 1000, 10_000, 100_000)]
     assert all(isinstance(s, int) and s >= 1 for s in sizes)
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1] == 1
     assert size(100) <= size(100, 5_000)
-    monkeypatch.setattr(training, "physical_memory", lambda: 0)
+    monkeypatch.setattr(machine, "physical_memory", lambda: 0)
     assert size(100) == 1
-    monkeypatch.setattr(training, "physical_memory", lambda: 2**50)
-    assert size(100) == training.CPU_STACK
+    monkeypatch.setattr(machine, "physical_memory", lambda: 2**50)
+    assert size(100) == machine.CPU_STACK
 
 
 # Mini-batches

@@ -139,6 +139,7 @@ METHOD = Method(
     flops=step_flops,
     gradients=lambda depth, settings: depth + (depth - 1) * settings.code_steps,
     monotone_only=True,
+    still=lambda settings, depth: set(range(1, depth)),  # hidden layers have no bias
     variables=lambda state: {f"c{l}": c for l, c in enumerate(state.codes, 1)},
     requires=needs_hidden_layer,
 )

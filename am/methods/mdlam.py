@@ -89,4 +89,5 @@ RELEASED = replace(
     init=released_init,
     step=released_step,
     objective=released_objective,
+    still=lambda settings, depth: {settings.frozen_bias} - {0},
 )

@@ -137,17 +137,14 @@ class Oracle:
         self.z[l] = self.block(f"z{l}", self.z[l], lambda tilde, hat: project(tilde - (hat - c)), project, change)
 
     def preimage(self, a):
-        """The ends of {z : a - eps <= h(z) <= a + eps}, entry by entry."""
+        """The ends of {z : a - eps <= h(z) <= a + eps}, entry by entry; an open end counts from 1e-6 above itself."""
+        end = self.bottom if self.reached else self.bottom + 1e-6
         lower, upper = np.empty_like(a), np.empty_like(a)
         for at, value in np.ndenumerate(a):
             lo, hi = value - self.epsilon, value + self.epsilon
-            lower[at] = -math.inf if lo <= self.bottom else self.inverse(min(lo, self.top))
-            if hi >= self.top:
-                upper[at] = math.inf
-            elif hi > self.bottom:
-                upper[at] = self.inverse(hi)
-            else:
-                upper[at] = self.inverse(self.bottom if self.reached else self.bottom + 1e-6)
+            free = lo <= end if self.reached else lo < end
+            lower[at] = -math.inf if free else self.inverse(min(lo, self.top))
+            upper[at] = math.inf if hi >= self.top else self.inverse(max(hi, end))
         return lower, upper
 
     def update_activation(self, l):  # (6)
