@@ -359,10 +359,14 @@ def hidden_step(state: SweepState, x: Tensor, act: Activation, l: int, inertia: 
     W, b, z, a, residual = (u[l - 1] for u in (state.params.W, state.params.b, state.z, state.a, state.residual))
     A, last, lead, stretch = state.inputs(x, l), state.last[f"z{l}"], inertia.p1 - inertia.p2, 1 + inertia.p3
     leads, before, after = worthwhile(lead != 0), zeros(z), zeros(z)
-    interval = lambda at: (act.lower(a[at] - epsilon), act.upper(a[at] + epsilon))
-    for at, (c, u) in row_blocks(z, z.shape[2], z.shape[2]):
+
+    def interval(at: At, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = torch.sub(a[at], epsilon, out=lower), torch.add(a[at], epsilon, out=upper)
+        return act.lower(lower, inplace=True), act.upper(upper, inplace=True)
+
+    for at, (c, u, *bounds) in row_blocks(z, *4 * [z.shape[2]]):
         linear_into(c, A, at, W, b)
-        lower, upper = interval(at)
+        lower, upper = interval(at, *bounds)
         before += square(torch.sub(z[at], c, out=u))
         plus = torch.addcmul(c, torch.sub(z[at], last[at], out=u), lead, out=u) if leads else u.copy_(c)
         plus.clamp_(lower, upper)  # z~ - (z^ - c), projected
@@ -373,9 +377,9 @@ def hidden_step(state: SweepState, x: Tensor, act: Activation, l: int, inertia: 
     rose = after > before
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
-        for at, (c,) in row_blocks(z, z.shape[2]):
+        for at, (c, u, *bounds) in row_blocks(z, *4 * [z.shape[2]]):
             torch.add(residual[at], z[at], out=c)
-            z[at].copy_(select(rose, torch.clamp(c, *interval(at)), z[at]))
+            z[at].copy_(select(rose, torch.clamp(c, *interval(at, *bounds), out=u), z[at]))
             torch.sub(c, z[at], out=residual[at])
 
 
@@ -391,9 +395,10 @@ def activation_step(
     bound = rho * square(M).sqrt().to(M.dtype)
     state.charge(d_out * d_in**2)
 
-    def box(at: At) -> tuple[Tensor, Tensor]:
-        h = act.value(z[at])
-        return h - epsilon, h + epsilon
+    def box(at: At, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        h = act.value_into(z[at], lower)
+        upper = torch.add(h, epsilon, out=upper)
+        return h.sub_(epsilon), upper
 
     def step(u: Tensor, p: Inertia, runs: Tensor) -> Tensor:  # -> (R, 1, 1) float64, f(a^{k+1}) - f(a^k)
         """The step from u = a_l^k in these runs: a_l^{k+1} into `a`, its residual into `left`, a_l^k into `last`."""
@@ -403,8 +408,8 @@ def activation_step(
         taken, keeps = [], ask(trying)
 
         def gradients() -> Iterator[tuple[At, list[Tensor]]]:
-            """Blocks with grad f(a^) / rho, d, and room for a_l and a product with W^T."""
-            for i, (at, (g, d, v, e)) in enumerate(row_blocks(a, d_in, d_in, d_in, d_out)):
+            """Blocks with grad f(a^) / rho, d, the box, and room for a_l and a product with W^T."""
+            for i, (at, (g, d, v, e, m, *bounds)) in enumerate(row_blocks(a, d_in, d_in, d_in, d_out, d_out, d_in, d_in)):
                 if leads or looks:
                     torch.sub(u[at], last[at], out=d)
                 if i < len(taken):
@@ -415,11 +420,12 @@ def activation_step(
                     product(there, W, g)
                     if keeps:
                         taken.append(g.clone())
-                yield at, (g, d, v, e)
+                yield at, (g, d, v, e, m, *box(at, *bounds))
 
-        def plus(at: At, g: Tensor, d: Tensor, out: Tensor) -> Tensor:  # Proj(a~ - grad f(a^) / tau)
+        def plus(at: At, g: Tensor, d: Tensor, out: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+            """Proj(a~ - grad f(a^) / tau)."""
             start = torch.addcmul(u[at], d, p.p1, out=out) if leads else u[at]
-            return torch.addcmul(start, g, -rho / tau, out=out).clamp_(*box(at))
+            return torch.addcmul(start, g, -rho / tau, out=out).clamp_(lower, upper)
 
         state.charge(N * d_in * d_out, runs)
         state.charge(N * d_in * d_out, runs & (p.p2 != 0))
@@ -427,8 +433,8 @@ def activation_step(
             if not ask(trying):
                 break
             bend, length = zeros(a), zeros(a)
-            for at, (g, d, v, e) in gradients():
-                delta = plus(at, g, d, v).sub_(u[at])
+            for at, (g, d, v, e, m, lower, upper) in gradients():
+                delta = plus(at, g, d, v, lower, upper).sub_(u[at])
                 if looks:
                     delta.sub_(d * p.p2)
                 bend += square(product(delta, W.mT, e))
@@ -439,14 +445,14 @@ def activation_step(
             trying = trying & (tau < bound)
 
         gives_up, change = _gives_up(state, hp, tau, hp.tau_0), zeros(a)
-        for at, (g, d, v, e) in gradients():
-            new = plus(at, g, d, v)
+        for at, (g, d, v, e, m, lower, upper) in gradients():
+            new = plus(at, g, d, v, lower, upper)
             if stretches:
-                new = torch.lerp(u[at], new, 1 + p.p3, out=v).clamp_(*box(at))
+                new = torch.lerp(u[at], new, 1 + p.p3, out=v).clamp_(lower, upper)
             if gives_up is not None:
                 new = torch.where(gives_up, u[at] + p.p1 * d if leads else u[at], new)
             D = product(torch.sub(new, u[at], out=d), W.mT, e)
-            change += inner(residual[at], D) + square(D) / 2
+            change += (torch.add(residual[at], D, alpha=0.5, out=m).mul_(D)).sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64)
             left[at].copy_(select(runs, D.add_(residual[at]), left[at]))
             new = select(runs, new, a[at])
             if u is a:
