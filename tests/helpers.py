@@ -17,8 +17,8 @@ import torch
 
 from am.data import DATASETS, Identity, NAMES
 from reproduce.__main__ import main
-from reproduce.run.collect import TIMING
 from reproduce.run.grid import read_grid
+from reproduce.schema import by_unit
 
 ROOT = Path(__file__).parent.parent
 CSVS = ("runs.csv", "curves.csv", "summary.csv")
@@ -41,6 +41,8 @@ SHAPES = {name: (d.inputs, d.train) for name, d in DATASETS.items()}
 PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name][1]) for name in NAMES}
 CPU = torch.device("cpu")
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
+
+TIMING = by_unit("runs", "s")
 
 
 def toml(value: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
+from reproduce.files import read, write, write_whole
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
@@ -19,17 +20,12 @@ from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import stability
 from reproduce.judge.targets import cost_to_target, step_costs, targets
 from reproduce.judge.verdicts import NOT_TESTED, verdict
-from reproduce.schema import write_whole
-from reproduce.show.tables import TITLES
+from reproduce.schema import TABLES, dataset_title
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 KEYS = (
     "id", "paper", "sentence", "note", "grid", "measure", "method", "against", "group", "labels", "rule", "bound",
     "reference", "share", "after", "counts_against", "reason",
-)  # fmt: skip
-COLUMNS = (
-    "id", "paper", "claim", "note", "verdict", "reason", "grid", "measure", "method", "against", "rule", "bound",
-    "evidence", "effects", "seeds", "profile", "counts_against",
 )  # fmt: skip
 COSTS = dict(epoch="epochs", parameter_updates="updates", flops="FLOPs")  # where the word is not the column
 
@@ -57,7 +53,7 @@ class Case:
         path = self.folder / "curves.csv"
         if not path.exists():
             raise InputError(f"{path.name} of the grid {self.folder.name} is missing; `make collect` writes it.")
-        return pd.read_csv(path)
+        return read(path)
 
 
 def _best(case: Case) -> pd.DataFrame:
@@ -166,7 +162,7 @@ def judge_all(results: Path, claims: Path = CLAIMS) -> pd.DataFrame:
             counts_against=claim.get("counts_against", ""),
         )
         rows.append(row | _judged(results, claim))
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=TABLES["claims"].names)
 
 
 def _judged(results: Path, claim: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +172,7 @@ def _judged(results: Path, claim: dict[str, Any]) -> dict[str, Any]:
     measure, column = _measure(claim)
     if not (folder / "runs.csv").exists():
         return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run")
-    runs = pd.read_csv(folder / "runs.csv")
+    runs = read(folder / "runs.csv")
     try:
         table = measure.table(Case(claim, runs, folder, column))
     except InputError as error:
@@ -248,7 +244,7 @@ def write_claims(results: Path) -> tuple[Path, dict[str, int]]:
     table = judge_all(results)
     path = results / "claims.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, table.to_csv(index=False))
+    write(path, table)
     write_whole(path.with_suffix(".md"), _markdown(table))
     return path, table["verdict"].value_counts().to_dict()
 
@@ -272,4 +268,4 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _titled(text: str) -> str:
     """Data sets by the names that readers know."""
-    return re.sub(r"\w+", lambda word: TITLES.get(word[0], word[0]), text)
+    return re.sub(r"\w+", lambda word: dataset_title(word[0]), text)

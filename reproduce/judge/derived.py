@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
+from reproduce.files import read, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.ranks import rank_table
 from reproduce.judge.stability import STEP_LABEL, stability_table
 from reproduce.judge.targets import cost_table, target_table
-from reproduce.schema import write_whole
 
 RANKED = "fair"
 # Grid -> reference and share of the target, as the claims have them, in the order of the rows.
@@ -36,13 +36,13 @@ def write_derived(results: Path) -> list[Path]:
     """
     written = []
     for path in sorted(results.glob("*/runs.csv")):
-        grid, runs, curves = path.parent.name, pd.read_csv(path), path.with_name("curves.csv")
-        points = pd.read_csv(curves) if curves.exists() else pd.DataFrame()
+        grid, runs, curves = path.parent.name, read(path), path.with_name("curves.csv")
+        points = read(curves) if curves.exists() else pd.DataFrame()
         for name, made in _tables(grid, runs, points).items():
             target = results / "ranks.csv" if name == "ranks" else path.with_name(f"{name}.csv")
             table = _or_none(made)
             if table is not None and len(table):
-                write_whole(target, table.to_csv(index=False, float_format="%.6g"))
+                write(target, table, digits=6)
                 written.append(target)
             else:
                 target.unlink(missing_ok=True)

@@ -12,11 +12,12 @@ from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: 
 from am.data import full_rows, identity_of
 from am.methods import method, methods
 from reproduce.judge.summary import write_summary
-from reproduce.run.collect import TIMING, collect
+from reproduce.run.collect import collect
 from reproduce.run.config import code_hash
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import plan
 from reproduce.run.store import Store
+from reproduce.schema import by_unit
 from reproduce.show import figures
 
 DRAW = figures.figures_of
@@ -27,6 +28,8 @@ train_loss objective diverged_at train_seconds device torch commit run_key
 lane data_fingerprint inputs init label error evaluate_seconds stack_runs""".split()
 CURVE_COLUMNS = """run_key dataset activation hidden method label seed iteration epoch parameter_updates
 gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap""".split()
+
+TIMING = by_unit("runs", "s")
 
 
 @pytest.fixture
