@@ -45,22 +45,33 @@ class Activation:
     def monotone(self) -> bool:
         return self.inverse is not None
 
-    def lower(self, bound: Tensor) -> Tensor:
-        """Smallest z with h(z) >= bound; -inf where every z satisfies it, and for a bound below the open end's margin."""
-        z = self.inverse(bound.clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
+    def value_into(self, z: Tensor, out: Tensor) -> Tensor:
+        """h(z) in the memory of `out`: fresh memory costs a CPU ten times what a ReLU does."""
+        if self.inverse is _identity:
+            return torch.clamp(z, self.flat_below, self.flat_above, out=out)
+        return out.copy_(self.value(z))
+
+    def lower(self, bound: Tensor, inplace: bool = False) -> Tensor:
+        """Smallest z with h(z) >= bound; -inf where every z satisfies it, and for a bound below the open end's margin.
+
+        inplace: `bound` may be overwritten, here and in `upper`.
+        """
+        clamp = bound.clamp_ if inplace else bound.clamp
+        z = self.inverse(clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
         if self.flat_below == 0:
-            return F.threshold(z, 0.0, -math.inf)  # h^-1(0) = 0; at a twentieth of the price of a where
+            return F.threshold(z, 0.0, -math.inf, inplace)  # h^-1(0) = 0; at a twentieth of the price of a where
         if self.open_below > -math.inf:
             return torch.where(bound >= self.open_below + RANGE_MARGIN, z, -math.inf)
         return z
 
-    def upper(self, bound: Tensor) -> Tensor:
+    def upper(self, bound: Tensor, inplace: bool = False) -> Tensor:
         """Largest z with h(z) <= bound, monotone in the bound: where no z satisfies it, and near an open end, the end
         of the range, or the margin above it, stands in for the bound."""
+        clamp = bound.clamp_ if inplace else bound.clamp
         if self.flat_below > -math.inf:
-            z = self.inverse(bound.clamp(min=self.flat_below))
+            z = self.inverse(clamp(min=self.flat_below))
         elif self.open_below > -math.inf:
-            z = self.inverse(bound.clamp(min=self.open_below + RANGE_MARGIN))
+            z = self.inverse(clamp(min=self.open_below + RANGE_MARGIN))
         else:
             z = self.inverse(bound)
         return torch.where(bound < self.flat_above, z, math.inf) if self.flat_above < math.inf else z
@@ -81,6 +92,11 @@ class Activation:
             for c_block, a_block, out_block in zip(*blocks):
                 out_block.copy_(self.scalar_prox(c_block, a_block, w[r, 0, 0]))
         return out
+
+
+def _identity(v: Tensor) -> Tensor:
+    """h^-1 of ReLU and ReLU6 within their range."""
+    return v
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -246,7 +262,7 @@ def _silu_derivative(z: Tensor, a: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     act.name: act
     for act in (
-        Activation("relu", F.relu, lambda z, a: (z > 0).to(z.dtype), lambda v: v, _relu_prox, flat_below=0.0),
+        Activation("relu", F.relu, lambda z, a: (z > 0).to(z.dtype), _identity, _relu_prox, flat_below=0.0),
         Activation(
             "leaky_relu",
             F.leaky_relu,
@@ -280,7 +296,7 @@ ACTIVATIONS: dict[str, Activation] = {
             "relu6",
             F.relu6,
             lambda z, a: ((z > 0) & (z < 6)).to(z.dtype),
-            lambda v: v,
+            _identity,
             _piecewise_prox((-math.inf, 0.0, 0.0, 0.0), (0.0, 6.0, 1.0, 0.0), (6.0, math.inf, 0.0, 6.0)),
             flat_below=0.0,
             flat_above=6.0,

@@ -149,6 +149,11 @@ class Method:
         marked = [f.name for f in dataclasses.fields(settings) if f.metadata["per_rows"]]
         return dataclasses.replace(settings, **{name: share * getattr(settings, name) for name in marked})
 
+    @property
+    def depends_on_rows(self) -> bool:
+        """Whether any setting stands against a sum over rows."""
+        return any(f.metadata["per_rows"] for f in dataclasses.fields(self.hyperparameters))
+
     def search_space(self) -> dict[str, Log | Linear | Choice]:
         """The tuned hyper-parameters and their ranges, the same for every data set."""
         fields = dataclasses.fields(self.hyperparameters)
@@ -182,8 +187,8 @@ def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
         raise InputError(f"{where} must be {kind.__name__}, not {value!r}.")
     meta = f.metadata
     if meta["choices"] and value not in meta["choices"]:
-        raise unknown("value", value, map(str, meta["choices"]), where)
-    if kind is float and not math.isfinite(value):
+        raise unknown("value", str(value), map(str, meta["choices"]), where)
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where} must be a finite number, not {value!r}.")
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise InputError(f"{where} must lie in [{meta['low']}, {meta['high']}], not {value!r}.")

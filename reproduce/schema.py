@@ -50,15 +50,23 @@ COLUMNS = {
         Column("lane", "text", "accuracy: stacked with other runs; time: alone on the device, under the clock"),
         Column("dataset", "text", "the data set"),
         Column("data_official", "flag", "whether the data are the official copy"),
-        Column("data_fingerprint", "text", "first 16 hex digits of the SHA-256 of the data"),
+        Column("data_rows", "integer", "training images of the copy, those held out among them", later=True),
+        Column("data_fingerprint", "text", "SHA-256 of the data"),
         Column("n_train", "integer", "training images, after the validation images are held out"),
         Column("inputs", "text", "unit: pixels in [0, 1]; standardised: pixel mean 0 and deviation 1"),
+        Column("network", "text", "mlp: the multilayer perceptron", later=True),
         Column("activation", "text", "the hidden layers' activation"),
         Column("hidden", "text", "widths of the hidden layers, joined by -"),
         Column("init", "text", "how weights and biases are drawn"),
         Column("method", "text", "the method's name, a file in am/methods"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
-        Column("hyperparameters", "text", "every setting of the method, as JSON"),
+        Column(
+            "constants",
+            "text",
+            "scaled: those that stand against a sum over rows are times n / N_full; published: as they are",
+            later=True,
+        ),
+        Column("hyperparameters", "text", "every setting of the method as it was in force, as JSON"),
         Column("seed", "integer", "seed of the initial values and of the order of the batches"),
         Column("status", "text", "done, diverged (NaN or infinite) or failed (an error; tried again)"),
         Column("error", "text", "why a run failed"),
@@ -242,10 +250,10 @@ def _ends(column: Column) -> list[Column]:
     ]
 
 
-_SETTING = "grid profile dataset data_official n_train activation hidden method label"
+_SETTING = "grid profile dataset data_official n_train activation hidden method label constants"
 _IDENTITY = (
-    "grid profile rule lane dataset data_official data_fingerprint n_train inputs activation hidden init method label "
-    "hyperparameters seed"
+    "grid profile rule lane dataset data_official data_rows data_fingerprint n_train inputs network activation hidden "
+    "init method label constants hyperparameters seed"
 )
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
 _ENDED = (

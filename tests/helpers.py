@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from am.data import DATASETS, NAMES
+from am.data import DATASETS, Identity, NAMES
 from reproduce.__main__ import main
 from reproduce.run.grid import read_grid
 from reproduce.schema import by_unit
@@ -37,8 +37,8 @@ GRID = dict(
 )
 METHODS = (dict(name="sgd"), dict(name="adam"), dict(name="mdlam"))
 TUNED = dict(rule="tuned", trials=3, methods=METHODS[:2])
-PRINTS = {name: (hashlib.sha256(name.encode()).hexdigest(), True) for name in NAMES}
 SHAPES = {name: (d.inputs, d.train) for name, d in DATASETS.items()}
+PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name][1]) for name in NAMES}
 CPU = torch.device("cpu")
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
 

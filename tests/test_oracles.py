@@ -69,7 +69,7 @@ def assert_sweeps_agree(run: am.Run, slow: list[penalised.Oracle]) -> None:
 
 
 run_counts = st.sampled_from([1, 3])
-penalty = dict(rho=power(-2, 1), mu=power(-3, -1), theta_0=power(-2, 1))
+penalty = dict(rho=power(-2, 1), mu=power(-3, -1), theta_0=power(-2, 1), tau_0=power(-2, 1))
 penalty |= dict(epsilon_0=power(-1, 2), epsilon_min=power(-3, -1))
 # p3 = 1 reflects an exact minimiser: f(u^{k+1}) = f(u^k), and rounding alone would decide the safeguard.
 inertia = dict(p1=between(0, 1.5), p2=between(0, 1.5), p3=between(0, 0.9))

@@ -24,15 +24,16 @@ class Hyperparameters:
     )
     p3: float = setting(0.5, "extrapolation after the step", search=Linear(0.0, 1.0), low=0.0, high=2.0)
     rho: float = setting(1e-3, "weight of the layer equations", search=Log(1e-4, 1.0), low=1e-12)
-    mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0)
+    mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0, per_rows=True)
     epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
     epsilon_min: float = setting(1e-3, "last half-width of the activation constraint", search=Log(1e-4, 1.0), low=0.0)
-    theta_0: float = setting(1.0, "first trial of the majoriser's curvature", low=1e-12)
+    theta_0: float = setting(1.0, "first trial of theta in the steps of W_l", low=1e-12, per_rows=True)
+    tau_0: float = setting(1.0, "first trial of tau in the steps of a_l", low=1e-12)
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    sweep(state, problem, k, hp.p1, hp.p2, hp.p3)
+    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3)
 
 
 METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)

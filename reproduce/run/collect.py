@@ -46,7 +46,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
 
     def setting(run: PlannedRun) -> tuple:
         c = run.config
-        return run.label, c.dataset, c.hidden, c.activation, c.settings
+        return run.label, c.dataset, c.n_train, c.hidden, c.activation, c.constants, c.settings
 
     chosen = {setting(run) for run in runs if run.trial is None}
     kept = _by_key(results / grid.name / "tuning.csv")
@@ -90,9 +90,12 @@ def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
         profile=grid.profile,
         rule=grid.rule,
         lane=c.lane,
-        data_official=run.official,
-        data_fingerprint=c.data_fingerprint[:16],
+        data_official=run.data.official,
+        data_rows=run.data.rows,
+        data_fingerprint=c.data_fingerprint,
         inputs=c.inputs,
+        network=c.network,
+        constants=c.constants,
         init=c.init,
         hyperparameters=json.dumps(dict(c.settings)),
     )

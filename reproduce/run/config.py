@@ -15,18 +15,28 @@ from am.methods import methods
 from am.training import Budget
 
 
+CONSTANTS = ("scaled", "published")
+NETWORKS = ("mlp",)
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """What determines a run's numbers. `run_key` hashes it together with the code it depends on."""
+    """What determines a run's numbers. `run_key` hashes it together with the code it depends on.
+
+    settings: the values in force, after any scaling.  constants: "scaled" where those that belong to a number of rows
+    were multiplied by n / N_full, "published" where they stand as the method and the grid give them (SPEC 8).
+    """
 
     dataset: str
     data_fingerprint: str
     n_train: int  # at the most; 0: all
     inputs: str
+    network: str
     activation: str
     hidden: tuple[int, ...]
     init: str
     method: str
+    constants: str
     settings: tuple[tuple[str, Any], ...]
     seed: int
     epochs: int

@@ -19,6 +19,7 @@ from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
 from am.networks import check_initialisation
+from reproduce.run.config import CONSTANTS, NETWORKS
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
@@ -28,7 +29,8 @@ LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
+PER_METHOD = ("batch_size", "constants", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
+AXES = ("n_train", "constants")  # a list of values runs each
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 
 
@@ -68,7 +70,9 @@ class Grid:
     activations: list[str]
     init: str
     inputs: str
-    n_train: int
+    network: str
+    n_train: list[int]  # 0: all
+    constants: list[str]
     batch_size: int
     epochs: int
     evaluate_every: float
@@ -91,7 +95,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = dict(
     activations=list,
     init=str,
     inputs=str,
-    n_train=(int, str),
+    network=str,
+    n_train=(int, str, list),
+    constants=(str, list),
     batch_size=int,
     epochs=int,
     evaluate_every=(int, float),
@@ -110,7 +116,9 @@ _DEFAULTS = dict(
     activations=["relu"],
     init="torch",
     inputs="unit",
+    network="mlp",
     n_train="all",
+    constants="scaled",
     batch_size=128,
     evaluate_every=1,
 )
@@ -176,13 +184,19 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         method(word)
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
-    values["n_train"] = 0 if values["n_train"] == "all" else values["n_train"]
+    values |= _axes(values)
     grid = Grid(name=path.stem, profile=profile, entries=entries, targets=targets, **values)
     for entry, act in itertools.product(grid.entries, grid.activations):
         for hidden in entry.overrides.get("hidden", grid.hidden):
             with _told(place):
                 entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
     return grid
+
+
+def _axes(values: dict[str, Any]) -> dict[str, list]:
+    """Training rows (0 for all) and constants as the lists that they may be."""
+    lists = {key: values[key] if isinstance(values[key], list) else [values[key]] for key in AXES if key in values}
+    return {key: [0 if value == "all" else value for value in found] for key, found in lists.items()}
 
 
 @contextmanager
@@ -209,11 +223,12 @@ def _check_type(place: str, key: str, value: Any) -> None:
 
 
 def _check_values(place: str, values: dict[str, Any]) -> None:
-    for key in ("datasets", "hidden", "activations"):
-        if key in values and not values[key]:
+    lists = {key: values[key] for key in ("datasets", "hidden", "activations") if key in values} | _axes(values)
+    for key, found in lists.items():
+        if not found:
             raise InputError(f"{place}: '{key}' is empty, so there is nothing to run.")
-        for i, value in enumerate(values.get(key, ())):
-            if value in values[key][:i]:
+        for i, value in enumerate(found):
+            if value in found[:i]:
                 raise InputError(f"{place}: '{key}' names {value!r} twice.")
     for word in values.get("datasets", ()):
         if word not in NAMES:
@@ -221,9 +236,12 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for word in values.get("activations", ()):
         with _told(place):
             activation(str(word))
-    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS)):
+    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS), ("network", NETWORKS)):
         if key in values and values[key] not in valid:
             raise unknown(f"value of '{key}'", values[key], valid, place)
+    for word in lists.get("constants", ()):
+        if word not in CONSTANTS:
+            raise unknown("value of 'constants'", str(word), CONSTANTS, place)
     if "init" in values:
         with _told(place):
             check_initialisation(values["init"])
@@ -232,9 +250,10 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
             raise InputError(f"{place}: '{key}' must be positive, not {values[key]!r}.")
     if values.get("first_seed", 0) < 0:
         raise InputError(f"{place}: 'first_seed' must not be negative, not {values['first_seed']!r}.")
-    n = values.get("n_train", "all")
-    if n != "all" and (isinstance(n, str) or n <= 0):
-        raise InputError(f"{place}: 'n_train' must be a positive number or \"all\", not {n!r}.")
+    given = values.get("n_train", "all")
+    for n in given if isinstance(given, list) else [given]:
+        if n != "all" and (type(n) is not int or n <= 0):
+            raise InputError(f"{place}: 'n_train' must be a positive number or \"all\", not {n!r}.")
     for widths in values.get("hidden", ()):
         if not (isinstance(widths, list) and widths and all(isinstance(w, int) and w > 0 for w in widths)):
             raise InputError(
@@ -259,8 +278,7 @@ def _entries(place: str, blocks: list[dict]) -> Iterator[Entry]:
             chosen = method(block["name"])
         overrides = {key: block[key] for key in PER_METHOD if key in block}
         _check_table(f"{place}: {chosen.name}", overrides)
-        if overrides.get("n_train") == "all":
-            overrides["n_train"] = 0
+        overrides |= _axes(overrides)
         over = block.get("over", {})
         for key, points in over.items():
             if not (isinstance(points, list) and points):

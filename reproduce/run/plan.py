@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from am.data import held_out_size
+from am.data import Identity, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
@@ -28,7 +28,7 @@ class PlannedRun:
     config: RunConfig
     run_key: str
     label: str
-    official: bool
+    data: Identity
     trial: int | None = None  # of a tuning; None for a run that counts
 
 
@@ -36,9 +36,9 @@ Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
 def plan(
-    grid: Grid, fingerprints: dict[str, tuple[str, bool]], lookup: Lookup = lambda run_key: None
+    grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None
 ) -> list[PlannedRun]:
-    """Every run of the grid, in the order of its CSV. fingerprints: data set -> (sha256, official).
+    """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
 
     Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
     """
@@ -47,18 +47,26 @@ def plan(
         common = {key: entry.overrides.get(key, getattr(grid, key)) for key in PER_METHOD}
         if entry.method.full_batch:
             common["batch_size"] = 0
-        fingerprint, official = fingerprints[dataset]
+        identity = identities[dataset]
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
-        for hidden in common.pop("hidden"):
+        constants = common.pop("constants")
+        if not entry.method.depends_on_rows:
+            constants = constants[:1]  # there is nothing that a second value would change
+        for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
+            share = training_rows(identity.rows, n_train) / full_rows(dataset, identity.rows)
 
             def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
+                in_force = entry.method.scaled(settings, share) if scaling == "scaled" else settings
                 config = RunConfig(
                     dataset=dataset,
-                    data_fingerprint=fingerprint,
+                    data_fingerprint=identity.fingerprint,
+                    n_train=n_train,
+                    network=grid.network,
                     activation=act,
                     hidden=tuple(hidden),
                     method=entry.method.name,
-                    settings=tuple(dataclasses.asdict(settings).items()),
+                    constants=scaling,
+                    settings=tuple(dataclasses.asdict(in_force).items()),
                     seed=seed,
                     read_test=trial is None,
                     # A trial looks for a setting: stacked, evaluated at its end alone.
@@ -67,7 +75,7 @@ def plan(
                     evaluate_every=every if trial is None else common["epochs"],
                     **common,
                 )
-                return PlannedRun(config, run_key(config), entry.label, official, trial)
+                return PlannedRun(config, run_key(config), entry.label, identity, trial)
 
             settings = entry.settings
             if grid.rule == "tuned":
@@ -103,8 +111,7 @@ def stacks(
     for group in groups.values():
         c = group[0].config
         inputs, rows = shapes[c.dataset]
-        available = rows - held_out_size(rows)
-        n_train = min(c.n_train or available, available)
+        n_train = training_rows(rows, c.n_train)
         if c.batch_size > n_train:
             raise InputError(
                 f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."

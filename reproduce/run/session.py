@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from am.data import NAMES, ensure, fingerprint_of, load
+from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_trials
@@ -51,7 +51,7 @@ class Session:
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
         ensure(sets, self.folder, announce=print)
         self.store = Store(self.results)
-        self.fingerprints = {name: fingerprint_of(name, self.folder) for name in sets}
+        self.identities = {name: identity_of(name, self.folder) for name in sets}
         self.narrowed = wanted
         self.shapes = {}
         self.plan()
@@ -61,8 +61,8 @@ class Session:
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
-        self.plans = {grid.name: plan(grid, self.fingerprints, self._found(grid)) for grid in self.grids}
-        self.wanted = {name: plan(grid, self.fingerprints, self.store.get) for name, grid in self.narrowed.items()}
+        self.plans = {grid.name: plan(grid, self.identities, self._found(grid)) for grid in self.grids}
+        self.wanted = {name: plan(grid, self.identities, self.store.get) for name, grid in self.narrowed.items()}
 
     def _found(self, grid: Grid) -> Callable[[str], dict[str, Any] | None]:
         """Runs by key, and trials that the CSVs alone still have: what was chosen among them keeps its rows."""
@@ -175,7 +175,7 @@ def _work(session: Session, run: PlannedRun) -> float:
     """A rough count of operations: passes over the data times parameters, with a floor for small steps."""
     c = run.config
     inputs, rows = session.shapes[c.dataset]
-    rows = min(c.n_train or rows, rows)
+    rows = training_rows(rows, c.n_train)
     widths = (inputs, *c.hidden, 10)
     parameters = sum(a * b for a, b in zip(widths, widths[1:]))
     chosen = method(c.method)

@@ -8,8 +8,8 @@ One run, NumPy float64, samples x features, every f evaluated from the data. Equ
      D = u+ - u^; or theta = lambda_max of the Hessian
 (4)  b_l:  u+ = b~ - (b^ - m), m = mean_n(z_n - W a_n)
 (5)  z_l:  u+ = projection of z~ - (z^ - c), c = a_{l-1} W_l^T + b_l, on {z : a_l - eps <= h(z) <= a_l + eps}
-(6)  a_l:  u+ = projection of a~ - grad f(a^)/tau on [h(z_l) - eps, h(z_l) + eps], first tau with
-     rho ||D W_{l+1}^T||^2 <= tau ||D||^2
+(6)  a_l:  u+ = projection of a~ - grad f(a^)/tau on [h(z_l) - eps, h(z_l) + eps],
+     tau = tau_0 2^j, first j with rho ||D W_{l+1}^T||^2 <= tau ||D||^2
 (7)  z_L:  u+ = argmin_z CE(z, y) + rho/2 ||z - (z~ - (z^ - c))||^2
 (8)  d = u^k - u^{k-1};  u~ = u^k + p1 d;  u^ = u^k + p2 d;  u^{k+1} = P(u+ + p3 (u+ - u^k))
 (9)  if f(u^{k+1}) > f(u^k): (8) again with p1 = p2 = p3 = 0
@@ -46,10 +46,11 @@ SCALAR = {
 class Oracle:
     """The variables of one run and the steps (2) to (9); `inertia(k)` gives (p1, p2, p3)."""
 
-    def __init__(self, x, y, W, b, activation, inertia, rho, mu, epsilon_0, epsilon_min, theta_0, step_rule):
+    def __init__(self, x, y, W, b, activation, inertia, rho, mu, epsilon_0, epsilon_min, theta_0, tau_0, step_rule):
         self.h, self.inverse, self.bottom, self.reached, self.top = SCALAR[activation]
         self.x, self.y, self.inertia, self.rho, self.mu = x, y, inertia, rho, mu
-        self.epsilon_0, self.epsilon_min, self.theta_0, self.step_rule = epsilon_0, epsilon_min, theta_0, step_rule
+        self.epsilon_0, self.epsilon_min, self.step_rule = epsilon_0, epsilon_min, step_rule
+        self.theta_0, self.tau_0 = theta_0, tau_0
         self.L = len(W)
         self.W, self.b, self.z, self.a, self.last = list(W), list(b), [], [x], {}
         for l in range(self.L):  # a[0] is X; a[l + 1] = h(z[l])
@@ -157,7 +158,7 @@ class Oracle:
             if self.step_rule == "lipschitz":
                 curvature = self.rho * np.linalg.norm(W, 2) ** 2
                 return project(tilde - gradient / curvature if curvature > 0 else tilde)
-            tau = self.theta_0
+            tau = self.tau_0
             while True:
                 plus = project(tilde - gradient / tau)
                 D = plus - hat
@@ -267,7 +268,7 @@ class ReleasedOracle(Oracle):
         h = self.activate(self.z[l])
         gradient = self.rho * (start @ W.T - target) @ W
         for doublings in range(11):
-            tau = self.theta_0 * 2**doublings
+            tau = self.tau_0 * 2**doublings
             D = np.clip(start - gradient / tau, h - self.epsilon, h + self.epsilon) - start
             if self.rho * np.sum((D @ W.T) ** 2) <= tau * np.sum(D**2):
                 return start + D

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
 
-from am.data import fingerprint_of
+from am.data import full_rows, identity_of
 from am.methods import method, methods
 from reproduce.judge.summary import write_summary
 from reproduce.run.collect import collect
@@ -59,12 +59,13 @@ def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
         inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=2,
     ).items():  # fmt: skip
         assert (table[column] == value).all(), column
-    fingerprint, _ = fingerprint_of("digits")
-    assert (table.data_fingerprint == fingerprint[:16]).all()
+    fingerprint = identity_of("digits").fingerprint
+    assert (table.data_fingerprint == fingerprint).all()
     assert table.run_key.is_unique and table.run_key.str.fullmatch("[0-9a-f]{20}").all()
     for row in table.itertuples():
         chosen = method(row.method)
-        assert json.loads(row.hyperparameters) == vars(chosen.settings())
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", row.data_rows))
+        assert json.loads(row.hyperparameters) == vars(in_force)
         steps = 2 if chosen.full_batch else 2 * 4
         assert row.iterations == steps
         assert row.parameter_updates == steps * chosen.updates(2, chosen.settings())
@@ -119,7 +120,9 @@ def test_every_method_s_hyperparameters_parse(place):
     place.run("tiny", "--seeds", "1")
     for row in place.rows():
         chosen = methods()[row["method"]]
-        assert chosen.settings(json.loads(row["hyperparameters"])) == chosen.settings()
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", int(row["data_rows"])))
+        assert chosen.settings(json.loads(row["hyperparameters"])) == in_force
+        assert row["constants"] == "scaled"
 
 
 def test_a_second_run_does_nothing_says_so_and_touches_nothing(done, capsys):
@@ -251,7 +254,7 @@ def test_a_run_under_two_labels_has_two_rows_and_two_curves_however_often_it_is_
 
 def test_the_order_of_the_rows_is_the_grid_s_whatever_was_trained_first(place, tmp_path):
     grid = read_grid(place.grids / "tiny.toml", "smoke")
-    runs = plan(grid, {"digits": fingerprint_of("digits")})
+    runs = plan(grid, {"digits": identity_of("digits")})
     place.run()
     copied = Store(tmp_path / "other")
     for run in reversed(runs):

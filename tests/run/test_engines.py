@@ -10,7 +10,7 @@ import torch
 from helpers import METHODS, PATIENCE, TUNED, Place, place_fixture, until  # noqa: F401
 
 from am import methods as methods_module
-from am.data import fingerprint_of
+from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
 from reproduce.run.config import code_hash
@@ -40,7 +40,7 @@ def trained(monkeypatch) -> list[list[str]]:
 
 def planned(place: Place, name: str = "tiny") -> list[list[PlannedRun]]:
     """The stacks of a grid on digits."""
-    runs = plan(read_grid(place.grids / f"{name}.toml", "smoke"), {"digits": fingerprint_of("digits")})
+    runs = plan(read_grid(place.grids / f"{name}.toml", "smoke"), {"digits": identity_of("digits")})
     return stacks(runs, {"digits": (64, 1437)}, CPU)
 
 

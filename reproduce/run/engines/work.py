@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from am.data import Data, held_out_size, load, prepare
+from am.data import Data, load, prepare, training_rows
 from am.errors import InputError
 from am.methods import method
 from am.training import train
@@ -42,8 +42,7 @@ class DataOnDevice:
         if key != self._key:
             self._data = None  # frees the last one before the next is made
             images = load(config.dataset, self.folder)
-            available = len(images.x_train) - held_out_size(len(images.x_train))
-            n_train = min(config.n_train or available, available)
+            n_train = training_rows(len(images.x_train), config.n_train)
             self._data = prepare(images, n_train, config.inputs, self.device)
             self._key = key
         return self._data
