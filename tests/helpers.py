@@ -48,6 +48,8 @@ TIMING = by_unit("runs", "s")
 def toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 
@@ -140,7 +142,7 @@ class Place:
         return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def cheap_figures(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
+def cheap_figures(results: Path, grid: str, out: Path, title: str = "", target=None) -> list[Path]:
     """In place of `reproduce.show.figures.figures_of`: two files that show which CSVs they were drawn from."""
     content = b"".join((results / grid / file).read_bytes() for file in CSVS[:2])
     written = []

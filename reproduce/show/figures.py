@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from am.errors import InputError
 from reproduce.files import finite, malformed, read, write_whole
-from reproduce.run.grid import Grid
+from reproduce.run.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.finals import dot_pages
@@ -42,14 +42,14 @@ _CURVE_COLUMNS = (
 )  # fmt: skip
 
 
-def figures_of(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
+def figures_of(results: Path, grid: str, out: Path, title: str = "", target: Target | None = None) -> list[Path]:
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
     accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, seconds in the time lane alone;
     final_accuracy: every run's last test accuracy; objective, constraint_gap, gradient_norm: for the labels that have
     one; sensitivity: accuracy against a hyper-parameter, width or depth, where the grid sweeps one;
     critical_difference: average ranks over four data sets or more; performance_profile: costs to one target, where the
-    grid has the target's reference; activations, activation_gain: where it has several; cost: of a block update, in
+    `target`'s reference is there; activations, activation_gain: where it has several; cost: of a block update, in
     the time lane. Rows of panels that pass a page go on in NAME-2, NAME-3.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
@@ -59,7 +59,7 @@ def figures_of(results: Path, grid: str, out: Path, title: str = "") -> list[Pat
     folder = out / grid
     written = []
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        drawn = draw(runs, curves, title)
+        drawn = draw(runs, curves, title, target)
         for name, figure in drawn.items():
             for suffix in ("pdf", "png"):
                 path = folder / f"{name}.{suffix}"
@@ -84,7 +84,7 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     if list(folder.glob("*.png")) and note.exists() and note.read_text() == state:
         return []
     tables_of(results, grid.name, grid.title)
-    written = figures_of(results, grid.name, figures, grid.title)
+    written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None))
     write_whole(note, state)
     return written
 
@@ -95,7 +95,7 @@ def _state(csvs: Path, figures: Path) -> str:
     return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
 
 
-def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Target | None = None) -> dict[str, Figure]:
     """Every figure by name, under the style in force. runs, curves: as `figures_of` reads them."""
     grid = arrange(runs, curves, title)
     pages = {"sensitivity": sweep_pages(grid)}
@@ -110,7 +110,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "") -> dict[str,
             "constraint_gap": curve_pages(grid, "iteration", "constraint_gap"),
             "gradient_norm": curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
             "critical_difference": rank_pages(grid),
-            "performance_profile": profile_pages(grid, timed),
+            "performance_profile": profile_pages(grid, timed, target),
             "activations": activation_pages(grid),
             "activation_gain": gain_pages(grid),
             "cost": cost_pages(grid) if timed else [],

@@ -181,6 +181,16 @@ MISTAKES = {
         dict(methods=[dict(name="samt", label="{shap}")]),
         "unknown hyper-parameter 'shap'; did you mean 'shape'?",
     ),
+    "target of no label": (
+        dict(target=[dict(reference="SDG", share=1.0)]),
+        "tiny.toml: target: reference: unknown label 'SDG'; did you mean 'SGD'?",
+    ),
+    "target without a share": (dict(target=[dict(reference="SGD")]), "target: 'share' must lie in (0, 1], not None."),
+    "target of another kind": (dict(target=[0.9]), "'target' must be a list of tables"),
+    "key of a target": (
+        dict(target=[dict(reference="SGD", shar=1.0)]),
+        "target: unknown key 'shar'; did you mean 'share'?",
+    ),
     "label left open": (dict(methods=[dict(name="samt", label="{shape")]), "the label '{shape' is no text"),
     "tiam with gelu": (
         dict(methods=[dict(name="tiam")], activations=["relu", "gelu"]),
