@@ -42,7 +42,7 @@ from am.linalg import (
 from am.method import Method, Problem, needs_hidden_layer
 from am.networks import Parameters
 
-STEP_ROWS = 1024  # of a block whose z, a, last iterates and temporaries stay in a CPU's cache
+STEP_ROWS = 2048  # of a block whose z, a, last iterates and temporaries stay in a CPU's cache
 STEP_RULES = ("backtracking", "lipschitz", "inverse")
 STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
 
@@ -473,24 +473,28 @@ def activation_step(
 
 def output_step(state: SweepState, problem: Problem, inertia: Inertia) -> None:
     """z_L: the proximal point of the cross-entropy at z~ - (z^ - c), c = a_{L-1} W_L^T + b_L."""
-    L, rho, y = len(state.z), state.rho, problem.y
+    L, rho, y, c = len(state.z), state.rho, problem.y, state.residual[-1]
     W, b, z, last = state.params.W[-1], state.params.b[-1], state.z[-1], state.last[f"z{L}"]
-    c = state.residual[-1]
-    for at, _ in row_blocks(z):
-        linear_into(c[at], state.inputs(problem.x, L), at, W, b)
+    lead, before, after = inertia.p1 - inertia.p2, zeros(z), zeros(z)
+    leads = worthwhile(lead != 0)
+
+    def f(v: Tensor, at: At, u: Tensor) -> Tensor:
+        return cross_entropy(v, y[at[1]]).view(-1, 1, 1) + rho / 2 * square(torch.sub(v, c[at], out=u))
+
+    for at, (u,) in row_blocks(z, z.shape[2]):
+        target = linear_into(c[at], state.inputs(problem.x, L), at, W, b)
+        if leads:
+            target = torch.addcmul(target, torch.sub(z[at], last[at], out=u), lead)
+        plus = prox_cross_entropy(target, y[at[1]], rho, near=z[at])
+        before += f(z[at], at, u)
+        last[at].copy_(z[at])
+        after += f(z[at].lerp_(plus, 1 + inertia.p3), at, u)
     state.charge(z.shape[1] * W[0].numel())
-
-    def f(v: Tensor) -> Tensor:
-        return cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - c)
-
-    plus = prox_cross_entropy(c + (inertia.p1 - inertia.p2) * (z - last), y, rho, near=z)
-    new = plus + inertia.p3 * (plus - z)
-    rose = (f(new) > f(z)) & inertia.moves
+    rose = (after > before) & inertia.moves
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
-        new = select(rose, prox_cross_entropy(c, y, rho, near=z), new)
-    last.copy_(z)
-    z.copy_(new)
+        for at, _ in row_blocks(z):
+            z[at].copy_(select(rose, prox_cross_entropy(c[at], y[at[1]], rho, near=last[at]), z[at]))
     c.sub_(z)
 
 
