@@ -149,6 +149,11 @@ class Method:
         marked = [f.name for f in dataclasses.fields(settings) if f.metadata["per_rows"]]
         return dataclasses.replace(settings, **{name: share * getattr(settings, name) for name in marked})
 
+    @property
+    def depends_on_rows(self) -> bool:
+        """Whether any setting stands against a sum over rows."""
+        return any(f.metadata["per_rows"] for f in dataclasses.fields(self.hyperparameters))
+
     def search_space(self) -> dict[str, Log | Linear | Choice]:
         """The tuned hyper-parameters and their ranges, the same for every data set."""
         fields = dataclasses.fields(self.hyperparameters)
