@@ -105,7 +105,7 @@ def _prox_near(x: Tensor, rho: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:  
             step, ds = torch.where(running, step, 0.0), torch.where(running, ds, 0.0)
         s, t = s.add_(ds), t.sub_(step)
         # A NaN goes on.
-        running = running & ~(torch.linalg.vector_norm(step, math.inf, (1, 2), keepdim=True) <= PROX_TOLERANCE)
+        running = running & ~(torch.abs(step, out=q).amax((1, 2), keepdim=True) <= PROX_TOLERANCE)
         if not ask(running):
             break
     return t.add_(s + torch.log(rho)), ~running
