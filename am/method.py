@@ -199,9 +199,9 @@ def stack(settings: Sequence[Any], like: Tensor) -> SimpleNamespace:
     """The settings of R runs as one namespace `hp`: floats as (R, 1, 1) tensors, the rest equal in all runs.
 
     The tensors have the device and the dtype of the data `like`; `hp.exact` holds the same in float64, for what would
-    lose digits.
+    lose digits, and `hp.each` the runs' settings as they came, for what is decided without asking the device.
     """
-    hp, exact = SimpleNamespace(), SimpleNamespace()
+    hp, exact = SimpleNamespace(each=tuple(settings)), SimpleNamespace()
     for f in dataclasses.fields(settings[0]):
         values = [getattr(s, f.name) for s in settings]
         if isinstance(values[0], float):

@@ -19,7 +19,7 @@ Equations, after SPEC 1, 2 and 4 (u~ = u + p1 d, u^ = u + p2 d, d = u^k - u^{k-1
      FISTA), or in dlADMM FISTA by the released rule
 (7)  TIAM, mDLAM: u^{k+1} = P(u+ + p3 (u+ - u^k)); again with p = 0 where f rose
 (8)  BCD: V and W from their normal equations by torch.inverse; W's in float64, as a correction of the last W, without
-     which float32 leaves no digits: W + (t - V W^T - b)^T V (V^T V + alpha/rho I)^-1
+     which float32 leaves no digits: W + (t - V W^T - b)^T V (V^T V + alpha_weights/rho I)^-1
 (9)  AM-Adam: every layer's loss by autograd, codes by torch.optim.SGD, weights by torch.optim.Adam
 (10) SAMT and SAM: the whole network by autograd for each block's gradient
 """
@@ -38,7 +38,6 @@ from am.activations import Activation, activation
 from am.cross_entropy import (
     FISTA_ITERATIONS,
     FISTA_STEP,
-    FISTA_TOLERANCE,
     PROBABILITY_GUARD,
     one_hot,
     prox_cross_entropy,
@@ -321,7 +320,9 @@ def dladmm_z(s: Slow, l: int) -> None:
     if l < s.depth:
         s.u[f"z{l}"] = scalar_prox(s.act, c, s.u[f"a{l}"], 1.0)  # (4)
     else:
-        s.u[f"z{l}"] = fista(c - s.u["u"] / s.hp.rho, s.y, s.hp.rho, s.u[f"z{l}"])  # (6)
+        s.u[f"z{l}"] = fista(
+            c - s.u["u"] / s.hp.rho, s.y, s.hp.rho, s.u[f"z{l}"], s.hp.fista_tolerance
+        )  # (6)
 
 
 def scalar_prox(act: Activation, c: Tensor, a: Tensor, w: float) -> Tensor:
@@ -333,8 +334,8 @@ def scalar_prox(act: Activation, c: Tensor, a: Tensor, w: float) -> Tensor:
     return torch.where(value(left) > value(right), right, left)
 
 
-def fista(c: Tensor, y: Tensor, rho: float, z: Tensor) -> Tensor:
-    """The released rule: step 4, at most 500, until f moves by less than 1e-3; in float64 to see that."""
+def fista(c: Tensor, y: Tensor, rho: float, z: Tensor, tolerance: float) -> Tensor:
+    """The released rule: step 4, at most 500, until f moves by less than the tolerance; in float64 to see that."""
     dtype, c, z = z.dtype, c.double(), z.double()
     labels, guard = one_hot(y, c.shape[1], c.dtype), torch.tensor(math.log(PROBABILITY_GUARD)).to(c)
     f, lam, zeta = math.inf, 1.0, z
@@ -343,7 +344,7 @@ def fista(c: Tensor, y: Tensor, rho: float, z: Tensor) -> Tensor:
         p = torch.exp(z - normaliser[:, None])
         loss = (normaliser - z.gather(1, y[:, None])[:, 0]).sum()
         last, f = f, (loss + rho / 2 * ((z - c) ** 2).sum()).item()
-        if abs(f - last) < FISTA_TOLERANCE:
+        if abs(f - last) < tolerance:
             break
         last_lam, lam = lam, (1 + math.sqrt(1 + 4 * lam * lam)) / 2
         gamma = (1 - last_lam) / lam
@@ -385,7 +386,7 @@ def bcd_step(s: Slow, k: int) -> None:
 
 
 def bcd_layer(s: Slow, i: int) -> None:  # (8)
-    u, rho, alpha = s.u, s.hp.rho, s.hp.alpha
+    u, rho, alpha = s.u, s.hp.rho, s.hp.alpha_weights
     V, W = u[f"V{i - 1}"], u[f"W{i}"]
     residual = u[f"U{i}"] - bcd_product(s, i)
     inverse = torch.inverse((V.T @ V).double() + alpha / rho * torch.eye(V.shape[1]).to(V).double())

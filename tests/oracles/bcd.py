@@ -5,8 +5,8 @@ Equations, after SPEC 4 (N layers, V_0 = X, Y one-hot):
 (1)  V_N:  argmin 1/2 ||V - Y||^2 + gamma/2 ||V - U_N||^2 + alpha/2 ||V - V_N||^2
 (2)  U_N:  argmin gamma/2 ||V_N - U||^2 + rho/2 ||U - V_{N-1} W_N^T - b_N||^2
 (3)  (W_i, b_i), each at the other's last value:
-     W_i = argmin rho/2 ||U_i - V_{i-1} W^T - b_i||^2 + alpha/2 ||W - W_i||^2,
-     b_i = argmin rho/2 ||U_i - V_{i-1} W_i^T - b||^2 + alpha/2 ||b - b_i||^2
+     W_i = argmin rho/2 ||U_i - V_{i-1} W^T - b_i||^2 + alpha_weights/2 ||W - W_i||^2,
+     b_i = argmin rho/2 ||U_i - V_{i-1} W_i^T - b||^2 + alpha_weights/2 ||b - b_i||^2
 (4)  V_i, i < N:  argmin gamma/2 ||V - h(U_i)||^2 + rho/2 ||U_{i+1} - V W_{i+1}^T - b_{i+1}||^2
 (5)  U_i, i < N, by entry:
      argmin gamma/2 ||V_i - h(U)||^2 + rho/2 ||U - V_{i-1} W_i^T - b_i||^2 + alpha/2 ||U - U_i||^2
@@ -21,9 +21,9 @@ from oracles.dladmm import SCALAR, prox_entries
 class Oracle:
     """The variables of one run. W[i], b[i], U[i] are layer i + 1's; V[i] is the input of layer i + 1, V[0] = X."""
 
-    def __init__(self, x, y, W, b, activation, gamma, rho, alpha):
+    def __init__(self, x, y, W, b, activation, gamma, rho, alpha, alpha_weights):
         self.activation, self.h = activation, SCALAR[activation][0]
-        self.gamma, self.rho, self.alpha = gamma, rho, alpha
+        self.gamma, self.rho, self.alpha, self.alpha_weights = gamma, rho, alpha, alpha_weights
         self.N, self.W, self.b, self.U, self.V = len(W), list(W), list(b), [], [x]
         for i in range(self.N):
             self.U.append(self.V[i] @ W[i].T + b[i])
@@ -45,11 +45,11 @@ class Oracle:
 
     def update_layer(self, i):  # (3)
         V, U, W, b = self.V[i], self.U[i], self.W[i], self.b[i]
-        A = self.rho * V.T @ V + self.alpha * np.eye(V.shape[1])
-        rows = [np.linalg.solve(A, self.alpha * W[j] + self.rho * V.T @ (U[:, j] - b[j])) for j in range(len(W))]
+        A = self.rho * V.T @ V + self.alpha_weights * np.eye(V.shape[1])
+        rows = [np.linalg.solve(A, self.alpha_weights * W[j] + self.rho * V.T @ (U[:, j] - b[j])) for j in range(len(W))]
         residual = np.sum(U - V @ W.T, axis=0)
         self.W[i] = np.array(rows)
-        self.b[i] = (self.alpha * b + self.rho * residual) / (self.rho * len(U) + self.alpha)
+        self.b[i] = (self.alpha_weights * b + self.rho * residual) / (self.rho * len(U) + self.alpha_weights)
 
     def update_V(self, i):  # (4)
         W, rest = self.W[i + 1], self.U[i + 1] - self.b[i + 1]
