@@ -17,7 +17,7 @@ from reproduce.judge.compare import best_and_ties, compare, compare_costs, contr
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
 from reproduce.judge.significance import UNREACHED
-from reproduce.judge.stability import stability
+from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import cost_to_target, step_costs, targets
 from reproduce.judge.verdicts import NOT_TESTED, verdict
 from reproduce.run.grid import Target, targets_of
@@ -97,7 +97,7 @@ def _contrast(case: Case) -> pd.DataFrame:
 def _stability(measure: str, worst: float) -> Callable[[Case], pd.DataFrame]:
     def table(case: Case) -> pd.DataFrame:
         method, against = case.claim["method"], case.claim["against"]
-        chosen = case.runs["label"].str.rsplit(", ", n=1).str[0].isin([method, *against])
+        chosen = by_step_size(case.runs)["label"].isin([method, *against])
         found = stability(case.runs[chosen], case.curves)
         if found["step_sizes"].nunique() > 1:
             raise InputError("the methods were given different numbers of step sizes, so they do not compare.")

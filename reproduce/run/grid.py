@@ -29,7 +29,17 @@ LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "constants", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
+PER_METHOD = (
+    "batch_size",
+    "constants",
+    "epochs",
+    "evaluate_every",
+    "first_seed",
+    "hidden",
+    "init",
+    "inputs",
+    "n_train",
+)
 AXES = ("n_train", "constants")  # a list of values runs each
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 

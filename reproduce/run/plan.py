@@ -35,9 +35,7 @@ class PlannedRun:
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
-def plan(
-    grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None
-) -> list[PlannedRun]:
+def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None) -> list[PlannedRun]:
     """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
 
     Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
