@@ -154,7 +154,8 @@ def run(args: argparse.Namespace) -> None:
     _judge(session.results, args.grid_folder)
     if failed := {run.run_key for run in session.missing()}:
         raise InputError(
-            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
+            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
+            "and the same command tries them again."
         )
     if not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})

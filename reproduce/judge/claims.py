@@ -257,10 +257,11 @@ def write_claims(results: Path, grid_folder: Path | None = None) -> tuple[Path, 
 
 def _markdown(table: pd.DataFrame) -> str:
     legend = (
-        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends of "
-        "their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; "
-        "0 times means that only the comparator missed the target, ∞ times that the method itself did; where both "
-        "missed it on every seed there is no effect. Every single comparison is in the column `effects` of `results/claims.csv`."
+        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends "
+        "of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 "
+        "times; 0 times means that only the comparator missed the target, ∞ times that the method itself did; where "
+        "both missed it on every seed there is no effect. Every single comparison is in the column `effects` of "
+        "`results/claims.csv`."
     )
     lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
     for row in table.itertuples():

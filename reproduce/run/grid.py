@@ -146,7 +146,7 @@ def grid_names(folder: Path | None = None) -> list[str]:
 def load_grid(
     name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
 ) -> Grid:
-    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. Raises InputError for a bad word."""
+    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. InputError for a bad word."""
     if name not in grid_names(folder):
         raise unknown("grid", name, grid_names(folder))
     return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)

@@ -112,7 +112,8 @@ def stacks(
         n_train = training_rows(rows, c.n_train)
         if c.batch_size > n_train:
             raise InputError(
-                f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."
+                f"batch_size {c.batch_size} is larger than the {n_train} training images "
+                f"of {c.dataset} ({group[0].label})."
             )
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
         limit = 1 if c.lane == "time" else limit

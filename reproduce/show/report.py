@@ -29,7 +29,8 @@ FOLDER = Path(__file__).parent
 PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left out by name
 PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 RUN_COLUMNS = (
-    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters", "seed", "status",
+    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
+    "seed", "status",
     "device", "torch", "commit", "run_key",
 )  # fmt: skip
 AXES = dict(

@@ -112,7 +112,8 @@ def synthetic(claim: dict, seeds: int = 5, status: str = "done") -> tuple[pd.Dat
                         done = status == "done" or not own
                         rows.append(dict(
                             grid="g", profile="light", lane="time", dataset=dataset, data_official=True, n_train=100,
-                            activation=act, hidden="8", method="sgd" if sweep else label.lower(), seed=seed, iterations=60,
+                            activation=act, hidden="8", method="sgd" if sweep else label.lower(), seed=seed,
+                            iterations=60,
                             hyperparameters=json.dumps(dict(learning_rate=x)),
                             label=label if x is None else f"{label}, {x}", status="done" if done else status,
                             test_accuracy=accuracy if done else np.nan, val_accuracy=accuracy if done else np.nan,
@@ -229,7 +230,8 @@ def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
 def test_the_table_says_what_was_found_in_a_line(tmp_path):
     table = pd.DataFrame([
         dict(id="X-1", claim="A is better.", note="really", verdict="partly",
-             reason="holds: mnist; open: fashion_mnist", grid="g", seeds=5.0, evidence="−1.9 to +0.4 points [−2.5, +0.9]"),
+             reason="holds: mnist; open: fashion_mnist", grid="g", seeds=5.0,
+             evidence="−1.9 to +0.4 points [−2.5, +0.9]"),
         dict(id="X-2", claim="B is.", note="", verdict=NOT_TESTED, reason="no", grid="g", seeds=None, evidence=None),
     ])  # fmt: skip
     first, second = _markdown(table).splitlines()[-2:]
