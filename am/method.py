@@ -110,6 +110,7 @@ class Method:
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
+    has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Method:
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
     still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
+    has_graph: bool = True
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""
@@ -199,9 +201,9 @@ def stack(settings: Sequence[Any], like: Tensor) -> SimpleNamespace:
     """The settings of R runs as one namespace `hp`: floats as (R, 1, 1) tensors, the rest equal in all runs.
 
     The tensors have the device and the dtype of the data `like`; `hp.exact` holds the same in float64, for what would
-    lose digits.
+    lose digits, and `hp.each` the runs' settings as they came, for what is decided without asking the device.
     """
-    hp, exact = SimpleNamespace(), SimpleNamespace()
+    hp, exact = SimpleNamespace(each=tuple(settings)), SimpleNamespace()
     for f in dataclasses.fields(settings[0]):
         values = [getattr(s, f.name) for s in settings]
         if isinstance(values[0], float):

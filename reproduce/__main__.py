@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
         if written:
             csvs, drawn = session.results / grid.name, session.figures / grid.name
             print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
-    _judge(session.results)
+    _judge(session.results, args.grid_folder)
     if failed := {run.run_key for run in session.missing()}:
         raise InputError(
             f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
@@ -177,7 +177,8 @@ def figures_only(args: argparse.Namespace) -> None:
     from reproduce.show.figures import figures_of
 
     for name in _with_csvs(args):
-        for path in figures_of(args.results, name, args.figures, _title(name, args)):
+        grid = load_grid(name, "light", folder=args.grid_folder)
+        for path in figures_of(args.results, name, args.figures, grid.title, next(iter(grid.targets), None)):
             print(path)
 
 
@@ -203,13 +204,13 @@ def tables_only(args: argparse.Namespace) -> None:
         print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
 
 
-def _judge(results: Path) -> None:
+def _judge(results: Path, grid_folder: Path | None = None) -> None:
     from reproduce.judge.claims import write_claims
     from reproduce.judge.derived import write_derived
     from reproduce.judge.published import write_comparison
 
-    write_derived(results)
-    path, verdicts = write_claims(results)
+    write_derived(results, grid_folder)
+    path, verdicts = write_claims(results, grid_folder)
     print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
     if path := write_comparison(results):
         print(path)

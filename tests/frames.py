@@ -20,7 +20,7 @@ def make_runs(accuracies, **columns):
                 row = dict.fromkeys(MEANS, 1.0) | dict(
                     grid="g", profile="light", rule="paper", lane="accuracy", dataset=dataset, data_official=True,
                     n_train=1000, inputs="unit", activation="relu", hidden="100-100", init="he",
-                    method=label.split()[0].lower(), label=label, hyperparameters="{}", seed=seed,
+                    method=label.split()[0].lower(), label=label, constants="scaled", hyperparameters="{}", seed=seed,
                     status="done" if done else value, test_accuracy=value if done else NAN,
                     val_accuracy=value if done else NAN, run_key=f"{label}/{dataset}/{seed}",
                 )  # fmt: skip

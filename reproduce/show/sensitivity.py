@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from am.methods import method, methods
 from reproduce.judge.estimates import mean_intervals
+from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
 from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, Ruler, lay_out, paginate
@@ -199,7 +199,7 @@ def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd
     for (method, label), mine in runs.groupby(["method", "label"], sort=False):
         # Labels that show one run ("width", "depth", "rho = 0.001") name the sweep and not what is swept.
         settings = mine[["method", "hyperparameters", "hidden"]].itertuples(index=False, name=None)
-        name = _title(method) if any(aliases[setting] > 1 for setting in settings) else label
+        name = method_title(method) if any(aliases[setting] > 1 for setting in settings) else label
         for number, moves, stays in ((WIDTH, "width", "depth"), (DEPTH, "depth", "width")):
             for kept, rows in mine.groupby(stays):
                 if rows[moves].nunique() >= VALUES:
@@ -220,11 +220,7 @@ def _line(method: str, name: str, key: str, rows: pd.DataFrame, fixed: str = "")
 def _name(method: str, key: str, rows: pd.DataFrame) -> str:
     """What the labels of a line share, without the key: "SAMT row" of "SAMT row, alpha0 = 0.01"."""
     shared = os.path.commonprefix(list(rows.label.unique())).split(key)[0]
-    return shared.rstrip("0123456789.-").rstrip(" ,(=") or _title(method)
-
-
-def _title(name: str) -> str:
-    return method(name).title if name in methods() else name
+    return shared.rstrip("0123456789.-").rstrip(" ,(=") or method_title(method)
 
 
 def _distinct(lines: list[Line]) -> list[Line]:
