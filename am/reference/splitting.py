@@ -4,7 +4,8 @@ dlADMM, with t_l = z_l for l < L and t_L = z_L + u/rho:
 (1)  L = R(z_L, y) + <u, z_L - a_{L-1} W_L^T - b_L> + rho/2 sum_l ||z_l - a_{l-1} W_l^T - b_l||^2
          + rho/2 sum_{l<L} ||a_l - h(z_l)||^2
 (2)  z_L:  FISTA on f = CE(z, y) + rho/2 ||z - c||^2, c = a_{L-1} W_L^T + b_L - u/rho, from the last z_L; step 4, at
-     most 500, until |f - f_last| < fista_tolerance (1e-3); softmax as released, e^z / (sum e^z + 1e-10). Or the minimiser ("exact")
+     most 500, until |f - f_last| < fista_tolerance (released: 1e-3); softmax as released, e^z / (sum e^z + 1e-10).
+     Or the minimiser ("exact")
 (3)  b_l:  mean_n(t_l - a_{l-1} W_l^T)
 (4)  W_l:  W - g/theta of f = rho/2 ||t_l - a_{l-1} W^T - b_l||^2, theta by backtracking from theta_0
 (5)  a_l:  a - g/tau of f = rho/2 ||t_{l+1} - a W^T - b||^2 + rho/2 ||a - h(z_l)||^2, W and b of layer l+1, from tau_0
