@@ -100,7 +100,9 @@ class Method:
     init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
     parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
     full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
-    too, never waits for the device, and takes k as a 0-d float64 tensor as well, so that it can be a CUDA graph.
+    too.
+    asks: a step may wait for the device, by `am.linalg.ask`, to decide how it goes on. A step that never asks takes k
+    as a 0-d float64 tensor as well, so that it can be a CUDA graph (`am.graphs`). Mini-batch methods never ask.
     flops(widths, rows, settings) -> FLOPs of the matrix products of one step of one run on `rows` rows (a multiply-add
     is two), from the second step on; None where a step's cost depends on its numbers: then the state counts, in
     `state.flops`, (R,) int64, what every run has cost since its start as if it ran alone.
@@ -120,6 +122,7 @@ class Method:
     init: Callable[[Problem, Parameters, SimpleNamespace], Any]
     step: Callable[[Any, Problem, SimpleNamespace, int], None]
     full_batch: bool = False
+    asks: bool = False
     flops: Callable[[Sequence[int], int, Any], int] | None = None
     parameters: Callable[[Any], Parameters] = lambda state: state.params
     updates: Callable[[int, Any], int] = lambda depth, settings: depth

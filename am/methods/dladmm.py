@@ -41,7 +41,9 @@ _IMAGES = "train on the first so many images only"
 @dataclass(frozen=True)
 class Hyperparameters:
     rho: float = setting(1e-6, "weight of the layer equations and of a = h(z)", search=Log(1e-6, 0.1), low=1e-12)
-    theta_0: float = setting(1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12, per_rows=True)
+    theta_0: float = setting(
+        1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12, per_rows=True
+    )
     tau_0: float = setting(1.0, "first trial of an activation's curvature", search=Log(1e-6, 1.0), low=1e-12)
     keep_step_sizes: bool = setting(False, "the next call's first trial is the value accepted last")
     output_step: str = setting(
