@@ -19,6 +19,7 @@ Reference: Wang, Yu, Chen and Zhao, "ADMM for efficient deep learning with globa
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,13 +118,6 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
     L, one = len(z), torch.ones_like(state.rho)
     target, target_total = [*z], [*state.total]
 
-    def output() -> None:
-        c = state.forward[-1] - state.u / rho
-        if hp.output_step == "exact":
-            z[-1] = prox_cross_entropy(c, state.y, rho, near=z[-1])
-        else:
-            z[-1] = fista_cross_entropy(c, state.y, rho, z[-1])
-
     def bias(l: int) -> None:
         params.b[l] = bias_step(params.W[l], state.total[l], target_total[l], len(state.x))
 
@@ -139,7 +133,7 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
 
     for l in reversed(range(L)):
         if l == L - 1:
-            output()
+            z[l] = output_block(state, hp)
             target[l] = z[l] + state.u / rho
         else:
             target[l] = act.prox(state.forward[l], a[l], one, out=z[l])
@@ -160,10 +154,58 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
             act.prox(state.forward[l], a[l], one, out=z[l])
             activation(l)
         else:
-            output()
+            z[l] = output_block(state, hp)
     state.u = torch.addcmul(state.u, z[-1] - state.forward[-1], rho)
     if hp.rho_schedule:
         _record_cost(state, problem)
+
+
+def refresh(state: DladmmState, *_: Any) -> None:
+    """What the state keeps of its variables, from the variables."""
+    inputs = [state.x, *state.a]
+    state.forward = [linear(a, W, b) for a, W, b in zip(inputs, state.params.W, state.params.b)]
+    state.gram, state.total = [gram(a) for a in inputs], [a.sum(-2, keepdim=True) for a in inputs]
+
+
+def blocks(hp: SimpleNamespace, depth: int) -> list[str]:
+    """z_L, b_L, W_L, a_{L-1}, z_{L-1}, ..., W_1, then W_1, b_1, z_1, a_1, ..., z_L, and u."""
+    back = [f"{kind}{l}" for l in range(depth, 0, -1) for kind in "azbW"]
+    forth = [f"{kind}{l}" for l in range(1, depth + 1) for kind in "Wbza"]
+    return [name for name in (*back, *forth) if name != f"a{depth}"] + ["u"]
+
+
+def step_block(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int, name: str) -> None:
+    """The sub-problem of one block, from the other variables as they stand."""
+    refresh(state)
+    act, params, z, a, rho, L = problem.activation, state.params, state.z, state.a, state.rho, len(state.z)
+    l = int(name[1:] or L) - 1
+    target = [*z[:-1], z[-1] + state.u / rho]
+    if name == "u":
+        state.u = torch.addcmul(state.u, z[-1] - state.forward[-1], rho)
+    elif name[0] == "W":
+        W, b, G, total = params.W[l], params.b[l], state.gram[l], state.total[l]
+        C = correlate(target[l], state.inputs(l))
+        params.W[l], theta = weight_step(W, b, G, C, total, rho, state.theta[l])
+        state.theta[l] = theta if hp.keep_step_sizes else state.theta[l]
+    elif name[0] == "b":
+        params.b[l] = bias_step(params.W[l], state.total[l], target[l].sum(1, keepdim=True), len(state.x))
+    elif name[0] == "a":
+        W, b = params.W[l + 1], params.b[l + 1]
+        a[l], tau = activation_step(a[l], z[l], W, b, target[l + 1], act, rho, state.tau[l])
+        state.tau[l] = tau if hp.keep_step_sizes else state.tau[l]
+    elif l < L - 1:
+        act.prox(state.forward[l], a[l], torch.ones_like(rho), out=z[l])
+    else:
+        z[l] = output_block(state, hp)
+    refresh(state)
+
+
+def output_block(state: DladmmState, hp: SimpleNamespace) -> Tensor:  # (R, N, d_L)
+    """z_L of dlADMM: the proximal point of the cross-entropy at a_{L-1} W_L^T + b_L - u / rho."""
+    c, z = state.forward[-1] - state.u / state.rho, state.z[-1]
+    if hp.output_step == "exact":
+        return prox_cross_entropy(c, state.y, state.rho, near=z)
+    return fista_cross_entropy(c, state.y, state.rho, z)
 
 
 def weight_step(
@@ -264,6 +306,9 @@ def _method(name: str, title: str, hyperparameters: type) -> Method:
         objective=objective,
         variables=variables,
         requires=needs_hidden_layer,
+        refresh=refresh,
+        blocks=blocks,
+        step_block=step_block,
     )
 
 

@@ -26,7 +26,12 @@ def weights_and_biases(runs: int | None = None) -> tuple[list[torch.Tensor], lis
 
 def driven(name: str, runs: int | None = None, **options):
     x, y = tiny_data()
-    return start(name, x, y, *weights_and_biases(runs), **({"batches": BATCHES} | options))
+    return start(name, x, y, *weights_and_biases(runs), **(batches_for(name) | options))
+
+
+def batches_for(name: str) -> dict:
+    """batches=, for those that need them."""
+    return {} if name in methods() and methods()[name].full_batch else {"batches": BATCHES}
 
 
 def test_one_network_is_shown_without_a_run_axis():
@@ -51,7 +56,7 @@ def test_a_network_alone_equals_itself_in_a_stack(name):
     together, (W, b) = driven(name, runs=3).step(6).variables(), weights_and_biases(3)
     for r in range(3):
         x, y = tiny_data()
-        alone = start(name, x, y, [w[r] for w in W], [v[r] for v in b], batches=BATCHES).step(6).variables()
+        alone = start(name, x, y, [w[r] for w in W], [v[r] for v in b], **batches_for(name)).step(6).variables()
         for key, value in alone.items():
             if value.is_floating_point():
                 assert (together[key][r] - value).abs().max() <= 1e-12 * value.abs().max(), key
@@ -101,8 +106,10 @@ def test_plain_lists_and_arrays_will_do():
     assert all(torch.equal(u, found[name]) for name, u in expected.items())
 
 
-def test_full_batch_methods_need_no_batches():
+def test_full_batch_methods_take_no_batches():
     assert torch.equal(driven("gd", batches=None).step(3).variables()["W1"], driven("gd").step(3).variables()["W1"])
+    for name in (m.name for m in methods().values() if m.full_batch):
+        assert "batches=" in refusal(lambda name=name: driven(name, batches=BATCHES)), name
 
 
 def test_given_batches_come_round_again():
@@ -130,7 +137,7 @@ def refusal(call) -> str:
     "options, nearest",
     [
         (dict(name="tiamm"), "unknown method 'tiamm'; did you mean 'tiam'?"),
-        (dict(name="tiam", activation_name="leakyrelu"), "unknown activation 'leakyrelu'; did you mean 'leaky_relu'?"),
+        (dict(name="tiam", activation="leakyrelu"), "unknown activation 'leakyrelu'; did you mean 'leaky_relu'?"),
         (dict(name="adam", beta_1=0.5), "adam: unknown hyper-parameter 'beta_1'; did you mean 'beta1'?"),
         (dict(name="samt", shape="rows"), "samt: shape: unknown value 'rows'; did you mean 'row'?"),
     ],
@@ -146,7 +153,7 @@ def test_a_word_with_no_neighbour_is_told_them_all():
 @pytest.mark.parametrize("name", ["tiam", "mdlam"])
 @pytest.mark.parametrize("act", ["gelu", "silu"])
 def test_an_activation_without_an_inverse_is_refused_where_one_is_needed(name, act):
-    sentence = refusal(lambda: driven(name, activation_name=act))
+    sentence = refusal(lambda: driven(name, activation=act))
     assert f"'{name}'" in sentence and f"'{act}'" in sentence and "relu" in sentence
 
 
@@ -185,7 +192,7 @@ def test_a_value_out_of_range_is_refused():
 def test_shapes_that_do_not_fit_are_refused(name, change):
     x, y = tiny_data()
     arguments = change(x, y, *weights_and_biases())
-    refusal(lambda: start(name, *arguments, batches=BATCHES))
+    refusal(lambda: start(name, *arguments, **batches_for(name)))
 
 
 def test_stacks_of_different_heights_are_refused():
