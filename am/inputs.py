@@ -41,10 +41,14 @@ def samples(x: Any) -> Tensor:  # -> (N, d0)
         raise InputError(f"x must be (N, d0), one row a sample, not {(*x.shape,)}{hint}.")
     if x.dtype not in (torch.float32, torch.float64):
         kind = str(x.dtype).removeprefix("torch.")
-        raise InputError(f"x must be float32 or float64, not {kind}; convert and scale it first, for example x / 255.0.")
+        raise InputError(
+            f"x must be float32 or float64, not {kind}; convert and scale it first, for example x / 255.0."
+        )
     finite = x.isfinite().all(1)
     if not finite.all():
-        raise InputError(f"x has NaN or infinite values in {int((~finite).sum())} rows, first in row {int(finite.int().argmin())}.")
+        raise InputError(
+            f"x has NaN or infinite values in {int((~finite).sum())} rows, first in row {int(finite.int().argmin())}."
+        )
     return x
 
 
@@ -60,9 +64,7 @@ def labels(y: Any, rows: int, classes: int) -> Tensor:  # -> (N,) int64
     whole = y.to(torch.int64)
     if y.shape != (rows,) or not bool((whole == y).all() & (whole >= 0).all() & (whole < classes).all()):
         found = f"found shape {(*y.shape,)}" if y.shape != (rows,) else f"found {y.min().item()} to {y.max().item()}"
-        raise InputError(
-            f"labels must be {rows} class numbers in [0, {classes - 1}], one for each row of x; {found}."
-        )
+        raise InputError(f"labels must be {rows} class numbers in [0, {classes - 1}], one for each row of x; {found}.")
     return whole
 
 

@@ -26,7 +26,7 @@ from am.errors import InputError, unknown
 from am.evaluation import metrics
 from am.method import Method, Problem, stack
 from am.methods import method
-from am.networks import Parameters, forward
+from am.networks import forward
 
 
 @dataclass
