@@ -29,7 +29,7 @@ from am.methods import method
 from am.networks import forward
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """R runs of one method, stepped by hand. `iterations` counts the steps made."""
 
@@ -39,6 +39,11 @@ class Run:
     state: Any
     single: bool  # the weights came without a run axis: everything is shown without one
     iterations: int = 0
+
+    def __repr__(self) -> str:
+        params = self.method.parameters(self.state)
+        widths = "-".join(map(str, params.widths))
+        return f"<Run of {self.method.name}: {params.runs} x {widths}, iterations={self.iterations}>"
 
     def step(self, times: int = 1) -> "Run":
         """Make `times` steps (full-batch iterations, or mini-batches) and return the run itself.
@@ -185,7 +190,7 @@ class Run:
 
 
 def start(
-    name: str,
+    name: str | Method,
     x: Any,
     y: Any,
     weights: Sequence[Any],
@@ -214,7 +219,8 @@ def start(
     Traceback (most recent call last):
     am.errors.InputError: unknown method 'sgdd'; did you mean 'sgd'?
     """
-    chosen, act, x = method(name), activation_called(activation), inputs.samples(x)
+    chosen, act, x = name if isinstance(name, Method) else method(name), activation_called(activation), inputs.samples(x)
+    name = chosen.name
     params, single = inputs.network(weights, biases, x)
     fields = chosen.hyperparameters.__dataclass_fields__
     for key in hyperparameters:

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -570,3 +571,19 @@ def test_the_examples_of_the_docstrings_run(module):
 def test_what_a_stranger_imports_is_there():
     assert am.InputError is InputError and am.method("tiam") is am.methods.methods()["tiam"]
     assert set(am.__all__) == {"InputError", "Run", "method", "methods", "start"}
+
+
+def test_a_run_is_shown_in_a_line_and_a_method_may_be_given_itself():
+    run = given(name="sgd", learning_rate=0.1).step(2)
+    assert repr(run) == "<Run of sgd: 1 x 2-4-3, iterations=2>"
+    assert given(name=am.method("sgd")).method is run.method
+
+
+def test_the_readmes_example_runs_and_learns(capsys):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    code = re.search(r"## Drive a method by hand.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    names: dict = {}
+    exec(code, names)
+    x, y, n = names["x"], names["y"], names["n"]
+    assert names["tiam"].accuracy(x[n:], y[n:]) > 0.7 and names["samt"].accuracy(x[n:], y[n:]) > 0.85
+    assert len(capsys.readouterr().out.splitlines()) == 2
