@@ -58,9 +58,9 @@ def momentum(k: int) -> float:
     return max((last - 1) / s, 0.0)  # at k = 0 there is no difference to extrapolate
 
 
-def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     omega = momentum(k)
-    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0, block=block)
 
 
 METHOD = sweep_method("mdlam", "mDLAM", Hyperparameters, step)
@@ -71,9 +71,9 @@ def released_init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> 
     return init_sweep(problem, params, hp, rules)
 
 
-def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     omega = (momentum(k) if hp.counter_advances else -1.0) if hp.inertia else 0.0
-    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0, block=block)
 
 
 def released_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
@@ -89,6 +89,7 @@ RELEASED = replace(
     hyperparameters=ReleasedHyperparameters,
     init=released_init,
     step=released_step,
+    step_block=released_step,
     objective=released_objective,
     still=lambda settings, depth: {settings.frozen_bias} - {0},
 )
