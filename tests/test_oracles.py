@@ -1,5 +1,7 @@
 """The stacked methods step beside slow, single-run references written from SPEC's equations (tests/oracles)."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from hypothesis import Phase, given, settings
@@ -56,9 +58,11 @@ def assert_agree(fast: dict[str, torch.Tensor], slow: dict, r: int, step: int) -
         assert difference < AGREEMENT, f"{name} of run {r} is off by {difference:.1e} after {step} steps"
 
 
-def assert_sweeps_agree(run: am.Run, slow: list[penalised.Oracle]) -> None:
+def assert_sweeps_agree(
+    run: am.Run, slow: list[penalised.Oracle], iterations: Iterable[int] = range(ITERATIONS)
+) -> None:
     """Step both; W, b, z, a and the objective agree after every iteration."""
-    for k in range(ITERATIONS):
+    for k in iterations:
         fast, objective = run.step().variables(), run.objective()
         for r, oracle in enumerate(slow):
             oracle.iterate(k)
@@ -107,6 +111,29 @@ def test_mdlam(activation, runs, network, per_run, step_rule):
         for r, hp in enumerate(per_run[:runs])
     ]
     assert_sweeps_agree(fast, slow)
+
+
+@pytest.mark.parametrize("activation", MONOTONE)
+@given(
+    runs=run_counts,
+    network=networks,
+    per_run=three(penalty | dict(inertia=between(0, 1.5), growth=between(0, 1), most=between(1, 3))),
+    step_rule=step_rules,
+)
+@few
+def test_ipdlam(activation, runs, network, per_run, step_rule):
+    """mDLAM's reference with one inertia before the step, and a rho that is set before every iteration."""
+    x, y, W, b = problem = draw_problem(network, runs)
+    fast = am.start("ipdlam", x, y, W, b, activation, step_rule=step_rule, **stacked(per_run, runs))
+    slow = []
+    for r, hp in enumerate(per_run[:runs]):
+        constants = {name: hp[name] for name in penalty}
+        before = lambda k, p=hp["inertia"]: (p, p, 0.0)
+        slow.append(penalised.Oracle(*numpy_run(*problem, r), activation, before, step_rule=step_rule, **constants))
+    for k in range(ITERATIONS):
+        for hp, oracle in zip(per_run, slow):
+            oracle.rho = hp["rho"] * min((1 + hp["growth"]) ** k, hp["most"])
+        assert_sweeps_agree(fast, slow, iterations=[k])
 
 
 @pytest.mark.parametrize("activation", MONOTONE)
@@ -173,9 +200,7 @@ def test_samt(activation, runs, network, per_run, shared):
     runs=run_counts,
     network=networks,
     per_run=three(
-        dict(
-            learning_rate=power(-4, -2), code_rate=power(-1, 0), code_momentum=between(0, 0.95), mu=power(-2, -1)
-        )
+        dict(learning_rate=power(-4, -2), code_rate=power(-1, 0), code_momentum=between(0, 0.95), mu=power(-2, -1))
     ),
     shared=st.fixed_dictionaries(dict(code_steps=st.integers(1, 5), halve_every=st.integers(1, 2))),
 )
