@@ -117,7 +117,7 @@ def test_mdlam(activation, runs, network, per_run, step_rule):
 @given(
     runs=run_counts,
     network=networks,
-    per_run=three(penalty | dict(inertia=between(0, 1.5), growth=between(0, 1), most=between(1, 3))),
+    per_run=three(penalty | dict(inertia=between(0, 1), growth=between(0, 1), most=between(1, 3))),
     step_rule=step_rules,
 )
 @few
