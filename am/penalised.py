@@ -167,6 +167,7 @@ def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -
         init=init_sweep,
         step=step,
         full_batch=True,
+        asks=True,
         gradients=lambda depth, settings: 4 * depth - 1,
         monotone_only=True,
         objective=sweep_objective,
