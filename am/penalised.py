@@ -22,9 +22,10 @@ from am.penalised_steps import activation_step, bias_step, hidden_step, normal_f
 
 STEP_RULES = ("backtracking", "lipschitz", "inverse")
 STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
+PAPER = Rules()
 
 
-def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = Rules()) -> SweepState:
+def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = PAPER) -> SweepState:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
     x, params, R = problem.x, params.clone(), params.runs
     z = [x.new_empty(R, len(x), width) for width in params.widths[1:]]

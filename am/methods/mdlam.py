@@ -1,8 +1,8 @@
 """mDLAM: full-batch alternating minimisation of the penalised problem with Nesterov extrapolation of every block.
 
-s_{k+1} = (1 + sqrt(1 + 4 s_k^2)) / 2, omega_k = (s_k - 1) / s_{k+1}; each block steps from u^k + omega_k (u^k - u^{k-1})
-and again from u^k where its objective rose (SPEC 1): the sweep of TIAM with inertia (omega_k, omega_k, 0). s_0 = 0
-(the released start, and FISTA's indexing) is our reading.
+s_{k+1} = (1 + sqrt(1 + 4 s_k^2)) / 2, omega_k = (s_k - 1) / s_{k+1}; each block steps from
+u^k + omega_k (u^k - u^{k-1}), and again from u^k where its objective rose (SPEC 1): the sweep of TIAM with inertia
+(omega_k, omega_k, 0). s_0 = 0 (the released start, and FISTA's indexing) is our reading.
 
 `mdlam-released` is what the authors' code does (SPEC 5): a plain alternating minimisation. Each divergence is a
 setting, and the settings at the paper's values give `mdlam`. Divergences that no setting stands for:
