@@ -100,7 +100,9 @@ class Method:
     init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
     parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
     full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
-    too, never waits for the device, and takes k as a 0-d float64 tensor as well, so that it can be a CUDA graph.
+    too.
+    asks: a step may wait for the device, by `am.linalg.ask`, to decide how it goes on. A step that never asks takes k
+    as a 0-d float64 tensor as well, so that it can be a CUDA graph (`am.graphs`). Mini-batch methods never ask.
     flops(widths, rows, settings) -> FLOPs of the matrix products of one step of one run on `rows` rows (a multiply-add
     is two), from the second step on; None where a step's cost depends on its numbers: then the state counts, in
     `state.flops`, (R,) int64, what every run has cost since its start as if it ran alone.
@@ -110,6 +112,7 @@ class Method:
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
+    has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Method:
     init: Callable[[Problem, Parameters, SimpleNamespace], Any]
     step: Callable[[Any, Problem, SimpleNamespace, int], None]
     full_batch: bool = False
+    asks: bool = False
     flops: Callable[[Sequence[int], int, Any], int] | None = None
     parameters: Callable[[Any], Parameters] = lambda state: state.params
     updates: Callable[[int, Any], int] = lambda depth, settings: depth
@@ -129,6 +133,7 @@ class Method:
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
     still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
+    has_graph: bool = True
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""
@@ -199,9 +204,9 @@ def stack(settings: Sequence[Any], like: Tensor) -> SimpleNamespace:
     """The settings of R runs as one namespace `hp`: floats as (R, 1, 1) tensors, the rest equal in all runs.
 
     The tensors have the device and the dtype of the data `like`; `hp.exact` holds the same in float64, for what would
-    lose digits.
+    lose digits, and `hp.each` the runs' settings as they came, for what is decided without asking the device.
     """
-    hp, exact = SimpleNamespace(), SimpleNamespace()
+    hp, exact = SimpleNamespace(each=tuple(settings)), SimpleNamespace()
     for f in dataclasses.fields(settings[0]):
         values = [getattr(s, f.name) for s in settings]
         if isinstance(values[0], float):

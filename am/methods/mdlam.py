@@ -24,7 +24,8 @@ from torch import Tensor
 from am.linalg import square
 from am.method import Log, Problem, setting
 from am.networks import Parameters
-from am.penalised import STEP_RULE, STEP_RULES, Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
+from am.penalised import STEP_RULE, STEP_RULES, init_sweep, sweep, sweep_method, sweep_objective
+from am.penalised_state import Rules, SweepState
 
 
 @dataclass(frozen=True)
