@@ -61,8 +61,8 @@ GOOD = "run_key,label,iteration,epoch,test_accuracy\nab12,SGD,0,0.0,0.1\nab12,SG
         ("0.9", "1.2", "'test_accuracy' 1.2"),
         ("1.0,0.9", "one,0.9", "'epoch' one"),
         ("SGD,5", ",5", "an empty 'label'"),
-        ("ab12,SGD,5,1.0,0.9", "ab12,SGD", "a row with too few fields"),
-        (GOOD, "", "No columns to parse from file"),
+        ("ab12,SGD,5,1.0,0.9", "ab12,SGD", "a row of 2 fields under 5 columns"),
+        (GOOD, "", "no columns in it"),
     ],
 )
 def test_what_is_no_value_of_its_kind_is_refused_with_the_place_and_the_command(tmp_path, old, new, found):
