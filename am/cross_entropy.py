@@ -33,9 +33,8 @@ def signed_labels(y: Tensor, classes: int, like: Tensor) -> Tensor:  # (N,) -> (
 
 def logits_gradient(z: Tensor, y: Tensor) -> Tensor:  # z: (R, B, C); y: (R, B) or (B,) -> (R, B, C)
     """d/dz of the mean cross-entropy: (softmax(z) - onehot(y)) / B."""
-    g = torch.softmax(z, 2)
-    g.scatter_add_(2, y.expand(z.shape[:2]).unsqueeze(2), g.new_full((1, 1, 1), -1.0).expand(*z.shape[:2], 1))
-    return g.div_(z.shape[1])
+    labels = torch.embedding(torch.eye(z.shape[2], dtype=z.dtype, device=z.device), y)
+    return torch.softmax(z, 2).sub_(labels).div_(z.shape[1])
 
 
 def log_wright_omega(x: Tensor) -> Tensor:
@@ -105,7 +104,7 @@ def _prox_near(x: Tensor, rho: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:  
             step, ds = torch.where(running, step, 0.0), torch.where(running, ds, 0.0)
         s, t = s.add_(ds), t.sub_(step)
         # A NaN goes on.
-        running = running & ~(torch.linalg.vector_norm(step, math.inf, (1, 2), keepdim=True) <= PROX_TOLERANCE)
+        running = running & ~(torch.abs(step, out=q).amax((1, 2), keepdim=True) <= PROX_TOLERANCE)
         if not ask(running):
             break
     return t.add_(s + torch.log(rho)), ~running
@@ -137,12 +136,14 @@ def _prox(x: Tensor, rho: Tensor) -> Tensor:  # (R, C, n) float64
     return t.add_(s + log_rho)
 
 
-def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
-    # c, z: (R, N, C); y: (N,) int64; rho: (R, 1, 1) -> (R, N, C)
+def fista_cross_entropy(
+    c: Tensor, y: Tensor, rho: Tensor, z: Tensor, tolerance: Tensor | float = FISTA_TOLERANCE
+) -> Tensor:
+    # c, z: (R, N, C); y: (N,) int64; rho, tolerance: (R, 1, 1) -> (R, N, C)
     """CE(z, y) + rho/2 ||z - c||^2 by FISTA from z on, as the dlADMM authors release it (SPEC 4).
 
     Step 4 (twice what the curvature of CE allows), at most 500 iterations, stopped where the objective of a run, summed
-    over samples, moved by less than 1e-3. Where e^z overflows or vanishes the released code patches the probabilities;
+    over samples, moved by less than the tolerance. Where e^z overflows or vanishes the released code patches the probabilities;
     here they stay exact. Worked in float64 whatever the dtype: in float32 a sum over many samples moves by 1e-3 of
     rounding alone, which then decides when to stop.
     """
@@ -163,7 +164,7 @@ def fista_cross_entropy(c: Tensor, y: Tensor, rho: Tensor, z: Tensor) -> Tensor:
         p.mul_(torch.exp(shift - guarded))
         last, f = f, (guarded - z.gather(1, label)).sum((1, 2), keepdim=True)
         f = f + rho / 2 * square(z - c)
-        running = running & ((f - last).abs() >= FISTA_TOLERANCE)  # a NaN stops too
+        running = running & ((f - last).abs() >= tolerance)  # a NaN stops too
         if not worthwhile(running):
             break
         last_lam, lam = lam, (1 + math.sqrt(1 + 4 * lam * lam)) / 2

@@ -1,4 +1,4 @@
-"""TIAM, mDLAM and mDLAM as released, slow: alternating minimisation of the penalised objective (SPEC 1, 2 and 5).
+"""TIAM, mDLAM, mDLAM as released and iPDLAM, slow: alternating minimisation of the penalised objective (SPEC 1, 2, 5).
 
 (1)  F = R(z_L, y) + sum_l [rho/2 ||z_l - a_{l-1} W_l^T - b_l||^2 + mu/2 ||W_l||^2]
 (2)  eps_k = max(eps_0 2^-k, eps_min);  a_l <- clip(a_l, h(z_l) - eps_k, h(z_l) + eps_k) before iteration k
@@ -17,6 +17,7 @@
      inertia is repaired and its counter is not; no clipping before an iteration; b_2 is never updated and b_L twice;
      the safeguards of b_L and z_L put W_L back, that of a_l, l > 1, a_{l-1} too; mu/2 ||W||^2 counts twice; after
      ten doublings W_l and a_l keep the point they had
+(11) iPDLAM: one inertia p1 = p2, p3 = 0, and rho_k = rho min((1 + growth)^k, most) in place of rho (SPEC 10)
 """
 
 import dataclasses
@@ -44,11 +45,12 @@ def init(s: Slow) -> None:
     s.u[f"z{s.depth}"] = 2 * F.one_hot(s.y, z.shape[1]).to(z) - 1
 
 
-def objective(s: Slow, count: int = 1) -> float:  # (1)
-    """F, with the weight penalty counted so many times."""
+def objective(s: Slow, count: int = 1, rho: float | None = None) -> float:  # (1)
+    """F, with the weight penalty counted so many times, and another rho than the setting if given."""
+    rho = s.hp.rho if rho is None else rho
     value = risk(s, s.u[f"z{s.depth}"].double())
     for l in s.layers:
-        value += s.hp.rho / 2 * square((s.u[f"z{l}"] - s.linear(l)).double())
+        value += rho / 2 * square((s.u[f"z{l}"] - s.linear(l)).double())
         value += count * s.hp.mu / 2 * square(s.u[f"W{l}"].double())
     return value
 
@@ -86,6 +88,21 @@ def tiam_step(s: Slow, k: int) -> None:  # (9)
 def mdlam_step(s: Slow, k: int) -> None:  # (9)
     omega = nesterov(k)
     sweep(s, k, (omega, omega, 0.0), s.hp.rho)
+
+
+def ipdlam_step(s: Slow, k: int) -> None:  # (11)
+    p = s.hp.inertia
+    sweep(s, k, (p, p, 0.0), grown(s, k))
+
+
+def grown(s: Slow, k: int) -> float:  # (11)
+    """rho_k."""
+    return s.hp.rho * min((1 + s.hp.growth) ** k, s.hp.most)
+
+
+def ipdlam_objective(s: Slow) -> float:
+    """F at the rho of the last iteration."""
+    return objective(s, rho=grown(s, max(s.iterations - 1, 0)))
 
 
 def nesterov(k: int) -> float:  # (9)
@@ -233,7 +250,7 @@ def released_objective(s: Slow, put_back: dict[str, Tensor] | None = None) -> fl
     return objective(other, s.hp.penalty_count)
 
 
-# A growing penalty (ipdlam, SPEC 10) is `sweep` with another rho in each iteration.
-STARTS = {"tiam": init, "mdlam": init, "mdlam-released": init}
-STEPS = {"tiam": tiam_step, "mdlam": mdlam_step, "mdlam-released": released_step}
-OBJECTIVES = {"tiam": objective, "mdlam": objective, "mdlam-released": released_objective}
+STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released", "ipdlam"), init)
+STEPS = {"tiam": tiam_step, "mdlam": mdlam_step, "mdlam-released": released_step, "ipdlam": ipdlam_step}
+OBJECTIVES = {name: objective for name in ("tiam", "mdlam")}
+OBJECTIVES |= {"mdlam-released": released_objective, "ipdlam": ipdlam_objective}

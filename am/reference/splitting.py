@@ -4,7 +4,8 @@ dlADMM, with t_l = z_l for l < L and t_L = z_L + u/rho:
 (1)  L = R(z_L, y) + <u, z_L - a_{L-1} W_L^T - b_L> + rho/2 sum_l ||z_l - a_{l-1} W_l^T - b_l||^2
          + rho/2 sum_{l<L} ||a_l - h(z_l)||^2
 (2)  z_L:  FISTA on f = CE(z, y) + rho/2 ||z - c||^2, c = a_{L-1} W_L^T + b_L - u/rho, from the last z_L; step 4, at
-     most 500, until |f - f_last| < 1e-3; softmax as released, e^z / (sum e^z + 1e-10). Or the minimiser ("exact")
+     most 500, until |f - f_last| < fista_tolerance (released: 1e-3); softmax as released, e^z / (sum e^z + 1e-10).
+     Or the minimiser ("exact")
 (3)  b_l:  mean_n(t_l - a_{l-1} W_l^T)
 (4)  W_l:  W - g/theta of f = rho/2 ||t_l - a_{l-1} W^T - b_l||^2, theta by backtracking from theta_0
 (5)  a_l:  a - g/tau of f = rho/2 ||t_{l+1} - a W^T - b||^2 + rho/2 ||a - h(z_l)||^2, W and b of layer l+1, from tau_0
@@ -14,12 +15,12 @@ dlADMM, with t_l = z_l for l < L and t_L = z_L + u/rho:
 (8)  schedule: after an iteration in which the network's training cost rose for the third time in a row, or more,
      rho <- min(10 rho, .1); theta_0 and tau_0 x 10 where the first hidden layer has at least 100 units
 
-BCD, N layers, V_0 = X, Y one-hot, alpha the weight that holds a block near its last value:
+BCD, N layers, V_0 = X, Y one-hot, alpha and alpha_w the weights that hold V, U and W, b near their last values:
 (9)  V_N:  argmin 1/2 ||V - Y||^2 + gamma/2 ||V - U_N||^2 + alpha/2 ||V - V_N||^2
 (10) U_N:  argmin gamma/2 ||V_N - U||^2 + rho/2 ||U - V_{N-1} W_N^T - b_N||^2
-(11) W_i, b_i, each at the other's last value: argmin rho/2 ||U_i - V_{i-1} W^T - b_i||^2 + alpha/2 ||W - W_i||^2, and
-     b_i likewise; W_i in float64, as a correction of the last W_i, without which float32 leaves no digits:
-     W + (U_i - V W^T - b)^T V (V^T V + alpha/rho I)^-1
+(11) W_i, b_i, each at the other's last value: argmin rho/2 ||U_i - V_{i-1} W^T - b_i||^2 + alpha_w/2 ||W - W_i||^2,
+     and b_i likewise; W_i in float64, as a correction of the last W_i, without which float32 leaves no digits:
+     W + (U_i - V W^T - b)^T V (V^T V + alpha_w/rho I)^-1
 (12) V_i, i < N:  argmin gamma/2 ||V - h(U_i)||^2 + rho/2 ||U_{i+1} - V W_{i+1}^T - b_{i+1}||^2
 (13) U_i, i < N:  argmin gamma/2 ||V_i - h(U)||^2 + rho/2 ||U - V_{i-1} W_i^T - b_i||^2 + alpha/2 ||U - U_i||^2
 (14) one sweep: (9), (10), (11) for N; then (12), (13), (11) for i = N-1, ..., 1, by torch.inverse as released
@@ -44,7 +45,7 @@ from am.reference.majoriser import (
     weight_objective,
 )
 
-FISTA_STEP, FISTA_ITERATIONS, FISTA_TOLERANCE, GUARD = 4.0, 500, 1e-3, 1e-10  # (2)
+FISTA_STEP, FISTA_ITERATIONS, GUARD = 4.0, 500, 1e-10  # (2)
 
 
 def scalar_prox(act: Activation, c: Tensor, a: Tensor, w: float) -> Tensor:  # (6), (13)
@@ -124,7 +125,7 @@ def dladmm_z(s: Slow, l: int) -> None:
         return
     c, z = c - s.u["u"] / rho, s.u[f"z{l}"]
     exact = s.hp.output_step == "exact"
-    s.u[f"z{l}"] = penalised.proximal(c, s.y, rho, z) if exact else fista(c, s.y, rho, z, FISTA_TOLERANCE)  # (2)
+    s.u[f"z{l}"] = penalised.proximal(c, s.y, rho, z) if exact else fista(c, s.y, rho, z, s.hp.fista_tolerance)  # (2)
 
 
 def fista(c: Tensor, y: Tensor, rho: float, z: Tensor, tolerance: float) -> Tensor:  # (2)
@@ -194,7 +195,7 @@ def bcd_step(s: Slow, k: int) -> None:  # (14)
 
 
 def bcd_layer(s: Slow, i: int) -> None:  # (11)
-    u, rho, alpha = s.u, s.hp.rho, s.hp.alpha
+    u, rho, alpha = s.u, s.hp.rho, s.hp.alpha_weights
     V, W = u[f"V{i - 1}"], u[f"W{i}"]
     residual = u[f"U{i}"] - bcd_product(s, i)
     inverse = torch.inverse((V.T @ V).double() + alpha / rho * torch.eye(V.shape[1]).to(V).double())

@@ -57,11 +57,11 @@ def test_the_issue_s_grids_are_there_and_quickstart_comes_first():
 def test_a_profile_scales_a_grid(read):
     profile = dict(light=dict(epochs=7, n_train=50), smoke=dict(seeds=3))
     paper = read(profile_asked="paper", datasets=["mnist", "svhn"], profile=profile)
-    assert (paper.datasets, paper.epochs, paper.n_train, paper.seeds) == (["mnist", "svhn"], 2, 100, 2)
+    assert (paper.datasets, paper.epochs, paper.n_train, paper.seeds) == (["mnist", "svhn"], 2, [100], 2)
     light = read(profile_asked="light", datasets=["mnist", "svhn"], profile=profile)
-    assert (light.datasets, light.epochs, light.n_train, light.seeds) == (["mnist", "svhn"], 7, 50, 2)
+    assert (light.datasets, light.epochs, light.n_train, light.seeds) == (["mnist", "svhn"], 7, [50], 2)
     smoke = read(datasets=["mnist", "svhn"], profile=profile)
-    assert (smoke.datasets, smoke.epochs, smoke.n_train, smoke.seeds) == (["digits"], 4, 500, 3)
+    assert (smoke.datasets, smoke.epochs, smoke.n_train, smoke.seeds) == (["digits"], 4, [500], 3)
 
 
 def test_seeds_and_methods_narrow_a_grid(tmp_path):
@@ -180,6 +180,16 @@ MISTAKES = {
     "label of no setting": (
         dict(methods=[dict(name="samt", label="{shap}")]),
         "unknown hyper-parameter 'shap'; did you mean 'shape'?",
+    ),
+    "target of no label": (
+        dict(target=[dict(reference="SDG", share=1.0)]),
+        "tiny.toml: target: reference: unknown label 'SDG'; did you mean 'SGD'?",
+    ),
+    "target without a share": (dict(target=[dict(reference="SGD")]), "target: 'share' must lie in (0, 1], not None."),
+    "target of another kind": (dict(target=[0.9]), "'target' must be a list of tables"),
+    "key of a target": (
+        dict(target=[dict(reference="SGD", shar=1.0)]),
+        "target: unknown key 'shar'; did you mean 'share'?",
     ),
     "label left open": (dict(methods=[dict(name="samt", label="{shape")]), "the label '{shape' is no text"),
     "tiam with gelu": (
