@@ -38,12 +38,7 @@ import torch
 from torch import Tensor
 
 from am.reference import Slow
-from am.reference.gradient import adam_direction, rate, running, step_of
-
-
-def course(s: Slow, k: int) -> float:
-    """By what the schedule multiplies at step k."""
-    return rate(s, k, 1.0)
+from am.reference.gradient import adam_direction, course, rate, running, step_of
 
 
 def square(tensors: dict[str, Tensor]) -> Tensor:
@@ -109,7 +104,7 @@ def newton_schulz(U: Tensor) -> Tensor:  # (4), (d_out, d_in) -> the same
 def muon(s: Slow, name: str, g: Tensor, eta: float, k: int) -> Tensor:  # (4)
     hp, W = s.hp, s.u[name]
     if name.startswith("b") or name == f"W{s.depth}":
-        eta = rate(s, k, hp.adam_rate)
+        eta = hp.adam_rate * course(s, k)
         direction = adam_direction(s, name, g, k, hp.beta1, hp.beta2, hp.epsilon)
     else:
         M = running(s, "M", name, hp.momentum, g)
