@@ -19,7 +19,7 @@ def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out
             inputs.append(act.value(zs[-1]))
     delta = logits_gradient(zs[-1], y)
     for l in reversed(range(len(zs))):
-        out.W[l].copy_(correlate(delta, inputs[l]))
+        correlate(delta, inputs[l], out=out.W[l])
         torch.sum(delta, 1, keepdim=True, out=out.b[l])
         if l:
             delta = torch.bmm(delta, params.W[l]).mul_(act.derivative(zs[l - 1], inputs[l]))

@@ -11,9 +11,11 @@ from pathlib import Path
 from am.data import NAMES, data_folder
 from am.errors import InputError
 from am.methods import methods
+from reproduce.files import write_whole
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, PROFILES, Grid, grid_names, load_grid
 from reproduce.run.session import Session, print_plan
+from reproduce.schema import page
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +110,8 @@ def parser() -> Parser:
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
+    sub = command("columns", columns, "Write docs/columns.md: every column of every CSV.", grids=False)
+    sub.add_argument("--out", type=Path, default=Path("docs/columns.md"), help="the page")
     sub = command("clean", clean, "Delete the store of finished runs; CSVs and figures stay.", grids=False)
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     return made
@@ -150,7 +154,8 @@ def run(args: argparse.Namespace) -> None:
     _judge(session.results, args.grid_folder)
     if failed := {run.run_key for run in session.missing()}:
         raise InputError(
-            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
+            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
+            "and the same command tries them again."
         )
     if not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
@@ -264,6 +269,12 @@ def list_datasets(args: argparse.Namespace) -> None:
             "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
         )
         print(f"{name:<15} {place}{state}")
+
+
+def columns(args: argparse.Namespace) -> None:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out, page())
+    print(args.out)
 
 
 def clean(args: argparse.Namespace) -> None:

@@ -398,7 +398,8 @@ def stationary_problem(method: Method):
     weight_decays = names & ({"mu"} if method.objective else {"weight_decay"})
     firm = dict.fromkeys(names & {"rho"}, 1.0)  # a soft coupling lets ADMM blow rounding up
     settings = dataclasses.asdict(middle(method)) | dict.fromkeys(weight_decays, 0.0) | firm
-    return start(method.name, x, y, weights, biases, batches=torch.arange(len(x)).view(2, -1), **settings)
+    batches = None if method.full_batch else torch.arange(len(x)).view(2, -1)
+    return start(method.name, x, y, weights, biases, batches=batches, **settings)
 
 
 @every_method

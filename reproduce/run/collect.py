@@ -63,7 +63,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
 
 
 def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
-    """The trials of tuning.csv by run key, as far as the choice among them needs: so that it stays without the store."""
+    """The trials of tuning.csv by run key, as far as the choice among them needs: so it stays without the store."""
     return {
         key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=float(rows[0]["val_accuracy"] or "nan"))])
         for key, rows in _by_key(results / grid.name / "tuning.csv").items()

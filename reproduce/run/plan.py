@@ -35,9 +35,7 @@ class PlannedRun:
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
-def plan(
-    grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None
-) -> list[PlannedRun]:
+def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None) -> list[PlannedRun]:
     """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
 
     Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
@@ -114,7 +112,8 @@ def stacks(
         n_train = training_rows(rows, c.n_train)
         if c.batch_size > n_train:
             raise InputError(
-                f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."
+                f"batch_size {c.batch_size} is larger than the {n_train} training images "
+                f"of {c.dataset} ({group[0].label})."
             )
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
         limit = 1 if c.lane == "time" else limit

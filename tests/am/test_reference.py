@@ -138,6 +138,18 @@ def test_mdlam_released(activation, runs, network, per_run, inertia, counter_adv
     assert_sweeps_agree("mdlam-released", activation, draw_problem(network, runs), per_run, runs, **flags)
 
 
+@pytest.mark.parametrize("activation", MONOTONE)
+@given(
+    runs=run_counts,
+    network=networks,
+    per_run=three(penalty | dict(inertia=between(0, 1), growth=between(0, 1), most=between(1, 3))),
+    step_rule=step_rules,
+)
+@few
+def test_ipdlam(activation, runs, network, per_run, step_rule):
+    assert_sweeps_agree("ipdlam", activation, draw_problem(network, runs), per_run, runs, step_rule=step_rule)
+
+
 def batch_rows() -> torch.Tensor:
     return torch.arange(BATCHES * BATCH_ROWS).view(BATCHES, BATCH_ROWS)
 
