@@ -16,7 +16,7 @@ from torch import Tensor
 
 from am.errors import unknown
 
-RANGE_MARGIN = 1e-6  # a bound below the open end m of h's range is inverted at m + RANGE_MARGIN (SPEC, z_l step)
+RANGE_MARGIN = 1e-6  # from the open end m of h's range no bound is inverted below m + RANGE_MARGIN (SPEC 1, z_l)
 PROX_BLOCK = 2**15  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
 NEWTON_STEPS = 60  # bisection alone reaches rounding in so many
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -45,20 +45,33 @@ class Activation:
     def monotone(self) -> bool:
         return self.inverse is not None
 
-    def lower(self, bound: Tensor) -> Tensor:
-        """Smallest z with h(z) >= bound; -inf where every z satisfies it."""
-        end = max(self.open_below, self.flat_below)
-        z = self.inverse(bound.clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
-        if end == self.flat_below == 0:
-            return F.threshold(z, 0.0, -math.inf)  # h^-1(0) = 0; at a twentieth of the price of a where
-        return torch.where(bound > end, z, -math.inf) if end > -math.inf else z
+    def value_into(self, z: Tensor, out: Tensor) -> Tensor:
+        """h(z) in the memory of `out`: fresh memory costs a CPU ten times what a ReLU does."""
+        if self.inverse is _identity:
+            return torch.clamp(z, self.flat_below, self.flat_above, out=out)
+        return out.copy_(self.value(z))
 
-    def upper(self, bound: Tensor) -> Tensor:
-        """Largest z with h(z) <= bound; where no z satisfies it, the end of the range stands in for the bound."""
+    def lower(self, bound: Tensor, inplace: bool = False) -> Tensor:
+        """Smallest z with h(z) >= bound; -inf where every z satisfies it, and for a bound below the open end's margin.
+
+        inplace: `bound` may be overwritten, here and in `upper`.
+        """
+        clamp = bound.clamp_ if inplace else bound.clamp
+        z = self.inverse(clamp(max=self.flat_above) if self.flat_above < math.inf else bound)
+        if self.flat_below == 0:
+            return F.threshold(z, 0.0, -math.inf, inplace)  # h^-1(0) = 0; at a twentieth of the price of a where
+        if self.open_below > -math.inf:
+            return torch.where(bound >= self.open_below + RANGE_MARGIN, z, -math.inf)
+        return z
+
+    def upper(self, bound: Tensor, inplace: bool = False) -> Tensor:
+        """Largest z with h(z) <= bound, monotone in the bound: where no z satisfies it, and near an open end, the end
+        of the range, or the margin above it, stands in for the bound."""
+        clamp = bound.clamp_ if inplace else bound.clamp
         if self.flat_below > -math.inf:
-            z = self.inverse(bound.clamp(min=self.flat_below))
+            z = self.inverse(clamp(min=self.flat_below))
         elif self.open_below > -math.inf:
-            z = self.inverse(torch.where(bound > self.open_below, bound, self.open_below + RANGE_MARGIN))
+            z = self.inverse(clamp(min=self.open_below + RANGE_MARGIN))
         else:
             z = self.inverse(bound)
         return torch.where(bound < self.flat_above, z, math.inf) if self.flat_above < math.inf else z
@@ -79,6 +92,11 @@ class Activation:
             for c_block, a_block, out_block in zip(*blocks):
                 out_block.copy_(self.scalar_prox(c_block, a_block, w[r, 0, 0]))
         return out
+
+
+def _identity(v: Tensor) -> Tensor:
+    """h^-1 of ReLU and ReLU6 within their range."""
+    return v
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -245,7 +263,7 @@ ACTIVATIONS: dict[str, Activation] = {
     act.name: act
     for act in (
         # The sign of h(z): a fifth of the price of a comparison.
-        Activation("relu", F.relu, lambda z, a: torch.sign(a), lambda v: v, _relu_prox, flat_below=0.0),
+        Activation("relu", F.relu, lambda z, a: torch.sign(a), _identity, _relu_prox, flat_below=0.0),
         Activation(
             "leaky_relu",
             F.leaky_relu,
@@ -279,7 +297,7 @@ ACTIVATIONS: dict[str, Activation] = {
             "relu6",
             F.relu6,
             lambda z, a: ((z > 0) & (z < 6)).to(z.dtype),
-            lambda v: v,
+            _identity,
             _piecewise_prox((-math.inf, 0.0, 0.0, 0.0), (0.0, 6.0, 1.0, 0.0), (6.0, math.inf, 0.0, 6.0)),
             flat_below=0.0,
             flat_above=6.0,

@@ -9,9 +9,9 @@ from am.linalg import correlate, linear
 from am.networks import Parameters
 
 
-def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out: Parameters) -> None:
-    # x: (R, B, d0) or (N, d0); y: (R, B) or (N,)
-    """The gradient of the mean cross-entropy with respect to every W_l and b_l, written into `out`."""
+def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out: Parameters) -> Tensor:
+    # x: (R, B, d0) or (N, d0); y: (R, B) or (N,) -> (R, B, C)
+    """The gradient of the mean cross-entropy with respect to every W_l and b_l, into `out`; returns the logits."""
     inputs, zs = [x], []
     for l, (W, b) in enumerate(zip(params.W, params.b)):
         zs.append(linear(inputs[-1], W, b))
@@ -23,3 +23,4 @@ def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out
         torch.sum(delta, 1, keepdim=True, out=out.b[l])
         if l:
             delta = torch.bmm(delta, params.W[l]).mul_(act.derivative(zs[l - 1], inputs[l]))
+    return zs[-1]

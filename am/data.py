@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -141,7 +142,7 @@ def ensure(
         try:
             if missing([name], folder):
                 announce(f"Downloading {dataset(name).title} to {_path(name, folder)}")
-            fingerprint_of(name, folder)
+            identity_of(name, folder)
         except InputError as problem:
             problems.append(str(problem))
     if problems:
@@ -157,10 +158,18 @@ def load(name: str, folder: str | Path | None = None) -> Images:
     return _digits() if not dataset(name).torchvision else _read(name, *_file(name, folder))
 
 
-def fingerprint_of(name: str, folder: str | Path | None = None) -> tuple[str, bool]:
-    """Fingerprint of the set and whether it is official; errors as in `load`. Unchanged files are read only once."""
+class Identity(NamedTuple):
+    """What tells one copy of a data set from another, without its images; `rows` are all training images of the copy."""
+
+    fingerprint: str
+    official: bool
+    rows: int
+
+
+def identity_of(name: str, folder: str | Path | None = None) -> Identity:
+    """The identity of the set at hand; errors as in `load`. Unchanged files are read only once."""
     if not dataset(name).torchvision:
-        return _digits().fingerprint, _digits().official
+        return _identity_of(_digits())
     return _identity(name, *_file(name, folder))
 
 
@@ -171,7 +180,7 @@ def fingerprint(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_
         kind = "uint8" if key.startswith("x") else "int64"
         digest.update(f"{key} {kind} {array.shape}\n".encode())
         # Little-endian, so that the bytes are the same on every machine.
-        digest.update(np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<")).reshape(-1))
+        digest.update(np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<")).reshape(-1).data)
     return digest.hexdigest()
 
 
@@ -192,7 +201,7 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
             arrays = _download(spec, place, path)
             part = Path(place, "prepared.npz")
             with open(part, "wb") as f:
-                np.savez(f, **arrays, source=np.array("torchvision"))
+                np.savez(f, **arrays, source=np.array("torchvision"))  # type: ignore[arg-type]
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(part, path)
@@ -204,6 +213,20 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
 def held_out_size(n: int) -> int:
     """How many of n training images are held out as validation: 5,000, or a tenth where there are under 50,000."""
     return 5_000 if n >= 50_000 else n // 10
+
+
+def training_rows(rows: int, n_train: int = 0) -> int:
+    """How many of a copy's `rows` training images are trained on where at the most n_train are asked for (0: all)."""
+    available = rows - held_out_size(rows)
+    return min(n_train or available, available)
+
+
+def full_rows(name: str, rows: int) -> int:
+    """N_full of SPEC 8, the training rows that published constants belong to, for a copy with `rows` training images.
+
+    The official training part less what is held out, also where the copy has fewer rows.
+    """
+    return training_rows(max(rows, dataset(name).train))
 
 
 def prepare(
@@ -279,9 +302,12 @@ def _file(name: str, folder: str | Path | None) -> tuple[Path, int, int]:
 
 
 @functools.cache
-def _identity(name: str, path: Path, changed: int, size: int) -> tuple[str, bool]:
-    images = _read(name, path, changed, size)
-    return images.fingerprint, images.official
+def _identity(name: str, path: Path, changed: int, size: int) -> Identity:
+    return _identity_of(_read(name, path, changed, size))
+
+
+def _identity_of(images: Images) -> Identity:
+    return Identity(images.fingerprint, images.official, len(images.x_train))
 
 
 @functools.lru_cache(maxsize=1)  # grids walk set by set; all four together would hold up to 600 MB
@@ -333,14 +359,15 @@ def _problem(spec: Dataset, arrays: dict[str, np.ndarray]) -> str | None:
 def _images(spec: Dataset, arrays: dict[str, np.ndarray], source: str) -> Images:
     """The checked arrays with their fingerprint."""
     values = [a.astype(np.int64) if key.startswith("y") else a for key, a in arrays.items()]
-    mark = fingerprint(*values)
+    x_train, y_train, x_test, y_test = values
+    mark = fingerprint(x_train, y_train, x_test, y_test)
     if spec.fingerprint:
         official = mark == spec.fingerprint
     else:
-        official = source == "torchvision" and (len(values[0]), len(values[2])) == (spec.train, spec.test)
+        official = source == "torchvision" and (len(x_train), len(x_test)) == (spec.train, spec.test)
     for array in values:
         array.flags.writeable = False
-    return Images(spec.name, *values, mark, official, spec.classes)
+    return Images(spec.name, x_train, y_train, x_test, y_test, mark, official, spec.classes)
 
 
 @functools.cache

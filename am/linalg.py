@@ -49,6 +49,14 @@ def gram(a: Tensor) -> Tensor:  # (R, N, d) or (N, d) -> (R, d, d) or (d, d)
     return G
 
 
+def gram_multiply_adds(rows: int, d: int) -> int:
+    """What `gram` of (rows, d) costs."""
+    if d < GRAM_BLOCK:
+        return rows * d * d
+    cuts = [round(d * i / GRAM_BLOCKS) for i in range(GRAM_BLOCKS + 1)]
+    return rows * sum((stop - start) * (d - start) for start, stop in zip(cuts, cuts[1:]))
+
+
 def inner(u: Tensor, v: Tensor) -> Tensor:  # (R, n, m), (R, n, m) -> (R, 1, 1) float64
     """<u, v> of every run: rows in the dtype of u, which rounds no worse than the products do, then over rows in float64."""
     return (u * v).sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64)

@@ -112,6 +112,7 @@ class Method:
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
+    has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Method:
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
     still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
+    has_graph: bool = True
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""
@@ -151,6 +153,11 @@ class Method:
         """
         marked = [f.name for f in dataclasses.fields(settings) if f.metadata["per_rows"]]
         return dataclasses.replace(settings, **{name: share * getattr(settings, name) for name in marked})
+
+    @property
+    def depends_on_rows(self) -> bool:
+        """Whether any setting stands against a sum over rows."""
+        return any(f.metadata["per_rows"] for f in dataclasses.fields(self.hyperparameters))
 
     def search_space(self) -> dict[str, Log | Linear | Choice]:
         """The tuned hyper-parameters and their ranges, the same for every data set."""
@@ -178,15 +185,15 @@ def needs_hidden_layer(settings: Any, act: Activation, widths: Sequence[int]) ->
 
 
 def _checked(where: str, value: Any, f: dataclasses.Field) -> Any:
-    kind = {"float": float, "int": int, "str": str, "bool": bool}[getattr(f.type, "__name__", f.type)]
+    kind = type(f.default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
         raise InputError(f"{where} must be {kind.__name__}, not {value!r}.")
     meta = f.metadata
     if meta["choices"] and value not in meta["choices"]:
-        raise unknown("value", value, map(str, meta["choices"]), where)
-    if kind is float and not math.isfinite(value):
+        raise unknown("value", str(value), map(str, meta["choices"]), where)
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where} must be a finite number, not {value!r}.")
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise InputError(f"{where} must lie in [{meta['low']}, {meta['high']}], not {value!r}.")
@@ -197,9 +204,9 @@ def stack(settings: Sequence[Any], like: Tensor) -> SimpleNamespace:
     """The settings of R runs as one namespace `hp`: floats as (R, 1, 1) tensors, the rest equal in all runs.
 
     The tensors have the device and the dtype of the data `like`; `hp.exact` holds the same in float64, for what would
-    lose digits.
+    lose digits, and `hp.each` the runs' settings as they came, for what is decided without asking the device.
     """
-    hp, exact = SimpleNamespace(), SimpleNamespace()
+    hp, exact = SimpleNamespace(each=tuple(settings)), SimpleNamespace()
     for f in dataclasses.fields(settings[0]):
         values = [getattr(s, f.name) for s in settings]
         if isinstance(values[0], float):

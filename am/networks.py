@@ -77,7 +77,7 @@ def check_initialisation(name: str) -> None:
 
 
 def initialise(
-    widths: Sequence[int], seeds: Sequence[int], name: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    widths: Sequence[int], seeds: Sequence[int], name: str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Parameters:
     """Initial parameters of one run per seed, drawn on the CPU in float64 from that run's own stream.
 
@@ -104,11 +104,11 @@ def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) ->
         W = torch.randn(d_out, d_in, generator=generator.manual_seed(seed))
         b = torch.randn(1, d_out, generator=generator.manual_seed(seed))
         return sd * W.double(), sd * b.double()
-    options = dict(generator=generator, dtype=torch.float64)
+    draw = torch.rand if name == "torch" else torch.randn
+    W, b = (draw(n, m, generator=generator, dtype=torch.float64) for n, m in ((d_out, d_in), (1, d_out)))
     if name == "torch":
         reach = d_in**-0.5
-        return (2 * torch.rand(d_out, d_in, **options) - 1) * reach, (2 * torch.rand(1, d_out, **options) - 1) * reach
-    W, b = torch.randn(d_out, d_in, **options), torch.randn(1, d_out, **options)
+        return (2 * W - 1) * reach, (2 * b - 1) * reach
     if name == "bcd":
         return 0.01 * W, torch.full_like(b, 0.1)
     if name.startswith("normal"):
@@ -119,7 +119,8 @@ def _draw_layer(name: str, d_in: int, d_out: int, generator: torch.Generator) ->
 
 def forward(x: Tensor, params: Parameters, act: Activation) -> list[Tensor]:  # x: (R, N, d0) or (N, d0)
     """Pre-activations z_1 .. z_L, each (R, N, d_l); the last are the logits."""
-    zs, a = [], x
+    zs: list[Tensor] = []
+    a = x
     for l, (W, b) in enumerate(zip(params.W, params.b)):
         a = act.value(zs[-1]) if l else x
         zs.append(linear(a, W, b))

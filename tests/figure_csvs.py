@@ -5,12 +5,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from reproduce import figures
+from reproduce.run.grid import Target
+from reproduce.show import figures
+from reproduce.show.look import STYLE
+from reproduce.show.panels import arrange
 
 # label -> (method, epochs per evaluation, updates per epoch, final accuracy over the best one, rate, has an objective)
 LABELS = {
@@ -113,8 +118,8 @@ def write_csvs(
     pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
 
 
-def drawn_from(results: Path, grid: str, title: str = "") -> dict[str, Figure]:
-    return figures.draw(figures._read_runs(results, grid), figures._read_curves(results, grid), title)
+def drawn_from(results: Path, grid: str, title: str = "", target: Target | None = None) -> dict[str, Figure]:
+    return figures.draw(figures._read_runs(results, grid), figures._read_curves(results, grid), title, target)
 
 
 def texts(figure) -> list[str]:
@@ -159,3 +164,41 @@ def check_texts(figure: Figure, name: str) -> None:
         assert wide < 1 or high < 1, f"{name}: '{a}' and '{b}' overlap"
     for legend, ax in itertools.product(figure.legends, figure.axes):
         assert not legend.get_window_extent().overlaps(ax.bbox), f"{name}: the legend covers a panel"
+
+
+# label -> (method, epochs per evaluation, updates per epoch, final accuracy over the best one, rate, has an objective)
+METHODS = {
+    "TIAM": ("tiam", 1, 300, 0.95, 3.0, True),
+    "SAMT row": ("samt", 0.5, 600, 0.90, 3.0, False),
+    "SGD": ("sgd", 0.5, 600, 0.84, 3.0, False),
+    "Adam": ("adam", 0.5, 600, 1.0, 3.0, False),
+    "GD": ("gd", 0.5, 3, 0.6, 3.0, False),
+}
+
+
+@pytest.fixture(name="style", autouse=True)
+def style_fixture():
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        yield
+
+
+def arranged(results, change=lambda runs: runs):
+    return arrange(change(figures._read_runs(results, "g")), figures._read_curves(results, "g"), "A title")
+
+
+def lines_of(ax):
+    """Label -> y of the drawn lines with as many labels as the legend has, in its order."""
+    return dict(zip([text.get_text() for text in ax.figure.legends[0].get_texts()], ax.lines))
+
+
+@pytest.fixture(name="ranked", scope="module")
+def ranked_fixture(tmp_path_factory):
+    results = tmp_path_factory.mktemp("ranked")
+    methods = METHODS | {"Lost": ("bcd", 1, 6, 1.05, 3.0, True), "Once": ("mdlam", 1, 6, 1.04, 3.0, True)}
+    lost = {(dataset, "Lost"): dict.fromkeys(range(2), 1) for dataset in BEST}
+    write_csvs(results, "g", methods, seeds=2, evaluations=6, diverged=lost)
+    return results
+
+
+def without_once(runs):
+    return runs[(runs.label != "Once") | (runs.dataset == "mnist")]

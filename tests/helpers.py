@@ -6,14 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
-from reproduce.collect import TIMING
+from reproduce.run.grid import read_grid
+from reproduce.schema import by_unit
 
 ROOT = Path(__file__).parent.parent
 CSVS = ("runs.csv", "curves.csv", "summary.csv")
@@ -31,11 +36,20 @@ GRID = dict(
     seeds=2,
 )
 METHODS = (dict(name="sgd"), dict(name="adam"), dict(name="mdlam"))
+TUNED = dict(rule="tuned", trials=3, methods=METHODS[:2])
+SHAPES = {name: (d.inputs, d.train) for name, d in DATASETS.items()}
+PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name][1]) for name in NAMES}
+CPU = torch.device("cpu")
+PATIENCE = 300  # seconds until a process that should have ended counts as stuck
+
+TIMING = by_unit("runs", "s")
 
 
 def toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 
@@ -128,8 +142,8 @@ class Place:
         return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def cheap_figures(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
-    """In place of `reproduce.figures.figures_of`: two files that show which CSVs they were drawn from."""
+def cheap_figures(results: Path, grid: str, out: Path, title: str = "", target=None) -> list[Path]:
+    """In place of `reproduce.show.figures.figures_of`: two files that show which CSVs they were drawn from."""
     content = b"".join((results / grid / file).read_bytes() for file in CSVS[:2])
     written = []
     for suffix in ("pdf", "png"):
@@ -157,7 +171,28 @@ def place_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty place with the tiny grid; figures cost nothing, and no folder of the user is seen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AM_DATA", raising=False)
-    monkeypatch.setattr("reproduce.figures.figures_of", cheap_figures)
+    monkeypatch.setattr("reproduce.show.figures.figures_of", cheap_figures)
     made = Place(tmp_path)
     made.write()
     return made
+
+
+@pytest.fixture(name="read")
+def read_fixture(tmp_path):
+    """read(**changes): the tiny grid with changes, under profile smoke."""
+
+    def read(text: str | None = None, profile_asked: str = "smoke", **changes):
+        path = tmp_path / "tiny.toml"
+        path.write_text(grid_text(**changes) if text is None else text)
+        return read_grid(path, profile_asked)
+
+    return read
+
+
+def until(condition: Callable[[], bool], going: Callable[[], bool]) -> None:
+    """Wait for the condition while something is going on that should bring it about."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert going() or condition(), "it ended before"
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from oracles import bcd as slow
+from scalars import ScalarActivation
 from test_dladmm import MONOTONE, column, golden, power, problem
 
 import am
+from am import reference
 from am.activations import activation
 from am.errors import InputError
 from am.linalg import cholesky, gram, ridge, solve_rows, square
@@ -26,6 +27,7 @@ def test_the_released_trajectory():
     file, layers = golden("bcd_trajectory_mnist"), (1, 2, 3, 4)
     x, y = file["X"], file["Y"].argmax(1)
     constants = {name: file[name].item() for name in ("gamma", "rho", "alpha")}
+    constants["alpha_weights"] = constants["alpha"]
     run = am.start("bcd", x, y, [file[f"W{l}_0"] for l in layers], [file[f"b{l}_0"][0] for l in layers], **constants)
     for k in range(len(file["objective"])):
         shown = run.step().variables()
@@ -41,7 +43,7 @@ def test_the_released_trajectory():
 # The slow reference
 
 
-constants = st.fixed_dictionaries(dict(gamma=power(-1, 1), rho=power(-1, 1), alpha=power(-1, 1)))
+constants = st.fixed_dictionaries(dict.fromkeys(("gamma", "rho", "alpha", "alpha_weights"), power(-1, 1)))
 
 
 @pytest.mark.parametrize("name", MONOTONE)
@@ -56,19 +58,18 @@ def test_the_slow_reference(name, runs, hidden, seed, per_run):
     x, y, W, b = problem(seed, 6, (3, *hidden, 3), runs)
     stacked = {key: [hp[key] for hp in per_run[:runs]] for key in per_run[0]}
     fast = am.start("bcd", x, y, W, b, name, **stacked)
-    references = [
-        slow.Oracle(x.numpy(), y.numpy(), [w[r].numpy() for w in W], [v[r].numpy() for v in b], name, **per_run[r])
-        for r in range(runs)
-    ]
+    references = []
+    for r in range(runs):
+        start = [w[r] for w in W], [v[r] for v in b]
+        references.append(reference.start("bcd", x, y, *start, name, **per_run[r]))
+        references[r].act = ScalarActivation(name)
     for k in range(3):
         shown, loss = fast.step().variables(), fast.objective()
-        for r, reference in enumerate(references):
-            reference.iterate(k)
-            parts = {"W": reference.W, "b": reference.b, "U": reference.U, "V": reference.V[1:]}
-            for kind, layers in parts.items():
-                for l, value in enumerate(layers, 1):
-                    assert (shown[f"{kind}{l}"][r] - torch.tensor(value)).abs().max() < 1e-9, (kind, l, r, k)
-            assert loss[r].item() == pytest.approx(reference.objective(), rel=1e-9, abs=1e-9)
+        for r, run in enumerate(references):
+            assert set(run.step().variables()) == set(shown)
+            for key, value in run.variables().items():
+                assert (shown[key][r] - value).abs().max() < 1e-9, (key, r, k)
+            assert loss[r].item() == pytest.approx(run.objective(), rel=1e-9, abs=1e-9)
 
 
 # Every block is an exact minimiser
@@ -110,8 +111,9 @@ def test_the_weights_of_a_layer_minimise_their_objective():
 def test_every_block_of_a_sweep_minimises_its_own_part():
     """V_N and U_N of a sweep, then U_i at the V_i, W_i and b_i it was computed from, from outside."""
     x, y, W, b = problem(1, 12, (4, 5, 3), 2)
-    gamma, rho, alpha = 0.5, 2.0, 3.0
-    start = am.start("bcd", x, y, W, b, "elu", gamma=gamma, rho=rho, alpha=alpha)
+    gamma, rho, alpha, alpha_weights = 0.5, 2.0, 3.0, 1.5
+    own = dict(gamma=gamma, rho=rho, alpha=alpha, alpha_weights=alpha_weights)
+    start = am.start("bcd", x, y, W, b, "elu", **own)
     old = start.variables()
     new = start.step().variables()
     Y, h = torch.nn.functional.one_hot(y, 3).double(), activation("elu").value
@@ -126,9 +128,9 @@ def test_every_block_of_a_sweep_minimises_its_own_part():
     hidden = lambda U: gamma * square_of(new["V1"] - h(U)) + rho * square_of(U - c) + alpha * square_of(U - old["U1"])
     assert_nothing_near_is_lower(hidden, new["U1"])
     left = lambda W, b: rho * square_of(new["U1"] - x @ W.mT - b)
-    weights = lambda W: left(W, old["b1"][:, None]) + alpha * square_of(W - old["W1"])
+    weights = lambda W: left(W, old["b1"][:, None]) + alpha_weights * square_of(W - old["W1"])
     assert_nothing_near_is_lower(weights, new["W1"])
-    biases = lambda b: left(old["W1"], b) + alpha * square_of(b - old["b1"][:, None])
+    biases = lambda b: left(old["W1"], b) + alpha_weights * square_of(b - old["b1"][:, None])
     assert_nothing_near_is_lower(biases, new["b1"][:, None])
 
 
@@ -161,7 +163,7 @@ def test_solving_by_rows_and_a_matrix_that_is_not_positive_definite():
 @pytest.mark.parametrize("act", MONOTONE)
 def test_every_block_moves_and_the_loss_falls(act):
     x, y, W, b = problem(4, 12, (4, 5, 5, 3), 2)
-    run = am.start("bcd", x, y, W, b, act, alpha=1.0)
+    run = am.start("bcd", x, y, W, b, act, alpha=1.0, alpha_weights=1.0)
     before, first = run.variables(), run.step().objective()
     for key, value in run.step(2).variables().items():
         assert (value != before[key]).flatten(1).any(1).all(), key
@@ -171,7 +173,7 @@ def test_every_block_moves_and_the_loss_falls(act):
 @pytest.mark.parametrize("act", ["relu", "softplus"])
 def test_a_stacked_run_is_the_run_alone_and_a_diverging_one_harms_none(act):
     x, y, W, b = problem(3, 12, (4, 5, 5, 3), 3)
-    hp = dict(alpha=[1.0, 5.0, 5.0], rho=[1.0, 0.3, 0.3])  # the first layer's factor differs, and is shared
+    hp = dict(alpha_weights=[1.0, 5.0, 5.0], rho=[1.0, 0.3, 0.3])  # the first layer's factor differs, and is shared
     stacked = am.start("bcd", x, y, W, b, act, **hp).step(5).variables()
     for r in range(3):
         one = {key: values[r] for key, values in hp.items()}
@@ -186,17 +188,17 @@ def test_a_stacked_run_is_the_run_alone_and_a_diverging_one_harms_none(act):
 
 
 def test_a_neighbours_constants_change_no_bit():
-    """Runs with one alpha / rho share the factor of layer 1; a neighbour with another must not change the way."""
+    """Runs with one alpha_weights / rho share the factor of layer 1; a neighbour with another must not change the way."""
     x, y, W, b = problem(3, 12, (4, 5, 5, 3), 3)
-    same = am.start("bcd", x, y, W, b, alpha=[5.0, 5.0, 5.0]).step(4).variables()
-    other = am.start("bcd", x, y, W, b, alpha=[5.0, 0.1, 5.0]).step(4).variables()
+    same = am.start("bcd", x, y, W, b, alpha_weights=[5.0, 5.0, 5.0]).step(4).variables()
+    other = am.start("bcd", x, y, W, b, alpha_weights=[5.0, 0.1, 5.0]).step(4).variables()
     for key, value in same.items():
         assert torch.equal(other[key][[0, 2]], value[[0, 2]]), key
         assert not torch.equal(other[key][1], value[1]), key
 
 
 def test_float32_agrees_with_float64_on_60_000_images():
-    """V^T V + alpha/rho I has condition 1e5 here: the loss is right to 1e-5, W to 1 % of its move, W_1 to rounding."""
+    """V^T V + alpha_weights/rho I has condition 1e5 here: the loss is right to 1e-5, W to 1 % of its move, W_1 to rounding."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(60_000, 20, generator=generator, dtype=torch.float64)
     y = x[:, :4].argmax(1)
@@ -217,7 +219,8 @@ def test_deep_networks_train():
     x = torch.rand(40, 6, generator=generator, dtype=torch.float64)
     y = torch.randint(3, (40,), generator=generator)
     W = [0.01 * torch.randn(e, d, generator=generator, dtype=torch.float64) for d, e in zip(widths, widths[1:])]
-    run = am.start("bcd", x, y, W, [torch.full((e,), 0.1, dtype=torch.float64) for e in widths[1:]], alpha=1.0)
+    b = [torch.full((e,), 0.1, dtype=torch.float64) for e in widths[1:]]
+    run = am.start("bcd", x, y, W, b, alpha=1.0, alpha_weights=1.0)
     first = run.objective()
     assert run.step(100).objective() < 0.1 * first
     assert all(value.isfinite().all() for value in run.variables().values())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from am import data
-from am.data import NAMES, Images, ensure, fetch, fingerprint_of, load, missing, prepare
+from am.data import NAMES, Images, ensure, fetch, identity_of, load, missing, prepare
 from am.errors import InputError
 
 FILES = tuple(name for name in NAMES if name != "digits")
@@ -87,7 +87,7 @@ class FakeTorchvision:
 
 
 def test_unknown_name_is_met_with_the_nearest():
-    for call in (data.dataset, load, fetch, fingerprint_of, lambda name: missing([name])):
+    for call in (data.dataset, load, fetch, identity_of, lambda name: missing([name])):
         with pytest.raises(InputError, match="unknown data set 'fashion_mnits'; did you mean 'fashion_mnist'?"):
             call("fashion_mnits")
 
@@ -132,7 +132,7 @@ def test_fingerprint_does_not_depend_on_compression_or_label_type(tmp_path):
         folder.mkdir()
         labels = arrays_of("mnist")["y_train"].astype(np.int32 if kind == "wide" else np.uint8)
         write(folder, "mnist", compressed=kind == "compressed", y_train=labels)
-        marks.append(fingerprint_of("mnist", folder)[0])
+        marks.append(identity_of("mnist", folder).fingerprint)
     assert len(set(marks)) == 1 and len(marks[0]) == 64
 
 
@@ -152,19 +152,21 @@ def test_fingerprint_changes_when_bytes_move_between_shapes():
 
 def test_a_changed_file_is_read_again(tmp_path):
     write(tmp_path, "mnist")
-    before = fingerprint_of("mnist", tmp_path)
-    assert fingerprint_of("mnist", tmp_path) == before == (load("mnist", tmp_path).fingerprint, False)
+    before = identity_of("mnist", tmp_path)
+    assert identity_of("mnist", tmp_path) == before
+    images = load("mnist", tmp_path)
+    assert before == (images.fingerprint, False, len(images.x_train))
     write(tmp_path, "mnist", **arrays_of("mnist", seed=1))
-    after = fingerprint_of("mnist", tmp_path)
+    after = identity_of("mnist", tmp_path)
     assert after != before and after[0] == load("mnist", tmp_path).fingerprint
 
 
 def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
     write(tmp_path, "mnist")
-    before = fingerprint_of("mnist", tmp_path)
+    before = identity_of("mnist", tmp_path)
     data._read.cache_clear()
     monkeypatch.setattr(np, "load", lambda *args, **kwargs: pytest.fail("read again"))
-    assert fingerprint_of("mnist", tmp_path) == before
+    assert identity_of("mnist", tmp_path) == before
 
 
 def official_as(monkeypatch, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -176,7 +178,7 @@ def official_as(monkeypatch, name: str, arrays: dict[str, np.ndarray]) -> None:
 def test_the_official_fingerprint_makes_a_set_official(tmp_path, monkeypatch):
     official_as(monkeypatch, "mnist", arrays_of("mnist"))
     write(tmp_path, "mnist")
-    assert load("mnist", tmp_path).official and fingerprint_of("mnist", tmp_path)[1]
+    assert load("mnist", tmp_path).official and identity_of("mnist", tmp_path).official
     other = tmp_path / "other"
     other.mkdir()
     write(other, "mnist", source=np.array("torchvision"), **arrays_of("mnist", seed=1))
@@ -190,7 +192,7 @@ def test_fashion_mnist_that_is_mnist_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"fashion_mnist\.npz holds the images of MNIST, not of Fashion-"):
         load("fashion_mnist", tmp_path)
     with pytest.raises(InputError, match="not of Fashion-MNIST"):
-        fingerprint_of("fashion_mnist", tmp_path)
+        identity_of("fashion_mnist", tmp_path)
     assert path.read_bytes() == before
 
 
@@ -456,7 +458,7 @@ def test_digits_are_the_same_every_time(tmp_path):
     np.random.seed(1)
     second = load("digits")
     assert first is not second and first.fingerprint == second.fingerprint == data.DATASETS["digits"].fingerprint
-    assert fingerprint_of("digits") == (first.fingerprint, True)
+    assert identity_of("digits") == (first.fingerprint, True, len(first.x_train))
 
 
 # ---------------------------------------------------------------- prepare
@@ -596,3 +598,10 @@ def test_standardising_mnist_gives_the_usual_constants():
         pytest.skip("AM_DATA names no folder with mnist.npz")
     black = prepare(load("mnist", REAL), 1, "standardised").x_test.min().item()
     assert black == pytest.approx(-0.1307 / 0.3081, abs=1e-3)
+
+
+def test_published_constants_belong_to_the_official_training_part_less_what_is_held_out():
+    for name, rows, full in (("mnist", 60_000, 55_000), ("cifar10", 50_000, 45_000), ("svhn", 4_434, 68_257)):
+        assert data.full_rows(name, rows) == full
+    assert data.full_rows("digits", 1_437) == data.training_rows(1_437) == 1_294
+    assert data.training_rows(60_000, 5_000) == 5_000 and data.training_rows(4_434, 5_000) == 3_991

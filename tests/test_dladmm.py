@@ -7,16 +7,17 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from oracles import dladmm as slow
+from scalars import ScalarActivation
 
 import am
+from am import reference
 from am.activations import ACTIVATIONS, activation
 from am.backtracking import doubled
 from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy
 from am.errors import InputError
 from am.linalg import gram, square
 from am.methods import method
-from am.methods.dladmm import activation_step, bias_step, weight_step
+from am.methods.dladmm import activation_block, bias_block, weight_block
 from am.networks import Parameters, forward
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,12 +79,14 @@ def test_the_released_subproblems():
     for l in (1, 2, 3):
         a, t, W, b = inputs[l], target[l], file[f"W{l}"], file[f"b{l}"]
         total = a.sum(1, keepdim=True)
-        found[f"W{l}"] = weight_step(W, b, gram(a), t.mT @ a, total, rho, one)[0]
-        found[f"b{l}"] = bias_step(W, total, t.sum(1, keepdim=True), n)
+        found[f"W{l}"] = weight_block(W=W, b=b, G=gram(a), C=t.mT @ a, total=total, weight=rho, theta0=one)[0]
+        found[f"b{l}"] = bias_block(W, total, t.sum(1, keepdim=True), n)
         if l < 3:
             found[f"z{l}"] = activation("relu").prox(a @ W.mT + b, file[f"a{l}"], one)
-            above = file[f"W{l + 1}"], file[f"b{l + 1}"], target[l + 1]
-            found[f"a{l}"] = activation_step(file[f"a{l}"], file[f"z{l}"], *above, activation("relu"), rho, one)[0]
+            above = dict(W=file[f"W{l + 1}"], b=file[f"b{l + 1}"], target=target[l + 1])
+            centre = activation("relu").value(file[f"z{l}"])
+            found[f"a{l}"] = file[f"a{l}"].clone()
+            activation_block(found[f"a{l}"], **above, centre=centre, weight=rho, pull=one, tau0=one)
     rows = [key.removeprefix("dladmm__") for key in file if key.startswith("dladmm__")]
     assert len(rows) == 9
     for key in rows:
@@ -114,18 +117,16 @@ def test_the_slow_reference(name, runs, hidden, seed, per_run, flags):
     fast = am.start("dladmm", x, y, W, b, name, **flags, **stacked)
     references = []
     for r in range(runs):
-        start = [w[r].numpy() for w in W], [v[r].numpy() for v in b]
-        references.append(slow.Oracle(x.numpy(), y.numpy(), *start, name, **flags, **per_run[r]))
+        start = [w[r] for w in W], [v[r] for v in b]
+        references.append(reference.start("dladmm", x, y, *start, name, **flags, **per_run[r]))
+        references[r].act = ScalarActivation(name)
     for k in range(3):
         shown, lagrangian = fast.step().variables(), fast.objective()
-        for r, reference in enumerate(references):
-            reference.iterate(k)
-            parts = {"W": reference.W, "b": reference.b, "z": reference.z, "a": reference.a[1:]}
-            named = {f"{kind}{l}": v for kind, layers in parts.items() for l, v in enumerate(layers, 1)}
-            for key, value in (named | {"u": reference.u}).items():
-                value = torch.tensor(value)
+        for r, run in enumerate(references):
+            assert set(run.step().variables()) == set(shown)
+            for key, value in run.variables().items():
                 assert (shown[key][r] - value).abs().max() < 1e-9 * (1 + value.abs().max()), (key, r, k)
-            assert lagrangian[r].item() == pytest.approx(reference.lagrangian, rel=1e-9, abs=1e-9)
+            assert lagrangian[r].item() == pytest.approx(run.objective(), rel=1e-9, abs=1e-9)
 
 
 # Sub-problems
@@ -161,9 +162,11 @@ def steps(theta0: float):
     """(name, the block, its step, theta, its objective) of the two gradient steps."""
     a, W, b, target, z, rho = layer()
     act, start = activation("elu"), column(theta0, theta0)
-    W_new, theta = weight_step(W, b, gram(a), target.mT @ a, a.sum(1, keepdim=True), rho, start)
+    data = dict(G=gram(a), C=target.mT @ a, total=a.sum(1, keepdim=True))
+    W_new, theta = weight_block(W=W, b=b, **data, weight=rho, theta0=start)
     yield "W", W, W_new, theta, lambda v: weight_objective(v, a, b, target, rho)
-    a_new, tau = activation_step(a, z, W, b, target, act, rho, start)
+    a_new, layer_above, one = a.clone(), dict(W=W, b=b, target=target), torch.ones_like(rho)
+    tau, _ = activation_block(a_new, **layer_above, centre=act.value(z), weight=rho, pull=one, tau0=start)
     yield "a", a, a_new, tau, lambda v: activation_objective(v, z, W, b, target, rho, act)
 
 
@@ -197,7 +200,7 @@ def test_doubling_stops_at_the_first_trial_that_reaches_the_curvature():
 def test_no_perturbation_of_an_exact_step_lowers_its_objective():
     a, W, b, target, z, rho = layer(1)
     y = torch.arange(20) % 4
-    best = bias_step(W, a.sum(1, keepdim=True), target.sum(1, keepdim=True), 20)
+    best = bias_block(W, a.sum(1, keepdim=True), target.sum(1, keepdim=True), 20)
     output = lambda v: cross_entropy(v, y).view(-1, 1, 1) + rho / 2 * square(v - target)
     z_L = target
     for _ in range(40):  # each call stops by its own rule

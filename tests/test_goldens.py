@@ -11,7 +11,9 @@ from am.activations import activation
 from am.cross_entropy import cross_entropy, prox_cross_entropy
 from am.linalg import linear
 from am.networks import forward
-from am.penalised import SweepState, activation_step, bias_step, hidden_step, weight_step
+from am.penalised import refresh
+from am.penalised_state import Inertia, SweepState
+from am.penalised_steps import activation_step, bias_step, hidden_step, weight_step
 
 FOLDER = Path(__file__).parent / "golden"
 TRAJECTORY, SUBPROBLEM = 1e-6, 1e-8
@@ -109,61 +111,54 @@ def test_am_adam_trajectory(form, name):
 # Sub-problems: each block's plain step from the given variables
 
 
-@pytest.fixture(scope="module")
-def given() -> tuple[Golden, am.Run]:
-    """The file, and an mDLAM run whose variables are the file's."""
+PLAIN = Inertia(*3 * [torch.zeros(1, 1, 1, dtype=torch.float64)])
+
+
+@pytest.fixture
+def given() -> tuple[Golden, am.Run, SweepState]:
+    """The file, an mDLAM run whose variables are the file's, and the state that its sweep steps."""
     golden = Golden("subproblems_mnist", transposed=True)
     weights, biases = [golden[f"W{l}"] for l in LAYERS], [golden[f"b{l}"] for l in LAYERS]
     constants = {name: golden.number(name) for name in ("rho", "mu")}
     run = am.start("mdlam", golden["X"], golden["Y"].argmax(1), weights, biases, **constants)
-    run.state.z = [golden[f"z{l}"][None] for l in LAYERS]
-    run.state.a = [golden[f"a{l}"][None] for l in LAYERS[:-1]]
-    run.state.fallbacks = torch.zeros(1, dtype=torch.int64)
-    return golden, run
-
-
-def layer(state: SweepState, x: torch.Tensor, l: int) -> tuple[torch.Tensor, ...]:
-    """a_{l-1}, W_l, b_l and z_l, from l = 1."""
-    return state.a[l - 2] if l > 1 else x, state.params.W[l - 1], state.params.b[l - 1], state.z[l - 1]
+    for name, u in run.state.variables().items():
+        u.copy_(golden[name])
+    state = run.state.runs[0]
+    refresh(state, run.problem.x, LAYERS)
+    return golden, run, state
 
 
 @pytest.mark.parametrize("l", LAYERS)
 def test_weight_subproblem(given, l):
-    golden, run = given
-    new = weight_step(run.state, l - 1, *layer(run.state, run.problem.x, l), 0.0, 0.0, 0.0)
-    assert off_by(new[0], golden[f"mdlam__W{l}"]) < SUBPROBLEM
+    golden, run, state = given
+    weight_step(state, run.problem.x, run.hp, l, PLAIN)
+    assert off_by(state.params.W[l - 1][0], golden[f"mdlam__W{l}"]) < SUBPROBLEM
 
 
 @pytest.mark.parametrize("l", [1, 2])
 def test_bias_subproblem(given, l):
-    golden, run = given
-    new = bias_step(run.state, l - 1, *layer(run.state, run.problem.x, l), 0.0, 0.0, 0.0)
-    assert off_by(new[0, 0], golden[f"mdlam__b{l}"]) < SUBPROBLEM
+    golden, run, state = given
+    bias_step(state, run.problem.x, l, PLAIN)
+    assert off_by(state.params.b[l - 1][0, 0], golden[f"mdlam__b{l}"]) < SUBPROBLEM
 
 
 @pytest.mark.parametrize("l", [1, 2])
 def test_hidden_subproblem(given, l):
-    golden, run = given
-    below, W, b, z = layer(run.state, run.problem.x, l)
-    a, epsilon, act = run.state.a[l - 1], golden.number("eps"), activation("relu")
-    lower, upper = act.lower(a - epsilon), act.upper(a + epsilon)
-    bounds = lambda at: (lower[at], upper[at])
-    new = hidden_step(run.state, l - 1, linear(below, W) + b, z, bounds, 0.0, 0.0, 0.0)
-    assert off_by(new[0], golden[f"mdlam__z{l}"]) < SUBPROBLEM
+    golden, run, state = given
+    hidden_step(state, run.problem.x, activation("relu"), l, PLAIN, torch.full_like(state.rho, golden.number("eps")))
+    assert off_by(state.z[l - 1][0], golden[f"mdlam__z{l}"]) < SUBPROBLEM
 
 
 @pytest.mark.parametrize("l", [1, 2])
 def test_activation_subproblem(given, l):
-    golden, run = given
-    a, W, b, z_above = layer(run.state, run.problem.x, l + 1)
-    h, epsilon = activation("relu").value(run.state.z[l - 1]), golden.number("eps")
-    box = lambda at: (h[at] - epsilon, h[at] + epsilon)
-    new, _ = activation_step(run.state, l - 1, linear(a, W) + b - z_above, W, a, box, 0.0, 0.0, 0.0)
-    assert off_by(new[0], golden[f"mdlam__a{l}"]) < SUBPROBLEM
+    golden, run, state = given
+    epsilon = torch.full_like(state.rho, golden.number("eps"))
+    activation_step(state, activation("relu"), run.hp, l, PLAIN, epsilon)
+    assert off_by(state.a[l - 1][0], golden[f"mdlam__a{l}"]) < SUBPROBLEM
 
 
 def test_prox_of_the_cross_entropy(given):
-    golden, run = given
-    below, W, b, _ = layer(run.state, run.problem.x, 3)
-    z = prox_cross_entropy(linear(below, W) + b, run.problem.y, run.hp.rho)
+    golden, run, state = given
+    c = linear(state.a[1], state.params.W[2], state.params.b[2])
+    z = prox_cross_entropy(c, run.problem.y, run.hp.rho)
     assert off_by(z[0], golden["prox_ce__z3"]) < SUBPROBLEM

@@ -58,7 +58,7 @@ def test_safeguards_of_the_released_code_matter_only_with_inertia():
 def test_the_second_bias_never_moves():
     run = launch("mdlam-released")
     before, after = run.variables(), run.step(STEPS).variables()
-    assert {name for name in before if torch.equal(before[name], after[name])} == {"b2"}
+    assert {name for name in before if torch.equal(before[name], after[name])} - {"fallbacks"} == {"b2"}
 
 
 @pytest.mark.parametrize("scale", [20.0, 40.0])

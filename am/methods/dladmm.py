@@ -14,7 +14,8 @@ code also draws every tensor from the same seed: that is the initialisation's to
 
 Cost per step: two passes over the data in layer 1, as its Gram matrix is constant and a_0 W_1^T + b_1 serves the next
 backward sweep too; above it, about nine products of N d_l d_{l-1} multiply-adds per layer. No trial touches the data.
-Reference: Wang, Yu, Chen and Zhao, "ADMM for efficient deep learning with global convergence", KDD 2019.
+Reference: Wang, Yu, Chen and Zhao, "ADMM for efficient deep learning with global convergence", KDD 2019,
+arXiv 1905.13611.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from am.activations import Activation
 from am.backtracking import doubled
-from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy, signed_labels
-from am.linalg import correlate, gram, inner, linear, square, worthwhile
+from am.cross_entropy import FISTA_TOLERANCE, cross_entropy, fista_cross_entropy, prox_cross_entropy, signed_labels
+from am.linalg import correlate, gram, gram_multiply_adds, inner, linear, square, worthwhile
 from am.method import Log, Method, Problem, needs_hidden_layer, setting
 from am.networks import Parameters, forward, forward_variables
+from am.stacks import run_by_run
 
 SCHEDULE_RISES, SCHEDULE_FACTOR, SCHEDULE_RHO_MAX = 3, 10.0, 0.1  # the released schedule
 SCHEDULE_WIDTH = 100  # it leaves theta and tau alone where the first hidden layer is narrower
@@ -40,11 +41,14 @@ _IMAGES = "train on the first so many images only"
 @dataclass(frozen=True)
 class Hyperparameters:
     rho: float = setting(1e-6, "weight of the layer equations and of a = h(z)", search=Log(1e-6, 0.1), low=1e-12)
-    theta_0: float = setting(1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12)
+    theta_0: float = setting(1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12, per_rows=True)
     tau_0: float = setting(1.0, "first trial of an activation's curvature", search=Log(1e-6, 1.0), low=1e-12)
     keep_step_sizes: bool = setting(False, "the next call's first trial is the value accepted last")
     output_step: str = setting(
         "fista", "z_L by the released FISTA rule, or the exact proximal point", choices=("fista", "exact")
+    )
+    fista_tolerance: float = setting(
+        FISTA_TOLERANCE, "change of its objective at which FISTA stops", low=0.0, per_rows=True
     )
     rho_schedule: bool = setting(False, _SCHEDULE)
     images: int = setting(0, _IMAGES + "; 0 for all", low=0)
@@ -58,20 +62,19 @@ class ReleasedHyperparameters(Hyperparameters):
 
 @dataclass
 class DladmmState:
-    """The variables of R runs and what they share or carry over.
+    """The variables of R runs and what they carry over.
 
-    z, a, u: (R, N, d_l), u of layer L.  forward[l]: a_{l-1} W_l^T + b_l at the current variables.  gram[l], total[l]:
-    a^T a and the column sums of layer l's input.  rho: (R, 1, 1).  theta, tau: first trials of each W_l and a_l.
-    rises: how often in a row the training cost `cost`, both (R, 1, 1), has risen.
+    z, a, u: (R, N, d_l), u of layer L.  products[l]: a_{l-1} W_l^T + b_l at the current variables.  gram[l], total[l]:
+    a^T a and the column sums of layer l's input, shared by all runs for l = 1.  rho: (R, 1, 1).  theta, tau: first
+    trials of each W_l and a_l.  rises: how often in a row the training cost `cost`, both (R, 1, 1), has risen.
+    flops: (R,) int64, of the matrix products of every run since the start.
     """
 
     params: Parameters
     z: list[Tensor]
     a: list[Tensor]
     u: Tensor
-    x: Tensor
-    y: Tensor
-    forward: list[Tensor]
+    products: list[Tensor]
     gram: list[Tensor]
     total: list[Tensor]
     rho: Tensor
@@ -79,166 +82,224 @@ class DladmmState:
     tau: list[Tensor]
     cost: Tensor
     rises: Tensor
+    flops: Tensor
 
-    def inputs(self, l: int) -> Tensor:  # (R, N, d_{l-1}), or (N, d0)
-        return self.a[l - 1] if l else self.x
+    def charge(self, multiply_adds: int, runs: Tensor | bool = True) -> None:  # runs: (R, 1, 1) bool
+        """Count a matrix product, in the runs that would make it if they were alone."""
+        self.flops += 2 * multiply_adds * torch.as_tensor(runs, device=self.flops.device).flatten()
+
+
+def images(problem: Problem, hp: SimpleNamespace) -> tuple[Tensor, Tensor]:  # (n, d0), (n,)
+    """The images that are trained on, and their labels."""
+    return problem.x[: hp.images or None], problem.y[: hp.images or None]
 
 
 def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> DladmmState:
-    rows = slice(hp.images or None)
-    x, y = problem.x[rows], problem.y[rows]
+    x, y = images(problem, hp)
     params = params.clone()
     z, a = forward_variables(x, params, problem.activation)
-    products = [zl.clone() for zl in z]
     z[-1] = signed_labels(y, z[-1].shape[2], z[-1])
     inputs, L = [x, *a], len(z)
-    return DladmmState(
-        params,
-        z,
-        a,
-        torch.zeros_like(z[-1]),
-        x,
-        y,
-        products,
-        [gram(v) for v in inputs],
-        [v.sum(-2, keepdim=True) for v in inputs],
-        hp.rho.clone(),
-        [hp.theta_0.clone() for _ in range(L)],
-        [hp.tau_0.clone() for _ in range(L - 1)],
-        torch.full_like(hp.rho, torch.inf, dtype=torch.float64),
-        torch.zeros_like(hp.rho, dtype=torch.int64),
+    state = DladmmState(
+        params=params,
+        z=z,
+        a=a,
+        u=torch.zeros_like(z[-1]),
+        products=[torch.empty_like(v) for v in z],
+        gram=[x.new_empty(*v.shape[:-2], v.shape[-1], v.shape[-1]) for v in inputs],
+        total=[x.new_empty(*v.shape[:-2], 1, v.shape[-1]) for v in inputs],
+        rho=hp.rho.clone(),
+        theta=[hp.theta_0.clone() for _ in range(L)],
+        tau=[hp.tau_0.clone() for _ in range(L - 1)],
+        cost=torch.full_like(hp.rho, torch.inf, dtype=torch.float64),
+        rises=torch.zeros_like(hp.rho, dtype=torch.int64),
+        flops=torch.zeros(params.runs, dtype=torch.int64, device=x.device),
     )
+    state.gram[0].copy_(gram(x))
+    state.total[0].copy_(x.sum(0, keepdim=True))
+    refresh(state, problem, hp)
+    return state
 
 
+@run_by_run
+def refresh(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> None:
+    """What the state carries of W, b and a, computed from them."""
+    for l, v in enumerate([images(problem, hp)[0], *state.a]):
+        if l:
+            state.gram[l].copy_(gram(v))
+            state.total[l].copy_(v.sum(1, keepdim=True))
+        state.products[l].copy_(linear(v, state.params.W[l], state.params.b[l]))
+
+
+@run_by_run
 def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
     if hp.rho_schedule:
         _follow_schedule(state)
-    act, params, z, a, rho = problem.activation, state.params, state.z, state.a, state.rho
-    L, one = len(z), torch.ones_like(state.rho)
+    x, y = images(problem, hp)
+    act, params, z, a, rho, widths = problem.activation, state.params, state.z, state.a, state.rho, state.params.widths
+    L, N, one = len(z), len(x), torch.ones_like(state.rho)
     target, target_total = [*z], [*state.total]
 
+    def data_products(l: int) -> int:  # of one pass of layer l's input through W_l, or back
+        return N * widths[l] * widths[l + 1]
+
     def output() -> None:
-        c = state.forward[-1] - state.u / rho
+        c = state.products[-1] - state.u / rho
         if hp.output_step == "exact":
-            z[-1] = prox_cross_entropy(c, state.y, rho, near=z[-1])
+            z[-1].copy_(prox_cross_entropy(c, y, rho, near=z[-1]))
         else:
-            z[-1] = fista_cross_entropy(c, state.y, rho, z[-1])
+            z[-1].copy_(fista_cross_entropy(c, y, rho, z[-1], hp.exact.fista_tolerance))
 
     def bias(l: int) -> None:
-        params.b[l] = bias_step(params.W[l], state.total[l], target_total[l], len(state.x))
+        params.b[l].copy_(bias_block(params.W[l], state.total[l], target_total[l], N))
+        state.charge(widths[l] * widths[l + 1])
 
     def weight(l: int, C: Tensor) -> None:
-        W, b, G, total = params.W[l], params.b[l], state.gram[l], state.total[l]
-        params.W[l], theta = weight_step(W, b, G, C, total, rho, state.theta[l])
-        state.theta[l] = theta if hp.keep_step_sizes else state.theta[l]
+        W, theta = weight_block(
+            W=params.W[l],
+            b=params.b[l],
+            G=state.gram[l],
+            C=C,
+            total=state.total[l],
+            weight=rho,
+            theta0=state.theta[l],
+        )
+        params.W[l].copy_(W)
+        state.charge(2 * widths[l] ** 2 * widths[l + 1])
+        if hp.keep_step_sizes:
+            state.theta[l].copy_(theta)
 
     def activation(l: int) -> None:
-        W, b = params.W[l + 1], params.b[l + 1]
-        a[l], tau = activation_step(a[l], z[l], W, b, target[l + 1], act, rho, state.tau[l])
-        state.tau[l] = tau if hp.keep_step_sizes else state.tau[l]
+        tau, asked = activation_block(
+            a[l],
+            W=params.W[l + 1],
+            b=params.b[l + 1],
+            target=target[l + 1],
+            centre=act.value(z[l]),
+            weight=rho,
+            pull=one,
+            tau0=state.tau[l],
+        )
+        state.charge(activation_multiply_adds(N, widths[l + 1], widths[l + 2]))
+        state.charge(data_products(l + 1), asked)
+        if hp.keep_step_sizes:
+            state.tau[l].copy_(tau)
 
     for l in reversed(range(L)):
         if l == L - 1:
             output()
             target[l] = z[l] + state.u / rho
         else:
-            target[l] = act.prox(state.forward[l], a[l], one, out=z[l])
+            act.prox(state.products[l], a[l], one, out=z[l])
         target_total[l] = target[l].sum(1, keepdim=True)
-        C = correlate(target[l], state.inputs(l))
+        C = correlate(target[l], a[l - 1] if l else x)
+        state.charge(data_products(l))
         bias(l)
         weight(l, C)
         if l:
             activation(l - 1)
     for l in range(L):
         if l:
-            state.gram[l], state.total[l] = gram(a[l - 1]), a[l - 1].sum(1, keepdim=True)
+            state.gram[l].copy_(gram(a[l - 1]))
+            state.total[l].copy_(a[l - 1].sum(1, keepdim=True))
             C = correlate(target[l], a[l - 1])
+            state.charge(gram_multiply_adds(N, widths[l]) + data_products(l))
         weight(l, C)
         bias(l)
-        state.forward[l] = linear(state.inputs(l), params.W[l], params.b[l])
+        state.products[l].copy_(linear(a[l - 1] if l else x, params.W[l], params.b[l]))
+        state.charge(data_products(l))
         if l < L - 1:
-            act.prox(state.forward[l], a[l], one, out=z[l])
+            act.prox(state.products[l], a[l], one, out=z[l])
             activation(l)
         else:
             output()
-    state.u = torch.addcmul(state.u, z[-1] - state.forward[-1], rho)
+    state.u.addcmul_(z[-1] - state.products[-1], rho)
     if hp.rho_schedule:
-        _record_cost(state, problem)
+        _record_cost(state, problem, y)
+        state.charge(sum(data_products(l) for l in range(1, L)))
 
 
-def weight_step(
+def weight_block(
+    *,
     W: Tensor,  # (R, d_l, d_{l-1})
     b: Tensor,  # (R, 1, d_l)
     G: Tensor,  # (R, d_{l-1}, d_{l-1}) or (d_{l-1}, d_{l-1})
     C: Tensor,  # (R, d_l, d_{l-1})
     total: Tensor,  # (R, 1, d_{l-1}) or (1, d_{l-1})
-    rho: Tensor,  # (R, 1, 1)
+    weight: Tensor,  # (R, 1, 1)
     theta0: Tensor,  # (R, 1, 1)
 ) -> tuple[Tensor, Tensor]:
-    """W_l of dlADMM: a gradient step on rho/2 ||t - a W^T - b||^2 with theta by doubling. Returns W_l and theta.
+    """W_l: a gradient step on weight/2 ||t - a W^T - b||^2 with theta by doubling. Returns W_l and theta.
 
     The data enter as G = a^T a, C = t^T a and total = the sum of a's rows alone.
     """
-    g = W @ G + b.mT * total - C  # the gradient, but for rho
-    theta = doubled(theta0, rho * inner(g, g @ G) / square(g))
-    return torch.addcmul(W, g, -rho / theta), theta
+    g = W @ G + b.mT * total - C  # the gradient, but for the weight
+    theta = doubled(theta0, weight * inner(g, g @ G) / square(g))
+    return torch.addcmul(W, g, -weight / theta), theta
 
 
-def bias_step(W: Tensor, total: Tensor, target_total: Tensor, n: int) -> Tensor:
+def bias_block(W: Tensor, total: Tensor, target_total: Tensor, n: int) -> Tensor:
     # (R, d_l, d_{l-1}), (R, 1, d_{l-1}) or (1, d_{l-1}), (R, 1, d_l) -> (R, 1, d_l)
-    """b_l of dlADMM: the minimiser mean_n(t_n - W a_n) of rho/2 ||t - a W^T - b||^2, from sums over n rows alone."""
+    """b_l: the minimiser mean_n(t_n - W a_n) of ||t - a W^T - b||^2, from sums over n rows alone."""
     return (target_total - total @ W.mT) / n
 
 
-def activation_step(
+def activation_block(
     a: Tensor,  # (R, N, d_l)
-    z: Tensor,  # (R, N, d_l)
+    *,
     W: Tensor,  # (R, d_{l+1}, d_l)
     b: Tensor,  # (R, 1, d_{l+1})
     target: Tensor,  # (R, N, d_{l+1})
-    act: Activation,
-    rho: Tensor,  # (R, 1, 1)
+    centre: Tensor,  # (R, N, d_l), overwritten
+    weight: Tensor,  # (R, 1, 1)
+    pull: Tensor,  # (R, 1, 1)
     tau0: Tensor,  # (R, 1, 1)
 ) -> tuple[Tensor, Tensor]:
-    """a_l of dlADMM: a gradient step on rho/2 (||t - a W^T - b||^2 + ||a - h(z_l)||^2) with tau by doubling, l < L.
+    """a_l: a gradient step on weight/2 (||t - a W^T - b||^2 + pull ||a - centre||^2) with tau by doubling, in place.
 
-    W, b and t = `target` are layer l+1's. Returns a_l and tau.
+    W, b and t = `target` are layer l+1's. Returns tau, and the runs in which it took a product with the data,
+    (R, 1, 1) bool.
     """
-    g = act.value(z)
-    g = torch.sub(a, g, out=g).add_(b @ W)
-    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for rho
+    g = torch.sub(a, centre, out=centre).mul_(pull).add_(b @ W)
+    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for the weight
     M = W @ W.mT if W.shape[1] < W.shape[2] else W.mT @ W
     # ||M||_F bounds the largest eigenvalue of W^T W: where tau_0 is above the bound, it is accepted as it stands.
-    if worthwhile(tau0 < rho * (1 + square(M).sqrt())):
-        tau = doubled(tau0, rho * (1 + square(g @ W.mT) / square(g)))
-    else:
-        tau = tau0
-    return torch.addcmul(a, g, -rho / tau), tau
+    tau, asked = tau0, tau0 < weight * (pull + square(M).sqrt())
+    if worthwhile(asked):
+        tau = doubled(tau0, weight * (pull + square(g @ W.mT) / square(g)))
+    a.addcmul_(g, -weight / tau)
+    return tau, asked
 
 
-def _record_cost(state: DladmmState, problem: Problem) -> None:
-    """The network's mean cross-entropy on the training images; its layer 1 is `forward[0]`."""
-    params, a = state.params, problem.activation.value(state.forward[0])
+def activation_multiply_adds(rows: int, d: int, d_next: int) -> int:
+    """What `activation_block` of (rows, d) costs in every run."""
+    return d * d_next * (2 * rows + 1 + min(d, d_next))
+
+
+def _record_cost(state: DladmmState, problem: Problem, y: Tensor) -> None:
+    """The network's mean cross-entropy on the training images; its layer 1 is `products[0]`."""
+    params, a = state.params, problem.activation.value(state.products[0])
     logits = forward(a, Parameters(params.W[1:], params.b[1:]), problem.activation)[-1]
-    cost = cross_entropy(logits, state.y).view(-1, 1, 1) / len(state.y)
-    state.rises = torch.where(cost > state.cost, state.rises + 1, 0)
-    state.cost = cost
+    cost = cross_entropy(logits, y).view(-1, 1, 1) / len(y)
+    state.rises.copy_(torch.where(cost > state.cost, state.rises + 1, 0))
+    state.cost.copy_(cost)
 
 
 def _follow_schedule(state: DladmmState) -> None:
     """What the released code does at the end of an iteration whose cost rose for the third time, or more, in a row."""
     due = state.rises >= SCHEDULE_RISES
-    state.rho = torch.where(due, (SCHEDULE_FACTOR * state.rho).clamp(max=SCHEDULE_RHO_MAX), state.rho)
+    state.rho.copy_(torch.where(due, (SCHEDULE_FACTOR * state.rho).clamp(max=SCHEDULE_RHO_MAX), state.rho))
     if state.params.widths[1] >= SCHEDULE_WIDTH:
-        state.theta = [torch.where(due, SCHEDULE_FACTOR * t, t) for t in state.theta]
-        state.tau = [torch.where(due, SCHEDULE_FACTOR * t, t) for t in state.tau]
+        for trial in (*state.theta, *state.tau):
+            trial.copy_(torch.where(due, SCHEDULE_FACTOR * trial, trial))
 
 
+@run_by_run
 def objective(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
     """The augmented Lagrangian L at the current variables."""
-    value = cross_entropy(state.z[-1], state.y)
-    value = value + inner(state.u, state.z[-1] - state.forward[-1]).flatten()
-    gaps = sum(square(z - c) for z, c in zip(state.z, state.forward))
+    value = cross_entropy(state.z[-1], images(problem, hp)[1])
+    value = value + inner(state.u, state.z[-1] - state.products[-1]).flatten()
+    gaps = sum(square(z - c) for z, c in zip(state.z, state.products))
     gaps = gaps + sum(square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a))
     return value + (state.rho / 2 * gaps).flatten()
 
@@ -258,6 +319,7 @@ def _method(name: str, title: str, hyperparameters: type) -> Method:
         init=init,
         step=step,
         full_batch=True,
+        asks=True,  # where output_step is "exact"
         updates=lambda depth, hp: 2 * depth,
         gradients=lambda depth, hp: 2 * (4 * depth - 1),
         monotone_only=True,

@@ -24,16 +24,18 @@ from torch import Tensor
 from am.linalg import square
 from am.method import Log, Problem, setting
 from am.networks import Parameters
-from am.penalised import STEP_RULE, STEP_RULES, Rules, SweepState, init_sweep, sweep, sweep_method, sweep_objective
+from am.penalised import STEP_RULE, STEP_RULES, init_sweep, sweep, sweep_method, sweep_objective
+from am.penalised_state import Rules, SweepState
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
     rho: float = setting(1e-3, "weight of the layer equations", search=Log(1e-4, 1.0), low=1e-12)
-    mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0)
+    mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0, per_rows=True)
     epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
     epsilon_min: float = setting(1e-3, "last half-width of the activation constraint", search=Log(1e-4, 1.0), low=0.0)
-    theta_0: float = setting(1.0, "first trial of the majoriser's curvature", low=1e-12)
+    theta_0: float = setting(1.0, "first trial of theta in the steps of W_l", low=1e-12, per_rows=True)
+    tau_0: float = setting(1.0, "first trial of tau in the steps of a_l", low=1e-12)
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
@@ -58,7 +60,7 @@ def momentum(k: int) -> float:
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
     omega = momentum(k)
-    sweep(state, problem, k, omega, omega, 0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
 
 
 METHOD = sweep_method("mdlam", "mDLAM", Hyperparameters, step)
@@ -71,7 +73,7 @@ def released_init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> 
 
 def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
     omega = (momentum(k) if hp.counter_advances else -1.0) if hp.inertia else 0.0
-    sweep(state, problem, k, omega, omega, 0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
 
 
 def released_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64

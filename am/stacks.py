@@ -1,0 +1,52 @@
+"""Full-batch steps of a stack on a CPU, one run after the other, so that no number of a run depends on its neighbours.
+
+A product or a sum over many samples is rounded one way for a single run and another way for a stack of them, whose
+parts are shared out among threads otherwise. A step over all samples keeps a CPU busy by itself, so that stacking gains
+nothing there. A GPU steps the whole stack at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from am.method import Problem
+
+
+def run_by_run(function: Callable) -> Callable:
+    """`function(state, problem, hp, ...)` called for every run of a stack; its (R, ...) results together, if any.
+
+    The state's tensors must be changed in place: a run is given views of them (`run_of`).
+    """
+
+    @wraps(function)
+    def each(state: Any, problem: Problem, hp: SimpleNamespace, *others: Any) -> Tensor | None:
+        runs = state.params.runs
+        if problem.x.is_cuda or runs == 1:
+            return function(state, problem, hp, *others)
+        results = [function(run_of(state, r), problem, run_of(hp, r), *others) for r in range(runs)]
+        return torch.cat(results) if isinstance(results[0], Tensor) else None
+
+    return each
+
+
+def run_of(part: Any, r: int) -> Any:
+    """Run r of a state or of settings: views of all that has a run axis, the rest as it is.
+
+    Three axes or one are (R, n, m) or (R,), two are shared data; a list has an entry a layer, a tuple an entry a run.
+    """
+    if isinstance(part, Tensor):
+        return part[r : r + 1] if part.dim() in (1, 3) else part
+    if isinstance(part, list):
+        return [run_of(u, r) for u in part]
+    if isinstance(part, tuple):
+        return part[r : r + 1]
+    if isinstance(part, SimpleNamespace):
+        return SimpleNamespace(**{name: run_of(value, r) for name, value in vars(part).items()})
+    if is_dataclass(part) and not isinstance(part, type):
+        return type(part)(**{f.name: run_of(getattr(part, f.name), r) for f in fields(part)})
+    return part

@@ -1,0 +1,105 @@
+"""How fast a curve falls: monotone share, fitted rates, and their levels over seeds."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from am.errors import unknown
+from reproduce.judge.estimates import mean_interval, spread
+from reproduce.judge.rows import check_one_row_per_seed, count_done, listed, require_columns, scores
+
+LAWS = ("linear", "sublinear", "power")
+FITTED = {"objective": "linear", "gradient_norm": "power"}
+TRANSIENT = {"objective": 20, "gradient_norm": 0}  # iterations before the fit: of TIAM's epsilon from 100 to .001
+CELL = ["dataset", "activation", "hidden", "label"]
+
+
+def convergence(
+    runs: pd.DataFrame, curves: pd.DataFrame, column: str = "objective", law: str = "linear", after: int = 0
+) -> pd.DataFrame:
+    """The runs with three columns about their curve: monotone_share, rate and r_squared.
+
+    monotone_share: the share of steps between evaluations that did not raise the column by more than one in 10^6,
+    float32's rounding. law "linear": `rate` is the factor per iteration by which the decreases v_k - v_{k+1} shrink,
+    from a line through their logarithms, so that the limit need not be known (linear convergence: below 1). law
+    "sublinear": the same decreases as a power of the iteration, v_k - v_{k+1} ~ k^-rate. law "power": `rate` is the
+    exponent r of min_{j <= k} v_j ~ k^-r. Only iterations past `after` count; fewer than three usable points give NaN.
+    """
+    if law not in LAWS:
+        raise unknown("law", law, LAWS)
+    require_columns(runs, ["run_key"])
+    require_columns(curves, ["run_key", "iteration", column])
+    # A run that stands under several labels, as the defaults do in a sweep, has its curve once for each.
+    points = curves[(curves["iteration"] > after) & np.isfinite(curves[column].astype(float))]
+    points = points.drop_duplicates(["run_key", "iteration"])
+    found = {}
+    for key, curve in points.sort_values("iteration").groupby("run_key"):
+        k, v = curve["iteration"].to_numpy(float), curve[column].to_numpy(float)
+        if len(v) < 3:
+            continue
+        share = float(np.mean(np.diff(v) <= 1e-6 * np.abs(v[:-1])))
+        found[key] = (share, *_fit(k, v, law))
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["monotone_share", "rate", "r_squared"])
+    return runs.join(table.astype(float), on="run_key")
+
+
+def _fit(k: NDArray, v: NDArray, law: str) -> tuple[float, float]:
+    if law == "power":
+        x, y = np.log(k), np.minimum.accumulate(v)
+    else:
+        x = k[1:] if law == "linear" else np.log(k[1:] * k[:-1]) / 2  # the decrease belongs between the two
+        y = -np.diff(v) / np.diff(k)
+    use = y > 0
+    if use.sum() < 3:
+        return math.nan, math.nan
+    line = stats.linregress(x[use], np.log(y[use]))
+    return float(math.exp(line.slope) if law == "linear" else -line.slope), float(line.rvalue**2)
+
+
+def levels(
+    runs: pd.DataFrame, column: str, by: str | Sequence[str] = "dataset", unfinished: float | None = None
+) -> pd.DataFrame:
+    """Mean and Student's interval over seeds of a column (a rate, a share), one row a (group, label), scale "level"."""
+    by = listed(by)
+    require_columns(runs, [*by, "label", "seed"])
+    check_one_row_per_seed(runs, [*by, "label"])
+    values, done = scores(runs, column, unfinished), count_done(runs, by)
+    rows = []
+    for group, cell in values.groupby([runs[key] for key in (*by, "label")], sort=False):
+        estimate = mean_interval(cell)
+        rows.append(
+            dict(zip(by, group))
+            | dict(a=group[-1], b="", scale="level", n=estimate.n, a_done=done[group])
+            | dict(effect=estimate.value, ci_low=estimate.low, ci_high=estimate.high)
+        )
+    return pd.DataFrame(rows)
+
+
+def convergence_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """One row a setting and column (objective, gradient_norm): means and Student's 95 % intervals over seeds.
+
+    seeds, done: runs there and finished ones. fitted: finished runs with a rate. monotone_share, rate, r_squared: as
+    `convergence` under `law`, past iteration `after`, of the finished runs alone: read `done` with them.
+    """
+    rows = []
+    for column, law in FITTED.items():
+        if column not in curves or not np.isfinite(curves[column].astype(float)).any():
+            continue
+        found = convergence(runs, curves, column, law, TRANSIENT[column])
+        for key, cell in found.groupby(CELL, sort=False):
+            done = cell[(cell["status"] == "done") & cell["monotone_share"].notna()].sort_values("seed")
+            if done.empty:
+                continue
+            rows.append(
+                dict(zip(CELL, key))
+                | dict(column=column, law=law, after=TRANSIENT[column], seeds=len(cell))
+                | dict(done=int((cell["status"] == "done").sum()), fitted=int(done["rate"].notna().sum()))
+                | spread("monotone_share", done["monotone_share"])
+                | spread("rate", done["rate"])
+                | dict(r_squared=done["r_squared"].mean())
+            )
+    return pd.DataFrame(rows)

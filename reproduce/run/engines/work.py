@@ -1,0 +1,133 @@
+"""What every engine does with a stack, in whichever process: its data, its training, its rows."""
+
+import ctypes
+import dataclasses
+import functools
+import subprocess
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from am.data import Data, load, prepare, training_rows
+from am.errors import InputError
+from am.methods import method
+from am.training import train
+from reproduce.run.config import RunConfig
+from reproduce.run.plan import PlannedRun
+from reproduce.run.store import Store
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the user named; raises InputError where it is not there."""
+    if name not in ("cpu", "cuda", "auto"):
+        raise InputError(f"unknown device '{name}'; valid: auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("DEVICE=cuda was asked for and no CUDA device is available; use DEVICE=cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class DataOnDevice:
+    """The data set in use, prepared once for consecutive stacks; only one stays on the device."""
+
+    def __init__(self, folder: str | None, device: torch.device):
+        self.folder, self.device = folder, device
+        self._key: tuple | None = None
+        self._data: Data | None = None
+
+    def __call__(self, config: RunConfig) -> Data:
+        key = (config.dataset, config.n_train, config.inputs)
+        if key != self._key:
+            self._data = None  # frees the last one before the next is made
+            images = load(config.dataset, self.folder)
+            n_train = training_rows(len(images.x_train), config.n_train)
+            self._data = prepare(images, n_train, config.inputs, self.device)
+            self._key = key
+        return self._data
+
+
+Stack = Sequence[PlannedRun]
+Report = Callable[[int, float], None]  # (number of the stack, share of it that is done)
+
+
+def reuse_freed_memory() -> None:
+    """Let the C allocator keep what tensors free: by default it returns every large block and pays for fresh pages."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large block
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep the top of the heap
+    except (OSError, AttributeError):
+        pass  # another C library: nothing to tune, results are the same
+
+
+def work_on(
+    stack: Stack,
+    data: "DataOnDevice",
+    store: Store,
+    wait: bool,
+    progress: Callable[[float], None],
+    graphs: bool = False,
+) -> bool:
+    """Train what is missing of a stack under its lock; False where another process holds it and `wait` is off."""
+    with store.lock([run.run_key for run in stack], wait) as held:
+        if not held:
+            return False
+        if todo := [run for run in stack if not store.finished(run.run_key)]:
+            store.write(train_stack(todo, data, progress, graphs))
+    return True
+
+
+def train_stack(
+    runs: Sequence[PlannedRun],
+    data: Callable[[RunConfig], Data],
+    progress: Callable[[float], None],
+    graphs: bool = False,
+) -> list[dict[str, Any]]:
+    """Train one stack; a failure becomes rows of status "failed" with its sentence, never a gap."""
+    config = runs[0].config
+    chosen = method(config.method)
+    origin = dict(torch=torch.__version__, commit=commit())
+    n_train = config.n_train or None
+    try:
+        prepared = data(config)
+        n_train = len(prepared.x)
+        results = train(
+            chosen,
+            [chosen.settings(dict(run.config.settings)) for run in runs],
+            [run.config.seed for run in runs],
+            prepared,
+            config.hidden,
+            config.activation,
+            config.init,
+            config.budget,
+            progress,
+            graphs,
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        blank = dict(status="failed", error=sentence, stack_runs=len(runs), curve=[])
+        return [dict(run_key=run.run_key, n_train=n_train, **blank, **origin) for run in runs]
+    return [
+        dict(run_key=run.run_key, error="", n_train=n_train, **dataclasses.asdict(result), **origin)
+        for run, result in zip(runs, results)
+    ]
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the code that runs, with '+' where the working tree differs from it; empty outside a checkout."""
+    root = Path(__file__).parents[3]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "am", "reproduce")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,123 @@
+"""A grid's runs, in the order of its CSV, and how they are stacked.
+
+Under rule "paper" a method setting runs as the grid and the method's defaults give it; under rule "tuned" its search
+space is tried first (`reproduce.run.tuning`), and the seeds run with what was chosen.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from am.data import Identity, full_rows, training_rows
+from am.errors import InputError
+from am.machine import largest_stack
+from am.methods import method
+from reproduce.run.config import RunConfig, run_key
+from reproduce.run.grid import PER_METHOD, Grid
+from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a grid: its configuration, its key in the store and what the grid calls it."""
+
+    config: RunConfig
+    run_key: str
+    label: str
+    data: Identity
+    trial: int | None = None  # of a tuning; None for a run that counts
+
+
+Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
+
+
+def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None) -> list[PlannedRun]:
+    """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
+
+    Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
+    """
+    runs = []
+    for dataset, act, entry in itertools.product(grid.datasets, grid.activations, grid.entries):
+        common = {key: entry.overrides.get(key, getattr(grid, key)) for key in PER_METHOD}
+        if entry.method.full_batch:
+            common["batch_size"] = 0
+        identity = identities[dataset]
+        first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
+        constants = common.pop("constants")
+        if not entry.method.depends_on_rows:
+            constants = constants[:1]  # there is nothing that a second value would change
+        for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
+            share = training_rows(identity.rows, n_train) / full_rows(dataset, identity.rows)
+
+            def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
+                in_force = entry.method.scaled(settings, share) if scaling == "scaled" else settings
+                config = RunConfig(
+                    dataset=dataset,
+                    data_fingerprint=identity.fingerprint,
+                    n_train=n_train,
+                    network=grid.network,
+                    activation=act,
+                    hidden=tuple(hidden),
+                    method=entry.method.name,
+                    constants=scaling,
+                    settings=tuple(dataclasses.asdict(in_force).items()),
+                    seed=seed,
+                    read_test=trial is None,
+                    # A trial looks for a setting: stacked, evaluated at its end alone.
+                    lane=grid.lane if trial is None else "accuracy",
+                    gradient_norm=grid.gradient_norm and trial is None,
+                    evaluate_every=every if trial is None else common["epochs"],
+                    **common,
+                )
+                return PlannedRun(config, run_key(config), entry.label, identity, trial)
+
+            settings = entry.settings
+            if grid.rule == "tuned":
+                space = {key: s for key, s in entry.method.search_space().items() if key not in entry.given}
+                tried = trial_settings(entry.settings, space, grid.trials)
+                trials = [planned(settings, TUNING_SEED, i) for i, settings in enumerate(tried)]
+                runs += trials
+                best = best_trial([run.run_key for run in trials], lookup)
+                if best is None:
+                    continue
+                settings = tried[best]
+            runs += [planned(settings, first_seed + i) for i in range(grid.seeds)]
+    return runs
+
+
+def stacks(
+    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device
+) -> list[list[PlannedRun]]:
+    """Runs that train together: equal in all but seed and float settings, at the most what the machine holds.
+
+    shapes: data set -> (inputs, training images). The grouping does not depend on what is already done, so a resumed
+    grid makes the same stacks, and the same numbers, as an uninterrupted one.
+    Raises InputError for a batch larger than the training set.
+    """
+    groups: dict[tuple, list[PlannedRun]] = {}
+    seen = set()
+    for run in runs:
+        if run.run_key not in seen:
+            seen.add(run.run_key)
+            shape = tuple((k, v) for k, v in run.config.settings if not isinstance(v, float))
+            groups.setdefault((dataclasses.replace(run.config, seed=0, settings=shape),), []).append(run)
+    made = []
+    for group in groups.values():
+        c = group[0].config
+        inputs, rows = shapes[c.dataset]
+        n_train = training_rows(rows, c.n_train)
+        if c.batch_size > n_train:
+            raise InputError(
+                f"batch_size {c.batch_size} is larger than the {n_train} training images "
+                f"of {c.dataset} ({group[0].label})."
+            )
+        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
+        limit = 1 if c.lane == "time" else limit
+        parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
+        size = -(-len(group) // parts)
+        made += [group[i : i + size] for i in range(0, len(group), size)]
+    return made

@@ -1,0 +1,1 @@
+"""From CSVs to figures, tables and one page: nothing here trains or judges."""

@@ -1,0 +1,89 @@
+"""Axes and their ticks.
+
+Accuracy axes are logarithmic in the error: .5 and .9, .97 and .98 can be told apart in one panel that holds them all.
+"""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+ERROR_AXIS = "Accuracy axis: logarithmic in the error."
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def set_x(ax: Axes, ends: tuple[float, float], log_x: bool) -> None:
+    low, high = ends
+    if log_x:
+        margin = (high / low) ** 0.03
+        ax.set_xscale("log")
+        ax.set_xlim(low / margin, high * margin)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5), numticks=5))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        pad = 0.02 * max(high, 1e-9)
+        ax.set_xlim(-pad, high + pad)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=high >= 4))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def short(value: float) -> str:
+    """1, 10, 1k, 100k, 1M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def set_y(ax: Axes, ends: tuple[float, float], scale: str) -> None:
+    if scale == "error":
+        ax.set_yscale("function", functions=(log_error, accuracy_at))
+        ax.set_ylim(ends)
+        accuracy_ticks(ax.yaxis, *ends, gap=1 / 7)
+    elif scale == "log":
+        ax.set_yscale("log")
+        ax.set_ylim(ends)
+        decades = math.log10(ends[1] / ends[0])
+        subs = (1,) if decades > 2 else (1, 2, 5) if decades > 0.7 else range(1, 10)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_ylim(ends)
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def log_error(accuracy: float | np.ndarray) -> np.ndarray:
+    """The place of an accuracy on its axis: even steps are even factors of the error, down to an error of 0.1 %."""
+    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), 1e-3))
+
+
+def accuracy_at(place: float | np.ndarray) -> np.ndarray:
+    return 1 - 10.0 ** -np.asarray(place, dtype=float)
+
+
+def accuracy_ticks(axis: Axis, low: float, high: float, gap: float) -> None:
+    """Ticks at round percentages, the roundest first, at least `gap` of the axis apart and at most about twice that."""
+    apart = gap * (log_error(high) - log_error(low))
+    places = {log_error(low): None, log_error(high): None}  # place -> tick, and none at the ends
+    for step in (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01):
+        if max(np.diff(sorted(places))) < 2.2 * apart:
+            break
+        for k in range(math.floor(100 * high / step), math.ceil(100 * low / step) - 1, -1):
+            tick = round(k * step, 2) / 100
+            if all(abs(log_error(tick) - place) >= apart for place, other in places.items() if other is not None):
+                places[log_error(tick)] = tick
+    axis.set_major_locator(FixedLocator(sorted(tick for tick in places.values() if tick is not None)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+
+
+def power(value: float) -> str:
+    """10⁴, 2·10⁴; plain between 0.1 and 100."""
+    exponent = math.floor(math.log10(value) + 1e-9)
+    if -1 <= exponent <= 2:
+        return f"{value:g}"
+    factor = round(value / 10**exponent)
+    return ("" if factor == 1 else f"{factor}·") + "10" + str(exponent).translate(_SUPERSCRIPTS)

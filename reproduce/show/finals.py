@@ -1,0 +1,130 @@
+"""Final accuracies: every run's last test accuracy, a row a label.
+
+A label's row says how many of its runs diverged, and then its mean, of the others, is hollow.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reproduce.judge.estimates import mean_intervals
+from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error
+from reproduce.show.look import GREY, SMALL, Style, look_of
+from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, lay_out, paginate
+
+
+def dot_pages(grid: Grid) -> list[Figure]:
+    panels = grid.panels
+    if not panels:
+        return []
+    ruler = Ruler()
+    columns = min(2, len(panels))
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    heights = [0.135 * max(panel.runs.label.nunique() for panel in row) + 0.08 for row in rows]
+    names = max(ruler.width(label, 6.5) for panel in panels for label in panel.runs.label.unique())
+    frame = Frame(left=names + 0.1, right=0.12, below=0.19, edge=0.0)
+    figures = []
+    for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
+        shown = [panel for row in page for panel in row]
+        first = rows.index(page[0])
+        tables = {id(panel): final_table(panel.runs) for panel in shown}
+        notes = _dot_notes(tables.values()) + grid.notes
+        page_heights = heights[first : first + len(page)]
+        figure, axes = lay_out(page, columns, page_heights, frame, grid.title, "Final test accuracy (%)", "", {}, notes)
+        for panel, ax in axes:
+            _draw_dots(ax, tables[id(panel)], grid.styles, ruler)
+        figures.append(figure)
+    return figures
+
+
+def final_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a label of a panel, best mean first, labels without a finished run last.
+
+    Columns: label, values (accuracies of the runs that finished, a tuple), mean, low, high, runs, diverged.
+    """
+    rows = []
+    for label, group in runs.groupby("label", sort=False):
+        values = group.test_accuracy[group.status == "done"].to_numpy()
+        mean, low, high = mean_intervals(values)
+        rows.append(
+            dict(
+                label=label,
+                values=tuple(values),
+                mean=float(mean),
+                low=float(low),
+                high=float(high),
+                runs=len(group),
+                diverged=int((group.status == "diverged").sum()),
+            )
+        )
+    return pd.DataFrame(rows).sort_values("mean", ascending=False, na_position="last", kind="stable", ignore_index=True)
+
+
+def _dot_notes(tables: Iterable[pd.DataFrame]) -> list[str]:
+    tables = list(tables)
+    several = any((t.runs > 1).any() for t in tables)
+    text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if several else "One seed a row."
+    text += f" {ERROR_AXIS}"
+    if any((t.diverged > 0).any() for t in tables):
+        text += " ×: diverged runs; hollow: the mean of the others."
+    if any((t["mean"] < accuracy_at(_dot_ends(t)[0])).any() for t in tables):
+        text += " ◂: mean below the axis."
+    return [text]
+
+
+def _dot_ends(table: pd.DataFrame) -> tuple[float, float]:
+    """The ends of the accuracy axis, as places on it; a mean below the low end is written instead of drawn.
+
+    Means under a third of the best do not stretch the axis.
+    """
+    drawn = table[table["mean"] >= table["mean"].max() / 3]
+    points = [value for values in drawn["values"] for value in values] or [0.0, 0.9]
+    low, high = log_error(min(points)), log_error(max(points))
+    # The ends of the intervals belong to the picture, unless two or three seeds make them wider than all else.
+    room = 0.3 * max(high - low, 0.02)
+    low = max(np.fmin(low, log_error(drawn.low.min())), low - room) - 0.15 * room
+    high = min(np.fmax(high, log_error(drawn.high.max())), high + room) + 0.15 * room
+    return max(float(low), 0.0), float(high)
+
+
+def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler) -> None:
+    low, high = _dot_ends(table)
+    ends = accuracy_at(np.array([low, high]))
+    remarks = []
+    for row in table.itertuples():
+        clipped = [f"◂ {100 * row.mean:.1f}"] if row.mean < ends[0] else []
+        remarks.append("  ".join(clipped + [f"× {row.diverged}/{row.runs} diverged"] * bool(row.diverged)))
+    # Remarks have a strip of their own, left of the accuracy axis.
+    width = ax.get_position().width * ax.figure.get_figwidth()
+    strip = (max(ruler.width(remark, SMALL) for remark in remarks) + 0.1) / width if any(remarks) else 0.0
+    edge = accuracy_at(low - (high - low) * strip / (1 - strip))
+    ax.set_xscale("function", functions=(log_error, accuracy_at))
+    ax.set_xlim(edge, ends[1])
+    accuracy_ticks(ax.xaxis, *ends, gap=0.26 / (width * (1 - strip)))
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.grid(False, axis="y")
+    ax.set_yticks(range(len(table)), table.label)
+    ax.tick_params(axis="y", length=0)
+    if strip:
+        ax.axvspan(edge, ends[0], color="#f4f4f4", zorder=0, linewidth=0)
+    for y, (row, remark) in enumerate(zip(table.itertuples(), remarks)):
+        style = look[row.label]
+        ax.axhline(y, color="#e4e4e4", linewidth=0.4, zorder=0.5)
+        if remark:
+            place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)
+            ax.annotate(remark, (0, y), (3, 0), ha="left", color=GREY, **place)
+        height = y - 0.1  # the mean above, its seeds below
+        seeds = np.array([value for value in row.values if value >= ends[0]])
+        dots = dict(markersize=1.9, markeredgewidth=0, alpha=0.6, zorder=2)
+        ax.plot(seeds, np.full(len(seeds), y + 0.27), "o", color=style.colour, **dots)
+        if row.mean >= ends[0]:
+            if math.isfinite(row.low):
+                bar = np.clip([row.low, row.high], *ends)
+                ax.plot(bar, [height, height], color=style.colour, solid_capstyle="butt", zorder=3)
+            hollow = dict(markerfacecolor="white", markeredgecolor=style.colour, markeredgewidth=0.8)
+            symbol = look_of(style) | dict(markersize=4.2, zorder=4) | (hollow if row.diverged else {})
+            ax.plot(row.mean, height, **symbol)

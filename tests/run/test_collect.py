@@ -1,0 +1,384 @@
+"""Collect: the CSVs of a grid, the same bytes for the same runs, and what stays, is dropped and is left untouched."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
+
+from am.data import full_rows, identity_of
+from am.methods import method, methods
+from reproduce.judge.summary import write_summary
+from reproduce.run.collect import collect
+from reproduce.run.config import code_hash
+from reproduce.run.grid import read_grid
+from reproduce.run.plan import plan
+from reproduce.run.store import Store
+from reproduce.schema import by_unit
+from reproduce.show import figures
+
+DRAW = figures.figures_of
+# What reads the CSVs depends on these.
+RUN_COLUMNS = """grid profile rule dataset data_official n_train activation hidden method hyperparameters seed status
+iterations epochs parameter_updates gradient_evaluations flops test_accuracy test_accuracy_best_val val_accuracy
+train_loss objective diverged_at train_seconds device torch commit run_key
+lane data_fingerprint inputs init label error evaluate_seconds stack_runs""".split()
+CURVE_COLUMNS = """run_key dataset activation hidden method label seed iteration epoch parameter_updates
+gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap""".split()
+
+TIMING = by_unit("runs", "s")
+
+
+@pytest.fixture
+def done(place: Place) -> Place:
+    """The tiny grid, run."""
+    place.run()
+    return place
+
+
+def files(place: Place, grid: str = "tiny") -> dict[str, bytes]:
+    return {file: (place.results / grid / file).read_bytes() for file in CSVS}
+
+
+def stale(monkeypatch, *names: str) -> None:
+    """As after an edit of these methods: another hash, so other run keys."""
+    monkeypatch.setattr(
+        "reproduce.run.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
+    )
+
+
+def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
+    table = pd.read_csv(done.results / "tiny" / "runs.csv")
+    assert set(RUN_COLUMNS) <= set(table.columns)
+    assert list(zip(table.method, table.seed)) == [(m["name"], s) for m in METHODS for s in (0, 1)]
+    for column, value in dict(
+        grid="tiny", profile="smoke", rule="paper", lane="accuracy", dataset="digits", data_official=True, n_train=100,
+        inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=2,
+    ).items():  # fmt: skip
+        assert (table[column] == value).all(), column
+    fingerprint = identity_of("digits").fingerprint
+    assert (table.data_fingerprint == fingerprint).all()
+    assert table.run_key.is_unique and table.run_key.str.fullmatch("[0-9a-f]{20}").all()
+    for row in table.itertuples():
+        chosen = method(row.method)
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", row.data_rows))
+        assert json.loads(row.hyperparameters) == vars(in_force)
+        steps = 2 if chosen.full_batch else 2 * 4
+        assert row.iterations == steps
+        assert row.parameter_updates == steps * chosen.updates(2, chosen.settings())
+        assert row.gradient_evaluations == steps * chosen.gradients(2, chosen.settings())
+    assert table.test_accuracy.between(0, 1).all() and table.val_accuracy.between(0, 1).all()
+    assert (table.flops > 0).all() and (table[list(TIMING[1:])] >= 0).all(axis=None) and table.seconds.isna().all()
+    assert table.error.isna().all() and table.diverged_at.isna().all()
+    assert table.objective.notna().equals(table.method == "mdlam")
+
+
+def test_curves_start_before_training_and_end_at_the_budget(place):
+    place.write(methods=[*METHODS, dict(name="adam", label="often", evaluate_every=0.5)], epochs=3, evaluate_every=2)
+    place.run()
+    curves = pd.read_csv(place.results / "tiny" / "curves.csv")
+    runs = pd.read_csv(place.results / "tiny" / "runs.csv").set_index(["label", "seed"])
+    assert set(CURVE_COLUMNS) <= set(curves.columns)
+    assert len(curves.groupby(["label", "seed"])) == 8
+    for key, curve in curves.groupby(["label", "seed"]):
+        row = runs.loc[key]
+        often = key[0] == "often"
+        assert curve.epoch.tolist() == ([0, 0.5, 1, 1.5, 2, 2.5, 3] if often else [0, 2, 3])
+        first, last = curve.iloc[0], curve.iloc[-1]
+        counts = ["iteration", "parameter_updates", "gradient_evaluations", "flops"]
+        assert (first[counts] == 0).all()
+        assert last[counts].tolist() == row[["iterations", *counts[1:]]].tolist()
+        for column in ("test_accuracy", "val_accuracy", "train_loss"):
+            assert last[column] == row[column]
+        assert row.test_accuracy_best_val == curve.loc[curve.val_accuracy.idxmax(), "test_accuracy"]
+        assert (curve.run_key == row.run_key).all()
+        am = key[0] == method("mdlam").title
+        assert curve.objective.notna().all() == curve.constraint_gap.notna().all() == am
+        assert not am or last.objective == row.objective
+
+
+def test_summary_counts_and_averages_over_seeds(place):
+    place.run("tiny", "--seeds", "4")
+    runs = pd.read_csv(place.results / "tiny" / "runs.csv")
+    summary = pd.read_csv(place.results / "tiny" / "summary.csv")
+    assert summary.label.tolist() == [method(m["name"]).title for m in METHODS]
+    for row in summary.itertuples():
+        accuracy = runs[runs.label == row.label].test_accuracy
+        assert (row.runs, row.done, row.diverged, row.failed) == (4, 4, 0, 0)
+        assert row.mean == pytest.approx(accuracy.mean()) and row.sd == pytest.approx(accuracy.std())
+        half = 3.182446305284263 * accuracy.std() / 2  # Student's t of three degrees of freedom, four seeds
+        assert (row.ci_low, row.ci_high) == pytest.approx((row.mean - half, row.mean + half))
+
+
+def test_every_method_s_hyperparameters_parse(place):
+    place.write(
+        methods=[dict(name=name) for name in ("gd", "momentum", "nesterov", "adamw", "rmsprop", "sam", "samt", "tiam")]
+    )
+    place.run("tiny", "--seeds", "1")
+    for row in place.rows():
+        chosen = methods()[row["method"]]
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", int(row["data_rows"])))
+        assert chosen.settings(json.loads(row["hyperparameters"])) == in_force
+        assert row["constants"] == "scaled"
+
+
+def test_a_second_run_does_nothing_says_so_and_touches_nothing(done, capsys):
+    before = done.snapshot()
+    assert any(name.endswith(".png") for name in before) and any(name.endswith(".md") for name in before)
+    capsys.readouterr()
+    done.run()
+    out, err = capsys.readouterr()
+    assert "Nothing to train: all 6 runs are there." in out and err == ""
+    assert done.do("collect", "tiny") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert done.snapshot() == before
+
+
+def test_two_places_give_the_same_csvs(done, tmp_path):
+    other = Place(tmp_path / "other")
+    other.write()
+    other.run()
+    assert other.untimed() == done.untimed()
+
+
+@pytest.mark.parametrize("file", CSVS)
+def test_a_deleted_csv_is_restored_to_the_byte(done, file, capsys):
+    before = files(done)
+    (done.results / "tiny" / file).unlink()
+    assert done.do("collect", "tiny") == 0
+    assert files(done) == before
+    assert "written" in capsys.readouterr().out
+
+
+def test_a_run_restores_the_csvs_without_training(done, capsys):
+    before = files(done)
+    shutil.rmtree(done.results / "tiny")
+    capsys.readouterr()
+    done.run()
+    assert files(done) == before
+    assert "Nothing to train" in capsys.readouterr().out
+
+
+def test_rows_stay_when_their_shards_are_gone(done):
+    before = files(done)
+    shutil.rmtree(done.store)
+    assert done.do("collect", "tiny") == 0
+    assert files(done) == before
+    (done.results / "tiny" / "summary.csv").unlink()
+    assert done.do("collect", "tiny") == 0
+    assert files(done) == before
+
+
+def test_training_one_method_keeps_the_rows_of_the_others(done):
+    before = {row["run_key"]: row for row in done.rows()}
+    curves = done.rows(file="curves.csv")
+    shutil.rmtree(done.store)
+    done.run("tiny", "--methods", "adam")
+    assert {run["run_key"] for run in done.stored()} == {key for key, row in before.items() if row["method"] == "adam"}
+    for row in done.rows():
+        same = [key for key in row if row["method"] != "adam" or key not in TIMING]
+        assert {key: row[key] for key in same} == {key: before[row["run_key"]][key] for key in same}
+    assert done.rows(file="curves.csv") == curves
+
+
+def test_training_one_method_first_and_the_others_later_gives_the_csvs_of_all_at_once(place, tmp_path):
+    place.run("tiny", "--methods", "mdlam,sgd")
+    assert {row["method"] for row in place.rows()} == {"sgd", "mdlam"}
+    place.run()
+    whole = Place(tmp_path / "whole")
+    whole.write()
+    whole.run()
+    assert place.untimed() == whole.untimed()
+
+
+def test_rows_of_edited_code_are_dropped(done, monkeypatch):
+    stale(monkeypatch, "adam")
+    done.run("tiny", "--methods", "sgd")
+    assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["mdlam"] * 2
+    assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "mdlam"}
+    assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "mdlam"}
+    done.run()
+    assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["adam"] * 2 + ["mdlam"] * 2
+    assert len(done.stored()) == 8  # the old ones stay in the store, for whoever takes the edit back
+
+
+def test_rows_that_the_grid_no_longer_plans_are_dropped(done):
+    done.write(methods=METHODS[:2], seeds=1)
+    done.run()
+    assert [(row["method"], row["seed"]) for row in done.rows()] == [("sgd", "0"), ("adam", "0")]
+    done.write()
+    assert done.do("collect", "tiny") == 0
+    assert len(done.rows()) == 6
+
+
+def test_with_no_run_at_all_nothing_is_written_and_nothing_is_lost(done, monkeypatch, capsys):
+    done.write("other", methods=[dict(name="rmsprop")])
+    done.run("tiny", "other", "--methods", "adam")
+    assert not (done.results / "other").exists()
+    assert done.do("collect", "other") == 0
+    assert "no finished runs" in capsys.readouterr().out
+    stale(monkeypatch, "sgd", "adam", "mdlam")
+    before = files(done)
+    assert done.do("collect", "tiny") == 0
+    assert files(done) == before
+
+
+@pytest.mark.parametrize("shards", ["there", "gone"])
+def test_a_renamed_label_is_the_same_run_under_its_new_name(done, shards):
+    keys = [row["run_key"] for row in done.rows()]
+    if shards == "gone":
+        shutil.rmtree(done.store)
+    done.write(methods=[dict(name="sgd", label="Plain"), *METHODS[1:]])
+    assert done.do("collect", "tiny") == 0
+    assert [row["run_key"] for row in done.rows()] == keys
+    for file in CSVS:
+        labels = {row["label"] for row in done.rows(file=file) if row["method"] == "sgd"}
+        assert labels == {"Plain"}
+
+
+def test_a_run_under_two_labels_has_two_rows_and_two_curves_however_often_it_is_collected(place):
+    rate = method("sgd").settings().learning_rate
+    place.write(methods=[dict(name="sgd"), dict(name="sgd", label="Again", set=dict(learning_rate=rate))])
+    place.run()
+    before = files(place)
+    assert len(place.stored()) == 2 and len(place.rows()) == 4
+    assert len(place.rows(file="curves.csv")) == 4 * 3
+    shutil.rmtree(place.store)
+    for _ in range(2):
+        assert place.do("collect", "tiny") == 0
+        assert files(place) == before
+
+
+def test_the_order_of_the_rows_is_the_grid_s_whatever_was_trained_first(place, tmp_path):
+    grid = read_grid(place.grids / "tiny.toml", "smoke")
+    runs = plan(grid, {"digits": identity_of("digits")})
+    place.run()
+    copied = Store(tmp_path / "other")
+    for run in reversed(runs):
+        copied.write([Store(place.results).get(run.run_key)])
+    assert collect(grid, runs, copied, tmp_path / "other") is True
+    assert collect(grid, runs, copied, tmp_path / "other") is False
+    assert write_summary(tmp_path / "other" / "tiny") and not write_summary(tmp_path / "other" / "tiny")
+    for file in CSVS:
+        assert (tmp_path / "other" / "tiny" / file).read_bytes() == files(place)[file]
+
+
+def test_data_that_are_not_official_are_marked(place):
+    random = np.random.RandomState(0)
+    arrays = dict(
+        x_train=random.randint(0, 256, (200, 28, 28)).astype(np.uint8), y_train=np.arange(200) % 10,
+        x_test=random.randint(0, 256, (50, 28, 28)).astype(np.uint8), y_test=np.arange(50) % 10,
+    )  # fmt: skip
+    data = place.root / "data"
+    data.mkdir()
+    np.savez(data / "mnist.npz", **arrays)
+    place.write(datasets=["digits", "mnist"], methods=METHODS[:1])
+    place.run("tiny", "--data", str(data))
+    assert {(row["dataset"], row["data_official"]) for row in place.rows()} == {("digits", "True"), ("mnist", "False")}
+    keys = {row["run_key"] for row in place.rows()}
+
+    arrays["x_train"][0, 0, 0] ^= 1  # one pixel of other data: other runs
+    np.savez(data / "mnist.npz", **arrays)
+    place.run("tiny", "--data", str(data))
+    assert len(keys & {row["run_key"] for row in place.rows()}) == 2
+    assert len({run["run_key"] for run in place.stored()}) == 6
+
+
+@pytest.fixture
+def tuned(place: Place) -> Place:
+    """Two methods, three trials each, then two seeds each."""
+    place.write(rule="tuned", trials=3, methods=METHODS[:2])
+    place.run()
+    return place
+
+
+def test_trials_are_rows_of_their_own_and_no_column_saw_the_test_set(tuned):
+    trials = tuned.rows(file="tuning.csv")
+    assert [(row["method"], row["trial"]) for row in trials] == [(m, t) for m in ("sgd", "adam") for t in "012"]
+    assert not any(name.startswith("test_") for name in trials[0])
+    assert len({row["hyperparameters"] for row in trials}) == 6
+    runs = tuned.rows()
+    assert [(row["method"], row["seed"]) for row in runs] == [(m, s) for m in ("sgd", "adam") for s in "01"]
+    for name in ("sgd", "adam"):
+        mine = [row for row in trials if row["method"] == name]
+        (best,) = [row for row in mine if row["chosen"] == "True"]
+        assert float(best["val_accuracy"]) == max(float(row["val_accuracy"]) for row in mine)
+        assert {row["hyperparameters"] for row in runs if row["method"] == name} == {best["hyperparameters"]}
+
+
+def test_a_second_tuned_run_does_nothing_and_touches_nothing(tuned, capsys):
+    before = tuned.snapshot()
+    capsys.readouterr()
+    tuned.run()
+    assert "Nothing to train: all 10 runs are there." in capsys.readouterr().out
+    assert tuned.snapshot() == before
+
+
+def test_tuned_rows_and_trials_stay_when_their_shards_are_gone(tuned):
+    every = (*CSVS, "tuning.csv")
+    before = {file: (tuned.results / "tiny" / file).read_bytes() for file in every}
+    keys = [row["run_key"] for row in tuned.rows()]
+    shutil.rmtree(tuned.store)
+    assert tuned.do("collect", "tiny") == 0
+    assert {file: (tuned.results / "tiny" / file).read_bytes() for file in every} == before
+    tuned.run("tiny", "--methods", "sgd")
+    for file in every[1:3]:
+        assert (tuned.results / "tiny" / file).read_bytes() == before[file]
+    assert [row["run_key"] for row in tuned.rows()] == keys
+    assert {run["run_key"] for run in tuned.stored()} == {
+        row["run_key"] for file in ("tuning.csv", "runs.csv") for row in tuned.rows(file=file) if row["method"] == "sgd"
+    }
+
+
+def test_a_failed_trial_is_told_and_nothing_is_chosen_until_it_is_done(tuned, monkeypatch, capsys, tmp_path):
+    other = Place(tmp_path / "other")
+    other.write(text=(tuned.grids / "tiny.toml").read_text())
+    real = methods()["adam"]
+    code_hash("adam")
+
+    def fail(*args):
+        raise ArithmeticError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(methods(), "adam", dataclasses.replace(real, step=fail))
+        assert other.do("run", "tiny") == 2
+    assert "3 runs failed" in capsys.readouterr().err.splitlines()[-1]
+    assert {row["method"] for row in other.rows()} == {"sgd"}
+    failed = [row for row in other.rows(file="tuning.csv") if row["status"] == "failed"]
+    assert len(failed) == 3 and {row["error"] for row in failed} == {"ArithmeticError: no"}
+    assert {row["chosen"] for row in failed} == {"False"}
+    other.run()
+    assert other.untimed() == tuned.untimed()
+
+
+def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(done, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "reproduce.show.figures.figures_of", lambda *args: drawn.append(args[1]) or cheap_figures(*args)
+    )
+    done.run()
+    assert drawn == []
+    done.run("tiny", "--seeds", "3")
+    assert drawn == ["tiny"]
+    for path in (done.figures / "tiny").iterdir():
+        path.unlink()
+    done.run("tiny", "--seeds", "3")
+    done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
+    done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
+    assert drawn == ["tiny"] * 3
+    assert list((done.root / "elsewhere" / "tiny").glob("*.png"))
+
+
+def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
+    monkeypatch.setattr("reproduce.show.figures.figures_of", DRAW)
+    place.write(methods=METHODS[2:], epochs=1)
+    place.run()
+    names = {path.name for path in (place.figures / "tiny").iterdir()}
+    for kind in ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective"):
+        assert {f"{kind}.pdf", f"{kind}.png"} <= names
+    before = place.snapshot()
+    place.run()
+    assert place.snapshot() == before

@@ -1,0 +1,275 @@
+"""Engines: what is trained, once and no more; failures and divergence as rows; kill -9 at any moment; two at once."""
+
+import dataclasses
+import json
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from helpers import METHODS, PATIENCE, TUNED, Place, place_fixture, until  # noqa: F401
+
+from am import methods as methods_module
+from am.data import identity_of
+from am.errors import InputError
+from am.methods import methods
+from reproduce.run.config import code_hash
+from reproduce.run.engines import work
+from reproduce.run.engines.local import run_local
+from reproduce.run.engines.work import DataOnDevice, device_of, train_stack, work_on
+from reproduce.run.grid import read_grid
+from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.store import Store
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[list[str]]:
+    """The run keys of every stack that this process trains, in order."""
+    seen = []
+    real = work.train_stack
+
+    def spy(runs, *rest):
+        seen.append([run.run_key for run in runs])
+        return real(runs, *rest)
+
+    monkeypatch.setattr(work, "train_stack", spy)
+    return seen
+
+
+def planned(place: Place, name: str = "tiny") -> list[list[PlannedRun]]:
+    """The stacks of a grid on digits."""
+    runs = plan(read_grid(place.grids / f"{name}.toml", "smoke"), {"digits": identity_of("digits")})
+    return stacks(runs, {"digits": (64, 1437)}, CPU)
+
+
+def break_method(monkeypatch, name: str, error: Exception, at: int = 0) -> None:
+    """From step `at` on, the method raises. Its code, and with it the run keys, stay."""
+    real = methods()[name]
+    code_hash(name)
+
+    def step(state, problem, hp, k):
+        if k >= at:
+            raise error
+        real.step(state, problem, hp, k)
+
+    monkeypatch.setitem(methods_module.methods(), name, dataclasses.replace(real, step=step))
+
+
+def test_devices(monkeypatch):
+    assert device_of("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == CPU
+    with pytest.raises(
+        InputError, match=r"DEVICE=cuda was asked for and no CUDA device is available; use DEVICE=cpu\."
+    ):
+        device_of("cuda")
+    with pytest.raises(InputError, match="unknown device 'gpu'"):
+        device_of("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of("auto") == device_of("cuda") == torch.device("cuda")
+
+
+def test_data_are_prepared_once_for_consecutive_stacks(place, monkeypatch):
+    place.write("two", n_train=50, inputs="standardised", methods=METHODS[:2])
+    configs = [stack[0].config for name in ("tiny", "two") for stack in planned(place, name)]
+    calls = []
+    real = work.prepare
+    monkeypatch.setattr(work, "prepare", lambda *args: calls.append(args[1:3]) or real(*args))
+    data = DataOnDevice(None, CPU)
+    sizes = [len(data(config).x) for config in configs]
+    assert sizes == [100, 100, 100, 50, 50]
+    assert calls == [(100, "unit"), (50, "standardised")]
+    assert data(configs[-1]) is data(configs[-1])
+
+
+def test_each_stack_is_one_shard_and_a_second_time_nothing_is_trained(place, trained):
+    made = planned(place)
+    run_local(made, None, CPU, place.results, 1, lambda i, share: None)
+    assert trained == [[run.run_key for run in stack] for stack in made]
+    assert [len(json.loads(path.read_text())["payload"]["runs"]) for path in place.shards()] == [2, 2, 2]
+    before = place.snapshot()
+    run_local(made, None, CPU, place.results, 1, lambda i, share: None)
+    assert len(trained) == len(made)
+    assert place.snapshot() == before
+
+
+def test_progress_is_reported_for_every_stack_up_to_one(place):
+    reports: list[tuple[int, float]] = []
+    run_local(planned(place), None, CPU, place.results, 1, lambda *report: reports.append(report))
+    for i in range(3):
+        shares = [share for stack, share in reports if stack == i]
+        assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_only_what_is_missing_of_a_stack_is_trained(place, trained):
+    place.run("tiny", "--seeds", "1")
+    assert [len(stack) for stack in trained] == [1, 1, 1]
+    place.run("tiny", "--seeds", "3")
+    assert [len(stack) for stack in trained[3:]] == [2, 2, 2]
+    counts = Counter(run["run_key"] for run in place.stored())
+    assert len(counts) == 9 and set(counts.values()) == {1}
+
+
+def test_two_grids_train_the_run_that_they_share_once(place, trained, capsys):
+    place.write("other", title="Other", methods=[*METHODS[1:], dict(name="rmsprop")])
+    place.run("tiny", "other")
+    assert "to train: 8 runs in 4 stacks" in capsys.readouterr().out
+    keys = [key for stack in trained for key in stack]
+    assert len(keys) == len(set(keys)) == 2 * 4
+    assert {row["method"] for row in place.rows("tiny")} == {"sgd", "adam", "mdlam"}
+    assert {row["method"] for row in place.rows("other")} == {"adam", "mdlam", "rmsprop"}
+    shared = {row["run_key"] for row in place.rows("tiny")} & {row["run_key"] for row in place.rows("other")}
+    assert len(shared) == 4
+    assert {row["grid"] for row in place.rows("other")} == {"other"}
+    place.run("other")
+    assert len(trained) == 4
+
+
+def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
+    threads = []
+    real = work.train
+    monkeypatch.setattr(work, "train", lambda *args: threads.append(torch.get_num_threads()) or real(*args))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        place.run("tiny", "--methods", "sgd")
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_graphs_reach_the_training_loop_where_they_are_asked_for(place, monkeypatch, graphs):
+    asked, real = [], work.train
+    monkeypatch.setattr(work, "train", lambda *args: asked.append(args[-1]) or real(*args[:-1]))
+    run_local(planned(place), None, CPU, place.results, 1, lambda i, share: None, *([True] if graphs else []))
+    assert set(asked) == {graphs}
+
+
+def test_graphs_reach_the_training_loop_of_another_process(place):
+    with pytest.raises(InputError, match="CUDA graphs were asked for and the data are on the cpu"):
+        run_local(planned(place), None, CPU, place.results, 2, lambda i, share: None, True)
+
+
+def test_a_stack_that_another_process_trains_is_left_for_the_end_and_not_repeated(place, trained):
+    made = planned(place)
+    first, *rest = made
+    other = Store(place.results)
+    with other.lock([run.run_key for run in first], wait=False):
+        work = (made, None, CPU, place.results, 1, lambda i, share: None)
+        thread = threading.Thread(target=run_local, args=work, daemon=True)
+        thread.start()
+        until(lambda: len(place.shards()) == len(rest), thread.is_alive)
+        assert trained == [[run.run_key for run in stack] for stack in rest]
+        other.write(train_stack(first, DataOnDevice(None, CPU), lambda share: None))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert len(trained) == len(rest)
+    assert len(place.shards()) == len(made)
+
+
+def test_a_held_stack_is_not_touched(place, trained):
+    (stack, *_), store = planned(place), Store(place.results)
+    args = (stack, DataOnDevice(None, CPU), store)
+    with Store(place.results).lock([run.run_key for run in stack], wait=False):
+        assert work_on(*args, False, lambda share: None) is False
+    assert trained == [] and place.shards() == []
+    assert work_on(*args, False, lambda share: None) is True
+    assert len(trained) == 1
+
+
+def test_a_failed_run_is_a_row_with_its_error_and_alone_runs_again(place, trained, monkeypatch, capsys):
+    with monkeypatch.context() as broken:
+        break_method(broken, "adam", ArithmeticError("the matrix is singular\nat row 3"), at=1)
+        assert place.do("run", "tiny") == 2
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == (
+        "2 runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
+    )
+    rows = {(row["method"], row["seed"]): row for row in place.rows()}
+    for seed in "01":
+        failed = rows["adam", seed]
+        assert (failed["status"], failed["error"]) == ("failed", "ArithmeticError: the matrix is singular")
+        assert failed["test_accuracy"] == failed["iterations"] == failed["diverged_at"] == ""
+        assert (failed["n_train"], failed["commit"]) == ("100", rows["sgd", seed]["commit"])
+        assert rows["sgd", seed]["status"] == rows["mdlam", seed]["status"] == "done"
+    summary = {row["label"]: row for row in place.rows(file="summary.csv")}
+    assert [summary["Adam"][key] for key in ("runs", "done", "failed")] == ["2", "0", "2"]
+    assert all(row["method"] != "adam" for row in place.rows(file="curves.csv"))
+
+    del trained[:]
+    place.run()
+    assert trained == [[rows["adam", "0"]["run_key"], rows["adam", "1"]["run_key"]]]
+    now = {(row["method"], row["seed"]): row for row in place.rows()}
+    assert {row["status"] for row in now.values()} == {"done"} and {row["error"] for row in now.values()} == {""}
+    assert now["sgd", "0"] == rows["sgd", "0"]
+
+
+def test_a_repaired_failure_leaves_the_csvs_of_a_run_without_one(place, monkeypatch, tmp_path):
+    with monkeypatch.context() as broken:
+        break_method(broken, "sgd", RuntimeError(""))
+        assert place.do("run", "tiny") == 2
+        assert {row["error"] for row in place.rows() if row["method"] == "sgd"} == {"RuntimeError: "}
+    place.run()
+    clean = Place(tmp_path / "clean")
+    clean.write()
+    clean.run()
+    assert place.untimed() == clean.untimed()
+
+
+def test_a_diverged_run_is_a_row_stays_so_and_leaves_its_neighbours(place, trained, capsys):
+    over = dict(name="sgd", label="SGD {learning_rate}", over=dict(learning_rate=[0.1, 1e30]))
+    place.write(methods=[over, dict(name="adam")])
+    place.run()
+    rows = place.rows()
+    lost = [row for row in rows if row["label"] == "SGD 1e+30"]
+    assert len(lost) == 2
+    for row in lost:
+        assert (row["status"], row["error"], row["test_accuracy"]) == ("diverged", "", "")
+        assert 1 <= int(row["diverged_at"]) <= 8 and row["iterations"] == row["diverged_at"]
+        assert row["stack_runs"] == "4"  # they shared a stack with those that did not diverge
+    assert {row["status"] for row in rows if row not in lost} == {"done"}
+    summary = {row["label"]: row for row in place.rows(file="summary.csv")}
+    assert [summary["SGD 1e+30"][key] for key in ("runs", "done", "diverged")] == ["2", "0", "2"]
+    points = [row for row in place.rows(file="curves.csv") if row["label"] == "SGD 1e+30"]
+    assert {row["iteration"] for row in points} == {"0"}
+
+    capsys.readouterr()
+    del trained[:]
+    before = place.snapshot()
+    place.run()
+    assert trained == [] and place.snapshot() == before
+    assert "Nothing to train: all 6 runs are there." in capsys.readouterr().out
+
+
+def test_data_that_vanish_stop_the_command_and_lose_nothing(place, monkeypatch, capsys):
+    """Bad input is no failed run: it stops everything, with what is finished kept."""
+    real = work.prepare
+    calls = []
+
+    def vanish(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise InputError("digits.npz is gone.")
+        return real(*args)
+
+    place.write(methods=METHODS[:1], hidden=[[6]])
+    place.write("two", n_train=50)
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "prepare", vanish)
+        assert place.do("run", "tiny", "two") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("digits.npz is gone.")
+    assert len(place.shards()) == 1
+    place.run("tiny", "two")
+
+
+def test_a_stop_from_the_keyboard_loses_nothing(place, monkeypatch, capsys):
+    with monkeypatch.context() as broken:
+        break_method(broken, "mdlam", KeyboardInterrupt(), at=1)
+        assert place.do("run", "tiny") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "Stopped; the same command continues where it was."
+    assert len(place.shards()) == 2
+    place.run()
+    assert len(place.rows()) == 6

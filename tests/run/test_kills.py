@@ -1,0 +1,222 @@
+"""Kills: at every write, in the middle, and two commands at once."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import MARK, METHODS, PATIENCE, ROOT, TUNED, Place, place_fixture, until  # noqa: F401
+
+# Imports once, then forks a process for every moment: it dies at its nth step of making a file take its final name.
+# Prints one JSON line per moment: how the killed one ended, what was there then, and what the next command trained.
+KILLER = """
+import json, os, signal, sys
+sys.path[:0] = [sys.argv[1]]
+from helpers import Place, cheap_figures
+from pathlib import Path
+from am.counters import flops_of
+from am.data import load
+import reproduce.judge.claims, reproduce.judge.derived, reproduce.judge.published, reproduce.run.session
+from reproduce.run.engines import work
+from reproduce.show import figures
+figures.figures_of = cheap_figures
+flops_of(lambda: None)  # this and the data load much that every process would load again
+load("digits")
+
+def forked(work):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(work() or 0)
+    return os.waitpid(pid, 0)[1]
+
+def killed_at(n, place):
+    real, calls = os.replace, []
+    def replace(*paths):
+        calls.append(paths)
+        if len(calls) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*paths)
+    os.replace = replace
+    return place.do("run", "tiny")
+
+def again(place):
+    trained, real = [], work.train_stack
+    def spy(runs, *rest):
+        trained.extend(run.run_key for run in runs)
+        return real(runs, *rest)
+    work.train_stack = spy
+    status = place.do("run", "tiny")
+    (place.root / "trained.json").write_text(json.dumps(trained))
+    return status
+
+n, ended = 0, None
+while ended != 0:
+    n += 1
+    place = Place(Path(sys.argv[2]) / str(n))
+    place.write(text=Path(sys.argv[3]).read_text())
+    ended = forked(lambda: killed_at(n, place))
+    there = [run["run_key"] for run in place.stored()]
+    resumed = forked(lambda: again(place))
+    trained = json.loads((place.root / "trained.json").read_text())
+    print("MOMENT", json.dumps(dict(n=n, ended=ended, there=there, resumed=resumed, trained=trained)), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["paper", "tuned"])
+def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, rule):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    grid = place.write(**TUNED if rule == "tuned" else {})
+    words = [sys.executable, "-c", KILLER, str(ROOT / "tests"), str(tmp_path), str(grid)]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=2 * PATIENCE)
+    moments = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("MOMENT")]
+    assert done.returncode == 0, done.stderr
+    *killed, untouched = moments
+    assert untouched["ended"] == 0 and untouched["trained"] == []
+    whole = Place(tmp_path / str(untouched["n"]))
+    reference, keys = whole.untimed(), {run["run_key"] for run in whole.stored()}
+    shards = 4 if rule == "tuned" else 3  # of each of two methods the trials, then the runs
+    counts = [len(moment["there"]) for moment in killed]
+    assert counts[0] == 0 and counts == sorted(counts) and counts[shards:] == [len(keys)] * (len(killed) - shards)
+    assert len(set(counts[: shards + 1])) == shards + 1
+    assert len(killed) >= shards + 8  # three CSVs, two tables, two figures and the note of what was drawn
+    for moment in killed:
+        assert moment["ended"] == signal.SIGKILL and moment["resumed"] == 0
+        assert sorted(moment["there"] + moment["trained"]) == sorted(keys)
+        there = Place(tmp_path / str(moment["n"]))
+        assert there.untimed() == reference
+        drawn = {path.read_text() for path in (there.figures / "tiny").glob("accuracy_epochs.*")}
+        content = b"".join((there.results / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
+        assert drawn == {hashlib.sha256(content).hexdigest()}  # the figures are those of these CSVs
+        for file in ("tiny/table.md", "claims.csv"):
+            assert (there.results / file).read_bytes() == (whole.results / file).read_bytes()
+
+
+def marked(mark: str) -> list[int]:
+    """Processes with the mark in their environment: the command, its workers, and whatever those started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+            except OSError:
+                pass  # it ended meanwhile, or it is not ours
+    return found
+
+
+@pytest.fixture
+def busy(place: Place) -> Place:
+    """Twelve stacks that take long enough to be killed in the middle of."""
+    activations = ["relu", "elu", "softplus", "leaky_relu", "selu", "celu"]
+    place.write(methods=METHODS[:2], activations=activations, epochs=150, batch_size=10)
+    return place
+
+
+@pytest.fixture
+def mark(request):
+    """A mark for the processes of one test; whatever is left of them at its end is killed."""
+    made = f"{os.getpid()}-{request.node.name}"
+    yield made
+    for pid in marked(made):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["parent", "group"])
+def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(busy, victim, mark, tmp_path):
+    moments = [
+        lambda: any(busy.store.glob("*.lock")),  # the first stacks are being trained
+        lambda: len(busy.shards()) >= 3,
+        lambda: len(busy.shards()) >= 7,
+    ]
+    there: list[str] = []
+    for moment in moments:
+        command = busy.start("tiny", "--jobs", "2", mark=mark)
+        until(moment, lambda: command.poll() is None)
+        if victim == "parent":
+            os.kill(command.pid, signal.SIGKILL)
+        else:
+            os.killpg(command.pid, signal.SIGKILL)
+        assert command.wait(PATIENCE) == -signal.SIGKILL
+        until(lambda: not marked(mark), lambda: True)  # no worker outlives it
+        assert len(busy.shards()) < 12, "too quick to be killed in the middle"
+        assert not (busy.results / "tiny").exists()
+        before, there = there, [path.name for path in busy.shards()]
+        assert set(before) <= set(there)
+    command = busy.start("tiny", "--jobs", "2", mark=mark)
+    assert command.wait(PATIENCE) == 0
+    counts = Counter(run["run_key"] for run in busy.stored())
+    assert len(counts) == 24 and set(counts.values()) == {1}
+    whole = Place(tmp_path / "whole")
+    whole.write(text=(busy.grids / "tiny.toml").read_text())
+    whole.run()  # in this process, without workers
+    assert busy.untimed() == whole.untimed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stop, status, last",
+    [
+        ("worker", 2, "a training process was killed, perhaps because memory ran out; nothing finished is lost"),
+        ("keyboard", 130, "Stopped; the same command continues where it was."),
+    ],
+)
+def test_a_stop_in_the_middle_ends_with_a_sentence_and_loses_nothing(busy, mark, stop, status, last):
+    command = busy.start("tiny", "--jobs", "2", mark=mark)
+    until(lambda: len(busy.shards()) >= 2, lambda: command.poll() is None)
+    if stop == "keyboard":
+        os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to all of them
+    else:
+        workers = [pid for pid in marked(mark) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(workers[0], signal.SIGKILL)
+    assert command.wait(PATIENCE) == status
+    until(lambda: not marked(mark), lambda: True)
+    log = (busy.root / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert log.splitlines()[-1].startswith(last)
+    assert 4 <= len(busy.stored()) < 24
+    busy.run()
+    assert len(busy.stored()) == 24
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark, tmp_path):
+    commands = [busy.start("tiny", "--jobs", jobs, mark=mark) for jobs in ("1", "2")]
+    assert [command.wait(PATIENCE) for command in commands] == [0, 0]
+    counts = Counter(run["run_key"] for run in busy.stored())
+    assert len(counts) == 24 and set(counts.values()) == {1}
+    assert len(busy.shards()) == 12
+    assert not list(busy.root.rglob("*.part"))
+    log = (busy.root / "log.txt").read_text()
+    assert "torn" not in log and "Traceback" not in log
+    whole = Place(tmp_path / "whole")
+    whole.write(text=(busy.grids / "tiny.toml").read_text())
+    whole.run()
+    assert busy.untimed() == whole.untimed()
+
+
+@pytest.mark.slow
+def test_the_number_of_jobs_changes_no_number(place, tmp_path):
+    """With an environment that allows two threads to the command that trains in its own process."""
+    place.write(
+        hidden=[[100, 100]], n_train=1000, batch_size=500, methods=[*METHODS, dict(name="samt"), dict(name="gd")]
+    )
+    text = (place.grids / "tiny.toml").read_text()
+    several = Place(tmp_path / "several")
+    several.write(text=text)
+    assert several.start("tiny", "--jobs", "2").wait(PATIENCE) == 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        place.run()
+    finally:
+        torch.set_num_threads(threads)
+    assert place.untimed() == several.untimed()

@@ -1,0 +1,233 @@
+"""The store: shards are whole or count as absent, a run is there once, and one process at a time trains a stack."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
+
+from am.errors import InputError
+from reproduce.files import write_whole
+from reproduce.run.store import Store, stack_id
+
+
+def a_run(key: str, status: str = "done", **fields) -> dict:
+    return dict(run_key=key, status=status, test_accuracy=0.5, curve=[dict(iteration=0, test_accuracy=0.1)]) | fields
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def test_runs_come_back_as_they_were_written(results):
+    runs = [
+        a_run("a", objective=float("nan"), flops=2**60, x=0.1 + 0.2),
+        a_run("b", "diverged", error="é\n", big=float("inf")),
+    ]
+    Store(results).write(runs)
+    again = Store(results)
+    assert repr([again.get("a"), again.get("b")]) == repr(runs)
+    assert again.get("c") is None
+    assert [path.name for path in sorted(again.folder.iterdir())] == [f"{stack_id(['a', 'b'])}.json"]
+
+
+@pytest.mark.parametrize("status, there", [("done", True), ("diverged", True), ("failed", False)])
+def test_only_a_failed_run_is_not_there_for_good(results, status, there):
+    store = Store(results)
+    store.write([a_run("a", status)])
+    assert store.finished("a") is there
+    assert store.get("a")["status"] == status
+
+
+def test_a_finished_run_takes_the_place_of_a_failed_one_and_never_the_other_way_round(results):
+    store = Store(results)
+    store.write([a_run("a", "failed"), a_run("b")])
+    store.write([a_run("a", "done")])
+    assert store.finished("a")
+    store.write([a_run("a", "failed"), a_run("c")])
+    assert store.finished("a")
+    assert Store(results).finished("a")  # in whatever order the shards are read
+
+
+def test_a_store_sees_what_another_process_wrote(results):
+    store, other = Store(results), Store(results)
+    other.write([a_run("a")])
+    assert not store.finished("a")
+    store.refresh()
+    assert store.finished("a")
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGE = {
+    "truncated by a byte": lambda data: data[:-1],
+    "truncated by half": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "zeros, as after a power cut": lambda data: bytes(len(data)),
+    "no JSON": lambda data: b"torn",
+    "another JSON": lambda data: b"[1, 2]",
+    "no hash": lambda data: json.dumps({"payload": json.loads(data)["payload"]}).encode(),
+    "a changed digit": lambda data: data.replace(b'"test_accuracy": 0.5', b'"test_accuracy": 0.6', 1),
+    "a changed status": lambda data: data.replace(b'"done"', b'"gone"', 1),
+    "a run fewer": lambda data: json.dumps(
+        json.loads(data) | {"payload": {"runs": json.loads(data)["payload"]["runs"][:1]}}
+    ).encode(),
+    "not text": lambda data: flip(data, 40)[:60] + b"\xff\xfe" + data[62:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_noticed_and_counts_as_absent(results, damage, capsys):
+    Store(results).write([a_run("a"), a_run("b")])
+    Store(results).write([a_run("c")])
+    path = results / ".store" / f"{stack_id(['a', 'b'])}.json"
+    data = DAMAGE[damage](path.read_bytes())
+    assert data != path.read_bytes()
+    path.write_bytes(data)
+    store = Store(results)
+    assert not store.finished("a") and not store.finished("b") and store.finished("c")
+    assert f"{path} is torn" in one_sentence(capsys)
+    Store(results, quiet=True)
+    assert capsys.readouterr().err == ""
+    store.write([a_run("a"), a_run("b")])
+    assert store.finished("a") and Store(results).finished("b")
+    assert capsys.readouterr().err == ""
+
+
+def test_every_flipped_bit_is_noticed(results, capsys):
+    """Each byte in turn; the hash of a JSON text ignores nothing but its layout, of which there is one."""
+    Store(results).write([a_run("a")])
+    (path,) = (results / ".store").glob("*.json")
+    data = path.read_bytes()
+    for at in range(len(data)):
+        path.write_bytes(flip(data, at))
+        store = Store(results)
+        if store.finished("a"):  # only where the text still says the same
+            assert json.loads(path.read_bytes()) == json.loads(data)
+        else:
+            assert store.get("a") is None
+    assert capsys.readouterr().err.count("is torn") > 0.9 * len(data)
+
+
+def test_a_damaged_shard_s_runs_run_again_and_give_the_same_csvs(place: Place, capsys):
+    place.run()
+    before, stored = place.untimed(), place.stored()
+    torn, *whole = place.shards()
+    lost = json.loads(torn.read_text())["payload"]["runs"]
+    torn.write_bytes(torn.read_bytes()[:-10])
+    others = {path: path.stat().st_mtime_ns for path in whole}
+    capsys.readouterr()
+    place.run()
+    out, err = capsys.readouterr()
+    assert f"to train: {len(lost)} runs in 1 stacks" in out
+    assert err.count("is torn") == 1
+    assert place.untimed() == before
+    assert {path: path.stat().st_mtime_ns for path in whole} == others
+    assert sorted(run["run_key"] for run in place.stored()) == sorted(run["run_key"] for run in stored)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file.csv"
+    write_whole(path, "old\n")
+
+    def torn(*args):
+        raise OSError(28, "No space left on device")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, torn)
+            with pytest.raises(
+                InputError, match="file.csv cannot be written .No space left on device.; what was there is untouched."
+            ):
+                write_whole(path, "new and longer\n")
+        assert path.read_text() == "old\n"
+        assert list(tmp_path.iterdir()) == [path]
+    write_whole(path, "new\n")
+    assert path.read_text() == "new\n"
+
+
+def test_bytes_are_written_as_they_are_and_an_equal_file_stays(tmp_path):
+    path = tmp_path / "figure.png"
+    write_whole(path, b"\x89PNG\r\n\xff")
+    assert path.read_bytes() == b"\x89PNG\r\n\xff"
+    written = path.stat().st_ino
+    write_whole(path, b"\x89PNG\r\n\xff")
+    assert path.stat().st_ino == written
+    write_whole(path, "ä")
+    assert path.read_bytes() == "ä".encode() and path.stat().st_ino != written
+
+
+def test_a_file_that_cannot_be_written_says_what_to_do(tmp_path):
+    with pytest.raises(
+        InputError, match=r"b\.png cannot be written \(No such file or directory\); choose another place\."
+    ):
+        write_whole(tmp_path / "none" / "b.png", b"", "choose another place")
+
+
+def test_a_half_written_part_of_a_killed_process_is_no_shard(results, capsys):
+    store = Store(results)
+    store.write([a_run("a")])
+    (results / ".store" / ".0123.json.99.part").write_text('{"sha')
+    assert Store(results).finished("a")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "file/below"):
+        with pytest.raises(InputError, match=r"cannot be written \(.+\); choose another with RESULTS=\."):
+            Store(tmp_path / folder)
+
+
+def test_a_stack_is_held_once_and_other_stacks_are_free(results):
+    one, two = Store(results), Store(results)
+    with one.lock(["a", "b"], wait=False) as held:
+        assert held
+        with two.lock(["a", "b"], wait=False) as again:
+            assert not again
+        with two.lock(["c"], wait=False) as other:
+            assert other
+    with two.lock(["a", "b"], wait=False) as later:
+        assert later
+
+
+def test_whoever_gets_the_lock_sees_what_its_last_holder_wrote(results):
+    one, two = Store(results), Store(results)
+    with one.lock(["a"], wait=False):
+        one.write([a_run("a")])
+    assert not two.finished("a")
+    with two.lock(["a"], wait=True):
+        assert two.finished("a")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from reproduce.run.store import Store
+with Store(Path(sys.argv[1])).lock(["a"], wait=False) as held:
+    print("held" if held else "free", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_holds_no_lock(results):
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(results)], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        store = Store(results)
+        with store.lock(["a"], wait=False) as held:
+            assert not held
+        holder.send_signal(signal.SIGKILL)
+        with store.lock(["a"], wait=True) as held:
+            assert held
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()

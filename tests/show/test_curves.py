@@ -1,0 +1,63 @@
+"""Curves of one label, and the table of final accuracies."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reproduce.judge.estimates import mean_intervals
+from reproduce.show.curves import POINTS, _thin, curve_of
+from reproduce.show.finals import final_table
+
+
+def a_label(accuracies: dict[str, list[float]], statuses: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = pd.DataFrame(dict(run_key=list(statuses), status=list(statuses.values())))
+    points = [
+        dict(run_key=key, iteration=10 * k, epoch=k, test_accuracy=value, objective=1e3 * value)
+        for key, values in accuracies.items()
+        for k, value in enumerate(values)
+    ]
+    return runs, pd.DataFrame(points)
+
+
+def test_a_band_has_seeds_as_its_unit():
+    """Every point is a mean over runs; more evaluations of the same runs make no band narrower."""
+    rows = {"a": [0.1, 0.90], "b": [0.1, 0.92], "c": [0.1, 0.94]}
+    curve = curve_of(*a_label(rows, dict.fromkeys(rows, "done")), "epoch", "test_accuracy")
+    expected = [m[0] for m in mean_intervals(np.array([[0.90, 0.92, 0.94]]))]
+    np.testing.assert_allclose([curve.mean[1], curve.low[1], curve.high[1]], expected)
+    np.testing.assert_allclose([curve.low[0], curve.high[0]], 0.1)
+    long = {key: values + values[-1:] * 50 for key, values in rows.items()}
+    again = curve_of(*a_label(long, dict.fromkeys(rows, "done")), "epoch", "test_accuracy")
+    np.testing.assert_allclose(again.high[1:], curve.high[1])
+
+
+def test_after_a_divergence_the_mean_is_of_the_survivors_and_marked():
+    rows = {"a": [0.1, 0.5, 0.8], "b": [0.1, 0.7], "c": [0.1, 0.6, 0.9]}
+    curve = curve_of(*a_label(rows, dict(a="done", b="diverged", c="done")), "epoch", "test_accuracy")
+    np.testing.assert_allclose(curve.mean, [0.1, 0.6, 0.85])
+    assert (curve.whole, curve.diverged) == (2, True)
+    none = curve_of(*a_label({"a": [0.1, 0.5]}, dict(a="done", b="diverged")), "epoch", "test_accuracy")
+    assert none.whole == 0, "a run that diverged before its first evaluation leaves no point that all runs reached"
+
+
+def test_objectives_have_a_geometric_mean():
+    runs, points = a_label({"a": [0.0, 0.1], "b": [1.0, 10.0]}, dict(a="done", b="done"))
+    curve = curve_of(runs, points, "epoch", "objective", logarithmic=True)
+    assert curve.x.tolist() == [1] and curve.mean.tolist() == pytest.approx([1e3]), "0 has no logarithm: left out"
+
+
+def test_thinning_keeps_the_ends():
+    x = np.arange(1, 5001).astype(float)
+    for log_x in (False, True):
+        kept = _thin(np.arange(5000), x, log_x)
+        assert kept[0] == 0 and kept[-1] == 4999 and 40 < len(kept) <= POINTS
+
+
+def test_final_table_is_sorted_and_loses_no_label():
+    statuses = ["done", "done", "diverged", "done", "diverged", "diverged"]
+    accuracies = [0.8, 0.9, None, 0.95, None, None]
+    runs = pd.DataFrame(dict(label=list("aabbcc"), status=statuses, test_accuracy=accuracies))
+    table = final_table(runs)
+    assert table.label.tolist() == ["a", "c", "b"] or table.label.tolist() == ["b", "a", "c"]
+    assert dict(zip(table.label, table.diverged)) == dict(a=0, b=1, c=2)
+    assert table["mean"].iloc[0] == pytest.approx(0.95) and np.isnan(table["mean"].iloc[-1])

@@ -1,0 +1,239 @@
+"""Figures from made-up CSVs: what is drawn, what is never dropped, and that equal CSVs give equal bytes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+import pytest
+from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csvs
+from matplotlib.figure import Figure
+
+from am.errors import InputError
+from reproduce.run.grid import Target
+from reproduce.show import figures
+from reproduce.show.axes import accuracy_ticks, log_error
+from reproduce.show.figures import draw, figures_of
+from reproduce.show.look import STYLE
+from reproduce.show.panels import ONE_COLUMN, PAGE_HEIGHT, TWO_COLUMNS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def style():
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        yield
+
+
+PLAIN = ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective", "constraint_gap")
+DIVERGED = {
+    ("mnist", "SAMT element"): {0: 3, 3: 20},
+    ("fashion_mnist", "mDLAM"): {1: 12},
+    ("cifar10", "SAMT element"): dict.fromkeys(range(5), -1),
+    ("svhn", "dlADMM"): {seed: 5 + seed for seed in range(5)},
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The figures of four data sets x twelve labels x five seeds, ten runs diverged, two data sets not official."""
+    results = tmp_path_factory.mktemp("results")
+    write_csvs(results, "main", diverged=DIVERGED, unofficial=("cifar10", "svhn"))
+    runs, curves = figures._read_runs(results, "main"), figures._read_curves(results, "main")
+    return draw(runs, curves, "A title", Target("SGD", 0.98))
+
+
+def test_every_kind_is_drawn_at_the_width_of_a_paper(drawn):
+    assert tuple(drawn) == (*PLAIN, "critical_difference", "performance_profile")
+    assert all(figure.get_figwidth() == TWO_COLUMNS for figure in drawn.values())
+    assert all(figure.get_figheight() <= PAGE_HEIGHT for figure in drawn.values())
+    for figure in (drawn[name] for name in PLAIN):
+        assert [name_of(ax) for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "CIFAR-10†", "SVHN†"]
+        assert texts(figure).count("n = 10,000, 5 seeds") == 4
+
+
+def test_the_legend_has_the_order_of_runs_csv_read_row_by_row(drawn):
+    legend = drawn["accuracy_epochs"].legends[0]
+    drawn["accuracy_epochs"].canvas.draw()
+    place = {t.get_text(): t.get_window_extent() for t in legend.get_texts()}
+    assert sorted(place, key=lambda label: (-round(place[label].y0), place[label].x0)) == list(LABELS)
+    only = [text.get_text() for text in drawn["objective"].legends[0].get_texts()]
+    assert only == ["TIAM", "mDLAM", "dlADMM"], "labels without an objective have no line there"
+
+
+def test_updates_are_logarithmic_and_objectives_too(drawn):
+    assert {ax.get_xscale() for ax in drawn["accuracy_updates"].axes} == {"log"}
+    assert {ax.get_yscale() for name in ("objective", "constraint_gap") for ax in drawn[name].axes} == {"log"}
+    assert {ax.get_xscale() for ax in drawn["objective"].axes} == {"linear"}
+
+
+def test_no_text_is_cut_or_covers_another(drawn):
+    for name, figure in drawn.items():
+        check_texts(figure, name)
+
+
+def test_diverged_runs_are_shown(drawn):
+    rows = {name_of(ax): [t.get_text() for t in ax.texts] for ax in drawn["final_accuracy"].axes}
+    assert "× 2/5 diverged" in rows["MNIST"] and "× 1/5 diverged" in rows["Fashion-MNIST"]
+    assert "× 5/5 diverged" in rows["CIFAR-10†"] and "× 5/5 diverged" in rows["SVHN†"]
+    last = {name_of(ax): ax.get_yticklabels()[-1].get_text() for ax in drawn["final_accuracy"].axes}
+    assert last["CIFAR-10†"] == "SAMT element" and last["SVHN†"] == "dlADMM", "no finished run ranks last"
+    lost = "MNIST: SAMT element 2/5; Fashion-MNIST: mDLAM 1/5; CIFAR-10: SAMT element 5/5; SVHN: dlADMM 5/5."
+    for name in ("accuracy_epochs", "accuracy_updates"):
+        assert f"Diverged runs – {lost}" in one_line(drawn[name])
+    crosses = [[line.get_xdata()[0] for line in ax.lines if line.get_marker() == "x"] for ax in drawn["objective"].axes]
+    assert crosses == [[], [36], [], [15]], "a cross at the last evaluation that all seeds reached"
+
+
+def test_every_label_ends_in_the_panel_unless_it_failed_and_is_named(drawn, tmp_path):
+    for ax in drawn["accuracy_epochs"].axes:
+        bottom, top = ax.get_ylim()
+        assert all(bottom < line.get_ydata()[-1] < top for line in ax.lines if len(line.get_ydata()))
+    labels = {"Adam": LABELS["Adam"], "Stuck": ("adadelta", 0.5, 400, 0.12, 0.5, False)}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.98}, seeds=2, evaluations=30)
+    some = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    assert re.search(r"Below the panel \(last mean\) – MNIST: Stuck 1\d\.\d\.", one_line(some["accuracy_epochs"]))
+    assert any(re.fullmatch(r"◂ 1\d\.\d", text) for text in texts(some["final_accuracy"]))
+    assert "◂: mean below the axis." in one_line(some["final_accuracy"])
+
+
+@pytest.mark.parametrize(
+    "low, high", [(0.3, 0.985), (0.2, 0.53), (0.83, 0.845), (0.972, 0.979), (0.1, 0.9999), (0.9961, 0.9985)]
+)
+def test_accuracy_ticks_are_round_and_spread(low, high):
+    axis = Figure().add_subplot().yaxis
+    accuracy_ticks(axis, low, high, gap=1 / 7)
+    places = np.diff(log_error(np.array([low, *axis.get_majorticklocs(), high])))
+    length = places.sum()
+    assert (places[1:-1] > length / 7 - 1e-9).all() and (places < 2.5 * length / 7).all()
+    labels = [axis.get_major_formatter()(tick) for tick in axis.get_majorticklocs()]
+    assert len(set(labels)) == len(labels) >= 3 and all(len(label) <= 5 for label in labels)
+
+
+def test_unofficial_data_has_a_dagger_and_a_footnote(drawn, tmp_path):
+    assert all("† not the official copy of the data set" in one_line(figure) for figure in drawn.values())
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=3)
+    official = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    assert not any("†" in text for figure in official.values() for text in texts(figure))
+    assert official["accuracy_epochs"].get_figwidth() == ONE_COLUMN
+    assert set(official) == {"accuracy_epochs", "accuracy_updates", "final_accuracy"}, "GD has no objective"
+
+
+def test_networks_are_rows_and_pass_on_to_a_second_page(tmp_path):
+    names = dict(relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", softplus="softplus")
+    networks = [(activation, "100-100") for activation in names]
+    datasets = dict(mnist=0.9, svhn=0.8)
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, datasets, seeds=2, evaluations=4, networks=networks)
+    both = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
+    pages = [both["accuracy_epochs"], both["accuracy_epochs-2"]]
+    assert [name_of(ax) for page in pages for ax in page.axes] == ["MNIST", "SVHN"] * 5
+    shown = [text.get_text() for page in pages for ax in page.axes for text in ax.texts]
+    assert [text for text in shown if text in names.values()] == [name for name in names.values() for _ in datasets]
+    assert all(page.get_figheight() <= PAGE_HEIGHT for page in pages)
+
+
+def test_a_negative_objective_has_a_linear_axis_and_failed_runs_a_note(tmp_path):
+    labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
+    write_csvs(tmp_path, "g", labels, {"digits": 0.9}, seeds=2, evaluations=3)
+    runs, curves = figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g")
+    curves["objective"] -= 25_000
+    runs.loc[runs.label == "Adam", ["status", "test_accuracy"]] = ["failed", np.nan]
+    some = draw(runs, curves)
+    assert some["objective"].axes[0].get_yscale() == "linear"
+    assert "Failed, to be run again, not in the figure: Adam on Digits (2)." in one_line(some["final_accuracy"])
+    assert draw(runs[runs.status == "failed"], curves[:0]) == {}, "no finished run, no figure"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with results/g and figures/g, and the figures written there."""
+    folder = tmp_path_factory.mktemp("small")
+    labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
+    lost = {("digits", "Adam"): {1: 2}}
+    write_csvs(folder / "results", "g", labels, {"digits": 0.95}, seeds=2, evaluations=5, diverged=lost)
+    stale, kept = folder / "figures" / "g" / "objective-2.png", folder / "figures" / "g" / "objective_rate.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
+    kept.write_text("")
+    return folder, figures_of(folder / "results", "g", folder / "figures", "Title with a $ sign")
+
+
+def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
+    folder, written = small
+    assert written == [folder / "figures" / "g" / f"{kind}.{suffix}" for kind in PLAIN for suffix in ("pdf", "png")]
+    left = {path.name for path in (folder / "figures" / "g").iterdir()}
+    assert left == {path.name for path in written} | {"objective_rate.png"}
+    for path in written:
+        start, content = (b"%PDF", path.read_bytes()) if path.suffix == ".pdf" else (b"\x89PNG", path.read_bytes())
+        assert content.startswith(start)
+        if path.suffix == ".pdf":
+            assert b"/CIDFontType2" in content and b"/Type3" not in content, "Type 42 fonts, text stays text"
+            assert b"CreationDate" not in content
+
+
+def test_equal_csvs_give_equal_bytes_in_another_process(small, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from reproduce.show.figures import figures_of;"
+        "figures_of(Path(sys.argv[1]), 'g', Path(sys.argv[2]), 'Title with a $ sign')"
+    )
+    root = Path(figures.__file__).parents[2]
+    environment = os.environ | dict(PYTHONPATH=str(root), PYTHONHASHSEED="77")
+    folder, written = small
+    subprocess.run([sys.executable, "-c", code, folder / "results", tmp_path], check=True, env=environment)
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "g" / path.name).read_bytes(), path.name
+
+
+def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "figures").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match=r"accuracy_epochs\.pdf cannot be written .*FIGURES="):
+        figures_of(small[0] / "results", "g", tmp_path / "figures")
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "curves.csv"])
+def test_a_missing_csv_is_one_sentence_with_the_command(tmp_path, name):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=1)
+    (tmp_path / "g" / name).unlink()
+    with pytest.raises(InputError) as caught:
+        figures_of(tmp_path, "g", tmp_path / "figures")
+    assert str(caught.value) == f"{tmp_path / 'g' / name} is not there; run `make reproduce-g` to write it."
+    assert not (tmp_path / "figures").exists()
+
+
+def set_cell(column: str, value):
+    return lambda table: table.astype({column: object}).assign(**{column: [value, *table[column][1:]]})
+
+
+@pytest.mark.parametrize(
+    "name, spoil, found",
+    [
+        ("runs.csv", lambda t: t.drop(columns="label"), "no column 'label'"),
+        ("curves.csv", lambda t: t.drop(columns="objective"), "no column 'objective'"),
+        ("runs.csv", lambda t: t[:0], "no runs in it"),
+        ("runs.csv", set_cell("test_accuracy", "good"), "'test_accuracy' good"),
+        ("curves.csv", set_cell("test_accuracy", 97.5), "'test_accuracy' 97.5"),
+        ("runs.csv", set_cell("data_official", "maybe"), "'data_official' maybe"),
+        ("runs.csv", set_cell("dataset", None), "an empty 'dataset'"),
+        ("runs.csv", lambda t: t.assign(seed=0), "two runs of 'GD' on digits with seed 0"),
+        ("curves.csv", set_cell("run_key", "stranger"), "a curve of run stranger, which runs.csv has not"),
+        ("curves.csv", lambda t: t[t.run_key != "00000001e1"], "no curve of run 00000001e1, which runs.csv calls done"),
+    ],
+)
+def test_a_malformed_csv_is_one_sentence_with_the_place(tmp_path, name, spoil, found):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=2, evaluations=1)
+    path = tmp_path / "g" / name
+    spoil(pd.read_csv(path, dtype=dict(run_key=str))).to_csv(path, index=False)
+    with pytest.raises(InputError) as caught:
+        figures_of(tmp_path, "g", tmp_path / "figures")
+    assert str(caught.value) == f"{path} is malformed ({found}); delete it and run `make reproduce-g` to write it anew."
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage\x9d", b'a,b\n1,2\n3,4,5,"6\n'])
+def test_a_file_that_is_no_csv_is_one_sentence(tmp_path, content):
+    write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=1)
+    (tmp_path / "g" / "runs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"runs\.csv is malformed .*; delete it and run `make reproduce-g`"):
+        figures_of(tmp_path, "g", tmp_path / "figures")

@@ -1,0 +1,37 @@
+"""Tables of a grid, and the page that they fill."""
+
+import pandas as pd
+from frames import runs_of
+
+from reproduce.show.tables import accuracy_table, fill, latex, markdown
+
+
+def test_tables_bold_the_best_mark_the_data_and_count_the_lost(tmp_path):
+    runs = pd.concat([
+        runs_of({"A": [0.91, 0.92, 0.93], "B_1": [0.51, 0.52, 0.53]}),
+        runs_of({"A": [0.5, 0.6, 0.7], "B_1": [0.2, 0.3, 0.2]}, "cifar10", official=False),
+    ])  # fmt: skip
+    runs.loc[(runs["label"] == "B_1") & (runs["seed"] == 2), ["status", "test_accuracy"]] = ["diverged", None]
+    table = accuracy_table(runs)
+    assert table.heads[0].startswith("MNIST (") and table.heads[1].startswith("CIFAR-10†")
+    text = markdown(table)
+    assert (
+        "| A | **92.00 ± 1.00** |" in text and "51.50 ± 0.71 (1/3 lost)" in text and "† not the official copy" in text
+    )
+    assert r"B\_1" in latex(table, "Caption") and r"\textbf{92.00 $\pm$ 1.00}" in latex(table, "Caption")
+
+
+def test_a_page_is_filled_between_its_markers_only(tmp_path):
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "table.md").write_text("| new |\n")
+    (tmp_path / "claims.md").write_text("| claims |\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "a\n<!-- table: g -->\nold\n<!-- end -->\nb\n<!-- table: claims -->\n<!-- end -->\n"
+        "<!-- table: h -->\nkept\n<!-- end -->\n"
+    )
+    assert fill(page, tmp_path) == ["g", "claims"]
+    assert page.read_text() == (
+        "a\n<!-- table: g -->\n| new |\n<!-- end -->\nb\n<!-- table: claims -->\n| claims |\n<!-- end -->\n"
+        "<!-- table: h -->\nkept\n<!-- end -->\n"
+    )
