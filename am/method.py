@@ -119,6 +119,8 @@ class Method:
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
     has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
+    well_posed: whether rounding stays rounding; False where a step's numbers hang on a choice that rounding makes, so
+    that another device, or sums in another order, give another run of the same method.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Method:
     still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
     has_graph: bool = True
+    well_posed: bool = True
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""

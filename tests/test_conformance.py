@@ -529,6 +529,8 @@ def test_a_misspelt_method_or_activation_is_told_the_nearest():
 @every_method
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["double", "single"])
 def test_a_gpu_gives_the_numbers_of_a_cpu(method, dtype, tolerance):
+    if not method.well_posed:
+        pytest.skip("rounding chooses among its numbers, and a GPU rounds otherwise")
     settings, seeds = spread(method), [0, 1, 2]
     cpu = launch(method, settings, seeds, dtype=dtype).step(10)
     cuda = launch(method, settings, seeds, dtype=dtype, device="cuda").step(10)

@@ -174,4 +174,5 @@ METHOD = Method(
     init=init,
     step=step,
     has_graph=False,
+    well_posed=False,
 )

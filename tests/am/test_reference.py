@@ -261,7 +261,10 @@ def test_every_method_has_a_slow_twin(name):
     assert (name in reference.registered("OBJECTIVES")) == (methods()[name].objective is not None)
 
 
-@pytest.mark.parametrize("name, values", choices(), ids=str)
+WELL_POSED = [name for name, method in methods().items() if method.well_posed]  # the others: where numbers are unique
+
+
+@pytest.mark.parametrize("name, values", [case for case in choices() if case[0] in WELL_POSED], ids=str)
 def test_a_method_steps_as_its_slow_twin(name, values):
     fast, slow = launched(name, **values)
     begun = [dict(run.u) for run in slow]
@@ -277,7 +280,7 @@ def test_a_method_steps_as_its_slow_twin(name, values):
             assert (run.u[f"W{l}"] - before[f"W{l}"]).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", WELL_POSED)
 @pytest.mark.parametrize("activation", ["leaky_relu", "elu", "softplus"])
 def test_a_method_steps_as_its_slow_twin_under_other_activations(name, activation):
     fast, slow = launched(name, activation)

@@ -139,7 +139,9 @@ class Beside:
                 for i, p in enumerate(parameters):
                     found = shown[f"{'Wb'[i % 2]}{i // 2 + 1}"][r]
                     largest = max(largest, largest_difference(found, read(steppers, p)))
-        assert all((shown["W1"][r] - self.params.W[0][r]).abs().max() > 1e-4 for r in range(3) if self.name != "prodigy")
+        assert all(
+            (shown["W1"][r] - self.params.W[0][r]).abs().max() > 1e-4 for r in range(3) if self.name != "prodigy"
+        )
         return largest
 
 
@@ -292,8 +294,8 @@ def test_a_rival_steps_as_its_slow_twin(name, problem, schedule, monkeypatch, re
 def test_soap_leaves_wide_sides_alone_as_its_twin(side, monkeypatch):
     """Sides of W: 4 x 5 and 3 x 4."""
     pair = Beside("soap", "quadratic", monkeypatch, interval=3, largest_side=side)
-    for r in range(3):
-        assert [[s is not None for s in sides] for sides in pair.run.state.sides] == [[side >= 4, False], [side >= 3, side >= 4]]
+    turned = [[one is not None for one in sides] for sides in pair.run.state.sides]
+    assert turned == [[side >= 4, False], [side >= 3, side >= 4]]
     slow = [pair.twin(r) for r in range(3)]
     shown = pair.run.step(STEPS).variables()
     for r, run in enumerate(slow):
@@ -327,6 +329,16 @@ def test_x_of_schedule_free_is_the_mean_of_z_once_the_rate_is_constant(monkeypat
     assert largest_difference(x, torch.stack(z).mean(0)) < 1e-12
     assert largest_difference(y, 0.1 * z[-1] + 0.9 * x) < 1e-12
     assert torch.equal(pair.run.variables()["W1"][0].flatten(), x[: pair.params.W[0][0].numel()])
+
+
+def test_a_variable_of_schedule_free_that_is_set_moves_all_three_sequences(monkeypatch):
+    pair = Beside("schedule-free-adamw", "network", monkeypatch)
+    W = torch.ones_like(pair.params.W[1])
+    z = pair.run.step(3).state.memory["z"].clone()
+    pair.run.set_variables(W2=W)
+    layers = pair.run.state.memory["x"], pair.run.state.params, view_layers(pair.run.state.memory["z"], pair.widths)
+    assert all(torch.equal(p.W[1], W) for p in layers)
+    assert torch.equal(layers[2].W[0], view_layers(z, pair.widths).W[0])
 
 
 def test_prodigys_d_never_falls_and_belongs_to_a_run(monkeypatch):
