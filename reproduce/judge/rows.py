@@ -17,12 +17,9 @@ ACCURACIES = ("test_accuracy", "test_accuracy_best_val", "val_accuracy")
 SETTING = TABLES["summary"].names[: TABLES["summary"].names.index("runs")]
 
 
-
-
 def with_role(name: str, role: str) -> list[str]:
     """The settings of a method that play a role (a step size, a shape, an inertia): keys of `hyperparameters`."""
-    declared = methods()[name].with_role(role) if name in methods() else []
-    return declared
+    return methods()[name].with_role(role) if name in methods() else []
 
 
 def scores(runs: pd.DataFrame, metric: str = "test_accuracy", unfinished: float | None = None) -> pd.Series:

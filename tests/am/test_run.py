@@ -1,5 +1,6 @@
 """Driving a method by hand: what goes in, what can be read, and what is refused."""
 
+import dataclasses
 import doctest
 import re
 from pathlib import Path
