@@ -91,18 +91,19 @@ def mdlam_step(s: Slow, k: int) -> None:  # (9)
 
 
 def ipdlam_step(s: Slow, k: int) -> None:  # (11)
-    p = s.hp.inertia
-    sweep(s, k, (p, p, 0.0), grown(s, k))
+    p, rho = s.hp.inertia, s.hp.rho * min((1 + s.hp.growth) ** k, s.hp.most)
+    s.u["rho"] = torch.full_like(s.u["rho"], rho)
+    sweep(s, k, (p, p, 0.0), rho)
 
 
-def grown(s: Slow, k: int) -> float:  # (11)
-    """rho_k."""
-    return s.hp.rho * min((1 + s.hp.growth) ** k, s.hp.most)
+def ipdlam_init(s: Slow) -> None:
+    init(s)
+    s.u["rho"] = torch.full((1, 1), s.hp.rho, dtype=s.x.dtype, device=s.x.device)
 
 
 def ipdlam_objective(s: Slow) -> float:
     """F at the rho of the last iteration."""
-    return objective(s, rho=grown(s, max(s.iterations - 1, 0)))
+    return objective(s, rho=s.u["rho"].item())
 
 
 def nesterov(k: int) -> float:  # (9)
@@ -250,7 +251,7 @@ def released_objective(s: Slow, put_back: dict[str, Tensor] | None = None) -> fl
     return objective(other, s.hp.penalty_count)
 
 
-STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released", "ipdlam"), init)
+STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released"), init) | {"ipdlam": ipdlam_init}
 STEPS = {"tiam": tiam_step, "mdlam": mdlam_step, "mdlam-released": released_step, "ipdlam": ipdlam_step}
 OBJECTIVES = {name: objective for name in ("tiam", "mdlam")}
 OBJECTIVES |= {"mdlam-released": released_objective, "ipdlam": ipdlam_objective}
