@@ -34,6 +34,8 @@ from am.reference.majoriser import Map, activation_objective, backtrack, column_
 
 Three = tuple[float, float, float]
 
+TIE = 1e-13  # of F: where two values are as near, rounding decides between two steps; `memory["tied"]` says that it did
+
 
 def init(s: Slow) -> None:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere."""
@@ -218,9 +220,12 @@ def released_visit(s: Slow, l: int, omega: float, eps: float) -> None:  # (10)
     def guarded(name: str, plus: Map, *put_back: str) -> None:
         """A block's step, and again from u^k where F is above what it is with these blocks as they were."""
         extrapolated = before[name] + omega * (before[name] - s.last.get(name, before[name]))
-        u[name] = plus(extrapolated)
-        if released_objective(s) > released_objective(s, {other: before[other] for other in put_back}):
-            u[name] = plus(before[name])
+        u[name], plain = plus(extrapolated), plus(before[name])
+        now, then = released_objective(s), released_objective(s, {other: before[other] for other in put_back})
+        if abs(now - then) <= TIE * abs(then) and not torch.allclose(u[name], plain, rtol=0, atol=TIE):
+            s.memory["tied"] = True
+        if now > then:
+            u[name] = plain
         s.last[name] = before[name]
 
     guarded(f"W{l}", lambda v: weight_plus(s, l, rho, v, v, most), f"W{l}")

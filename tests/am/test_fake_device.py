@@ -54,7 +54,11 @@ def audited(chosen: Method, answers: list[bool], monkeypatch, name: str = "relu"
     questions = Questions(answers)
     monkeypatch.setattr(linalg, "read_flag", questions)
     # A GPU walks these loops to their end; a few rounds trace all that is in them.
-    for module, bound in ((cross_entropy, "FISTA_ITERATIONS"), (cross_entropy, "PROX_STEPS"), (activations, "NEWTON_STEPS")):
+    for module, bound in (
+        (cross_entropy, "FISTA_ITERATIONS"),
+        (cross_entropy, "PROX_STEPS"),
+        (activations, "NEWTON_STEPS"),
+    ):
         monkeypatch.setattr(module, bound, 3)
     with FakeTensorMode():
         data, seeds = fake_data(), range(RUNS)

@@ -87,7 +87,10 @@ def assert_sweeps_agree(name, activation, problem, per_run: list[dict], runs: in
         for k in range(ITERATIONS):
             shown, objective = fast.step().variables(), fast.objective()
             for r, run in enumerate(slow):
-                assert_agree(shown, run.step().variables(), r, k + 1)
+                run.step()
+                if run.memory.get("tied"):
+                    continue  # from a step that rounding chose on, the two are other runs
+                assert_agree(shown, run.variables(), r, k + 1)
                 assert objective[r].item() == pytest.approx(run.objective(), rel=AGREEMENT)
 
 
