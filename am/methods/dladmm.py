@@ -261,7 +261,7 @@ def activation_block(
     (R, 1, 1) bool.
     """
     g = torch.sub(a, centre, out=centre).mul_(pull).add_(b @ W)
-    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for the weight
+    torch.baddbmm(g, torch.baddbmm(target, a, W.mT, beta=-1), W, out=g)  # the gradient, but for the weight
     M = W @ W.mT if W.shape[1] < W.shape[2] else W.mT @ W
     # ||M||_F bounds the largest eigenvalue of W^T W: where tau_0 is above the bound, it is accepted as it stands.
     tau, asked = tau0, tau0 < weight * (pull + square(M).sqrt())
