@@ -33,9 +33,8 @@ def signed_labels(y: Tensor, classes: int, like: Tensor) -> Tensor:  # (N,) -> (
 
 def logits_gradient(z: Tensor, y: Tensor) -> Tensor:  # z: (R, B, C); y: (R, B) or (B,) -> (R, B, C)
     """d/dz of the mean cross-entropy: (softmax(z) - onehot(y)) / B."""
-    g = torch.softmax(z, 2)
-    g.scatter_add_(2, y.expand(z.shape[:2]).unsqueeze(2), g.new_full((1, 1, 1), -1.0).expand(*z.shape[:2], 1))
-    return g.div_(z.shape[1])
+    labels = torch.embedding(torch.eye(z.shape[2], dtype=z.dtype, device=z.device), y)
+    return torch.softmax(z, 2).sub_(labels).div_(z.shape[1])
 
 
 def log_wright_omega(x: Tensor) -> Tensor:
@@ -105,7 +104,7 @@ def _prox_near(x: Tensor, rho: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:  
             step, ds = torch.where(running, step, 0.0), torch.where(running, ds, 0.0)
         s, t = s.add_(ds), t.sub_(step)
         # A NaN goes on.
-        running = running & ~(torch.linalg.vector_norm(step, math.inf, (1, 2), keepdim=True) <= PROX_TOLERANCE)
+        running = running & ~(torch.abs(step, out=q).amax((1, 2), keepdim=True) <= PROX_TOLERANCE)
         if not ask(running):
             break
     return t.add_(s + torch.log(rho)), ~running

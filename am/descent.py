@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from am.method import Method, Problem, setting
 from am.networks import Parameters, view_layers
 
 FULL_BATCH = "-full-batch"  # ends the name of a method's full-batch form
+SUM_BLOCK = 1024  # numbers of one run that are added up at once; more than that, and threads would share a sum
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class GradientState:
 
     params: Parameters
     gradient: Parameters
-    memory: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 Update = Callable[[GradientState, SimpleNamespace, int, Tensor | float], None]
@@ -51,18 +53,23 @@ def gradient_method(
     memory: Sequence[str] = (),
     full_batch: bool = False,
     trains_modules: bool = True,
+    more_memory: Callable[[Parameters, SimpleNamespace], dict[str, Any]] = lambda params, hp: {},
+    **contract: Any,
 ) -> Method:
     """A method that takes one gradient of all layers and then moves the flat parameters in place.
 
     update(state, hp, k, factor): step k with the gradient in `state.gradient`; factor, (R, 1, 1) or 1.0, multiplies the
     rate as the schedule says.
     memory: names of the zero-initialised tensors, shaped like the parameters, that the rule keeps in `state.memory`.
+    more_memory(params, hp): what else it keeps there, from the initial parameters, which it must copy.
+    contract: other fields of the Method.
     """
 
     def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> GradientState:
         params = params.flattened()
         gradient = view_layers(torch.zeros_like(params.flat), params.widths)
-        return GradientState(params, gradient, {m: torch.zeros_like(params.flat) for m in memory})
+        kept = {m: torch.zeros_like(params.flat) for m in memory}
+        return GradientState(params, gradient, kept | more_memory(params, hp))
 
     def step(state: GradientState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
         x, y = (problem.x, problem.y) if full_batch else problem.batches(k)
@@ -77,8 +84,8 @@ def gradient_method(
         init=init,
         step=step,
         full_batch=full_batch,
-        flops=lambda widths, rows, settings: backpropagation_flops(widths, rows),
         trains_modules=trains_modules,
+        **dict(flops=lambda widths, rows, settings: backpropagation_flops(widths, rows)) | contract,
     )
 
 
@@ -121,6 +128,19 @@ def schedule_factor(hp: SimpleNamespace, k: int | Tensor, steps: int | None) -> 
     return torch.where(warm > k, rise, fall).to(hp.warmup.dtype)
 
 
+def number(k: int | Tensor, like: Tensor) -> Tensor:  # -> 0-d float64
+    """k as a tensor, as a CUDA graph gives it: powers of it then have the same digits in both."""
+    return k if isinstance(k, Tensor) else torch.full((), k, dtype=torch.float64, device=like.device)
+
+
+def total(t: Tensor) -> Tensor:  # (R, 1, P) -> (R, 1, 1) float64
+    """The sum of every run, in pieces, so that its rounding does not depend on how many runs there are."""
+    whole = t.shape[2] - t.shape[2] % SUM_BLOCK
+    pieces = t[:, 0, :whole].unflatten(1, (-1, SUM_BLOCK)).sum(2)
+    rest = t[:, 0, whole:].sum(1, keepdim=True)
+    return torch.cat([pieces, rest], 1).sum(1, dtype=torch.float64).view(-1, 1, 1)
+
+
 def adam_direction(
     g: Tensor,
     m: Tensor,
@@ -136,9 +156,10 @@ def adam_direction(
     """
     like = lambda s: s.to(g.dtype) if isinstance(s, Tensor) else s
     m.lerp_(g, like(1 - beta1))
-    v.lerp_(g * g, like(1 - beta2))
+    below = g * g
+    v.lerp_(below, like(1 - beta2))
     # Divided by 1 / (1 - beta1^(k+1)), so that m enters as it is.
     unbiased = 1 - beta1 ** (k + 1)
     root, least = like(unbiased / (1 - beta2 ** (k + 1)) ** 0.5), like(epsilon * unbiased)
-    below = v.sqrt().mul_(root).add_(least)
+    torch.sqrt(v, out=below).mul_(root).add_(least)
     return torch.div(m, below, out=below)

@@ -80,9 +80,10 @@ def train(
     """Train R = len(seeds) runs of one method together; where memory runs out, in halves.
 
     settings: one hyper-parameter dataclass per run, equal in all that is not a float.
-    graphs: whether a GPU replays mini-batch steps as a CUDA graph. Full-batch steps have none and stay as they are.
+    graphs: whether a GPU replays mini-batch steps as a CUDA graph. Full-batch steps have none and stay as they are, and
+    so do those of a method without a graph.
     """
-    graphs = graphs and not method.full_batch
+    graphs = graphs and method.has_graph and not method.full_batch
     try:
         return _train_stack(method, settings, seeds, data, hidden, activation_name, init, budget, progress, graphs)
     except RuntimeError as error:

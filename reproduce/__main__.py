@@ -11,9 +11,11 @@ from pathlib import Path
 from am.data import NAMES, data_folder
 from am.errors import InputError
 from am.methods import methods
+from reproduce.files import write_whole
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, PROFILES, Grid, grid_names, load_grid
 from reproduce.run.session import Session, print_plan
+from reproduce.schema import page
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +110,8 @@ def parser() -> Parser:
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
+    sub = command("columns", columns, "Write docs/columns.md: every column of every CSV.", grids=False)
+    sub.add_argument("--out", type=Path, default=Path("docs/columns.md"), help="the page")
     sub = command("clean", clean, "Delete the store of finished runs; CSVs and figures stay.", grids=False)
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
     return made
@@ -147,10 +151,11 @@ def run(args: argparse.Namespace) -> None:
         if written:
             csvs, drawn = session.results / grid.name, session.figures / grid.name
             print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
-    _judge(session.results)
+    _judge(session.results, args.grid_folder)
     if failed := {run.run_key for run in session.missing()}:
         raise InputError(
-            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
+            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
+            "and the same command tries them again."
         )
     if not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
@@ -177,7 +182,8 @@ def figures_only(args: argparse.Namespace) -> None:
     from reproduce.show.figures import figures_of
 
     for name in _with_csvs(args):
-        for path in figures_of(args.results, name, args.figures, _title(name, args)):
+        grid = load_grid(name, "light", folder=args.grid_folder)
+        for path in figures_of(args.results, name, args.figures, grid.title, next(iter(grid.targets), None)):
             print(path)
 
 
@@ -203,13 +209,13 @@ def tables_only(args: argparse.Namespace) -> None:
         print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
 
 
-def _judge(results: Path) -> None:
+def _judge(results: Path, grid_folder: Path | None = None) -> None:
     from reproduce.judge.claims import write_claims
     from reproduce.judge.derived import write_derived
     from reproduce.judge.published import write_comparison
 
-    write_derived(results)
-    path, verdicts = write_claims(results)
+    write_derived(results, grid_folder)
+    path, verdicts = write_claims(results, grid_folder)
     print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
     if path := write_comparison(results):
         print(path)
@@ -263,6 +269,12 @@ def list_datasets(args: argparse.Namespace) -> None:
             "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
         )
         print(f"{name:<15} {place}{state}")
+
+
+def columns(args: argparse.Namespace) -> None:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out, page())
+    print(args.out)
 
 
 def clean(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from reproduce.run.grid import Target
 from reproduce.show import figures
 from reproduce.show.look import STYLE
 from reproduce.show.panels import arrange
@@ -117,8 +118,8 @@ def write_csvs(
     pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
 
 
-def drawn_from(results: Path, grid: str, title: str = "") -> dict[str, Figure]:
-    return figures.draw(figures._read_runs(results, grid), figures._read_curves(results, grid), title)
+def drawn_from(results: Path, grid: str, title: str = "", target: Target | None = None) -> dict[str, Figure]:
+    return figures.draw(figures._read_runs(results, grid), figures._read_curves(results, grid), title, target)
 
 
 def texts(figure) -> list[str]:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from am.data import DATASETS, NAMES
+from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
-from reproduce.run.collect import TIMING
 from reproduce.run.grid import read_grid
+from reproduce.schema import by_unit
 
 ROOT = Path(__file__).parent.parent
 CSVS = ("runs.csv", "curves.csv", "summary.csv")
@@ -37,15 +37,19 @@ GRID = dict(
 )
 METHODS = (dict(name="sgd"), dict(name="adam"), dict(name="mdlam"))
 TUNED = dict(rule="tuned", trials=3, methods=METHODS[:2])
-PRINTS = {name: (hashlib.sha256(name.encode()).hexdigest(), True) for name in NAMES}
 SHAPES = {name: (d.inputs, d.train) for name, d in DATASETS.items()}
+PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name][1]) for name in NAMES}
 CPU = torch.device("cpu")
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
+
+TIMING = by_unit("runs", "s")
 
 
 def toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 
@@ -138,7 +142,7 @@ class Place:
         return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def cheap_figures(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
+def cheap_figures(results: Path, grid: str, out: Path, title: str = "", target=None) -> list[Path]:
     """In place of `reproduce.show.figures.figures_of`: two files that show which CSVs they were drawn from."""
     content = b"".join((results / grid / file).read_bytes() for file in CSVS[:2])
     written = []

@@ -398,7 +398,8 @@ def stationary_problem(method: Method):
     weight_decays = names & ({"mu"} if method.objective else {"weight_decay"})
     firm = dict.fromkeys(names & {"rho"}, 1.0)  # a soft coupling lets ADMM blow rounding up
     settings = dataclasses.asdict(middle(method)) | dict.fromkeys(weight_decays, 0.0) | firm
-    return start(method.name, x, y, weights, biases, batches=torch.arange(len(x)).view(2, -1), **settings)
+    batches = None if method.full_batch else torch.arange(len(x)).view(2, -1)
+    return start(method.name, x, y, weights, biases, batches=batches, **settings)
 
 
 @every_method
@@ -528,6 +529,8 @@ def test_a_misspelt_method_or_activation_is_told_the_nearest():
 @every_method
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["double", "single"])
 def test_a_gpu_gives_the_numbers_of_a_cpu(method, dtype, tolerance):
+    if not method.well_posed:
+        pytest.skip("rounding chooses among its numbers, and a GPU rounds otherwise")
     settings, seeds = spread(method), [0, 1, 2]
     cpu = launch(method, settings, seeds, dtype=dtype).step(10)
     cuda = launch(method, settings, seeds, dtype=dtype, device="cuda").step(10)

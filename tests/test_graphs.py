@@ -22,7 +22,7 @@ from am.graphs import EAGER_STEPS, captured, copy_back, cuda_graph, same_tensors
 from am.methods import method, methods
 from am.training import Budget
 
-MINI_BATCH = [name for name, chosen in methods().items() if not chosen.full_batch]
+MINI_BATCH = [name for name, chosen in methods().items() if chosen.has_graph and not chosen.full_batch]
 # The powers of a number that is known when the step is written come from C's pow, those of a tensor from torch's, and
 # a square or cube from products: the last digit differs.
 ROUNDED = ("adam", "adamw", "am-adam", "am-adam-released", "samt")

@@ -1,6 +1,7 @@
 """The penalised objective, its sub-problems and the sweep's shortcuts, each against a slow and obvious computation."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from conftest import largest_difference
 
 import am.penalised
+import am.penalised_steps as steps
 from am.activations import activation
 from am.backtracking import DOUBLINGS, first_doubling, majoriser_theta
 from am.cross_entropy import cross_entropy, log_wright_omega, prox_cross_entropy
@@ -16,6 +18,7 @@ from am.method import Problem, stack
 from am.methods import method
 from am.networks import initialise
 from am.penalised import penalised_objective
+from am.penalised_state import Inertia
 
 R, N, WIDTHS = 3, 7, (4, 5, 6, 3)
 L = len(WIDTHS) - 1
@@ -25,27 +28,47 @@ def drawn(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def arbitrary_state(step_rule: str = "lipschitz", act: str = "elu", theta_0: float = 1.0):
-    """A sweep's state at which no constraint holds and no block is at its minimum, and its problem."""
+def arbitrary_state(step_rule: str = "lipschitz", act: str = "elu", theta_0: float = 1.0, tau_0: float = 1.0):
+    """A sweep's state at which no constraint holds and no block is at its minimum, its problem and its settings."""
     y = torch.randint(0, WIDTHS[-1], (N,), generator=torch.Generator().manual_seed(5))
     problem = Problem(drawn(1, N, WIDTHS[0]), y, activation(act))
     settings = [
-        method("tiam").settings({"rho": rho, "mu": mu, "theta_0": theta_0, "step_rule": step_rule})
+        method("tiam").settings({"rho": rho, "mu": mu, "theta_0": theta_0, "tau_0": tau_0, "step_rule": step_rule})
         for rho, mu in ((0.7, 0.3), (0.05, 2.0), (5.0, 0.0))
     ]
     start = initialise(WIDTHS, range(R), "normal(1)", torch.float64)
-    state = am.penalised.init_sweep(problem, start, stack(settings, problem.x))
+    hp = stack(settings, problem.x)
+    state = am.penalised.init_sweep(problem, start, hp)
     state.z = [drawn(10 + l, *z.shape) for l, z in enumerate(state.z)]
     state.a = [drawn(20 + l, *a.shape) for l, a in enumerate(state.a)]
-    state.fallbacks = torch.zeros(R, dtype=torch.int64)
-    return state, problem
+    state.last = {name: u.clone() for name, u in state.variables().items()}
+    return settled(state, problem), problem, hp
 
 
-def objective(state, problem) -> torch.Tensor:  # (R,)
-    return penalised_objective(state.params, state.z, state.a, problem.x, problem.y, state.hp.rho, state.hp.mu)
+def settled(state, problem):
+    """The state with the residuals of its variables, for steps of all runs at once."""
+    state.residual, state.spare = ([torch.empty_like(z) for z in state.z] for _ in range(2))
+    am.penalised.refresh(state, problem.x, range(1, L + 1))
+    return state
 
 
-def slope(state, problem, block: list[torch.Tensor], l: int, at: torch.Tensor, h: float = 1e-4) -> torch.Tensor:
+def inertia(p1: float, p2: float, p3: float) -> Inertia:
+    return Inertia(*(torch.full((R, 1, 1), p, dtype=torch.float64) for p in (p1, p2, p3)))
+
+
+def residual_of(state, problem, l: int) -> torch.Tensor:
+    """a_l W_{l+1}^T + b_{l+1} - z_{l+1}, l from 0."""
+    return linear(inputs(state, problem, l), state.params.W[l]) + state.params.b[l] - state.z[l]
+
+
+NO_BOUND = torch.full((R, 1, 1), math.inf, dtype=torch.float64)
+
+
+def objective(state, problem, hp) -> torch.Tensor:  # (R,)
+    return penalised_objective(state.params, state.z, state.a, problem.x, problem.y, hp.rho, hp.mu)
+
+
+def slope(state, problem, hp, block: list[torch.Tensor], l: int, at: torch.Tensor, h: float = 1e-4) -> torch.Tensor:
     """dF/d block[l] at `at` by central differences, entry by entry, with the other blocks as they are."""
     kept, g = block[l], torch.empty_like(at)
     for i in range(at.shape[1]):
@@ -54,7 +77,7 @@ def slope(state, problem, block: list[torch.Tensor], l: int, at: torch.Tensor, h
             for sign in (1, -1):
                 block[l] = at.clone()
                 block[l][:, i, j] += sign * h
-                values.append(objective(state, problem))
+                values.append(objective(state, problem, hp))
             g[:, i, j] = (values[0] - values[1]) / (2 * h)
     block[l] = kept
     return g
@@ -68,10 +91,10 @@ def inputs(state, problem, l: int) -> torch.Tensor:  # (N, d0) or (R, N, d)
 
 
 def test_the_penalised_objective_equals_a_plain_loop():
-    state, problem = arbitrary_state()
-    found = objective(state, problem)
+    state, problem, hp = arbitrary_state()
+    found = objective(state, problem, hp)
     for r in range(R):
-        total, rho, mu = 0.0, float(state.hp.rho[r]), float(state.hp.mu[r])
+        total, rho, mu = 0.0, float(hp.rho[r]), float(hp.mu[r])
         for n in range(N):
             logits = state.z[-1][r, n]
             total += float(torch.log(torch.exp(logits).sum()) - logits[problem.y[n]])
@@ -191,59 +214,59 @@ def spectral(M: torch.Tensor) -> torch.Tensor:  # the largest eigenvalue of M^T 
 @pytest.mark.parametrize("p1, p2", [(0.0, 0.0), (0.3, 0.3), (0.2, 0.5)])
 @pytest.mark.parametrize("l", range(L))
 def test_the_step_of_W_follows_the_slope_of_the_objective(l, p1, p2):
-    state, problem = arbitrary_state()
-    W, A = state.params.W[l], inputs(state, problem, l)
+    state, problem, hp = arbitrary_state()
+    W, A = state.params.W[l].clone(), inputs(state, problem, l)
     d = drawn(30, *W.shape, scale=0.02)
-    state.last[f"W{l}"] = W - d
-    theta = state.hp.rho * spectral(A) + state.hp.mu
-    g = slope(state, problem, state.params.W, l, W + p2 * d)
-    new = am.penalised.weight_step(state, l, A, W, state.params.b[l], state.z[l], p1, p2, 0.0)
+    state.last[f"W{l + 1}"].copy_(W - d)
+    theta = hp.rho * spectral(A) + hp.mu
+    g = slope(state, problem, hp, state.params.W, l, W + p2 * d)
+    steps.weight_step(state, problem.x, hp, l + 1, inertia(p1, p2, 0.0))
     assert not state.fallbacks.any()
-    assert largest_difference((W + p1 * d - new) * theta, g) < 1e-7
+    assert largest_difference((W + p1 * d - state.params.W[l]) * theta, g) < 1e-7
+    assert torch.equal(state.last[f"W{l + 1}"], W)
 
 
 @pytest.mark.parametrize("p1, p2", [(0.0, 0.0), (0.3, 0.3), (0.2, 0.5)])
 @pytest.mark.parametrize("l", range(L - 1))
 def test_the_step_of_a_follows_the_slope_of_the_objective(l, p1, p2):
-    state, problem = arbitrary_state()
-    a, W = state.a[l], state.params.W[l + 1]
+    state, problem, hp = arbitrary_state()
+    a, W = state.a[l].clone(), state.params.W[l + 1]
     d = drawn(30, *a.shape, scale=0.02)
-    state.last[f"a{l}"] = a - d
-    tau = state.hp.rho * spectral(W)
-    g = slope(state, problem, state.a, l, a + p2 * d)
-    free = torch.full_like(a, math.inf)
-    excess = linear(a, W) + state.params.b[l + 1] - state.z[l + 1]
-    new, left = am.penalised.activation_step(state, l, excess, W, a, lambda at: (-free[at], free[at]), p1, p2, 0.0)
-    assert largest_difference(left, excess + linear(new - a, W)) < 1e-12
+    state.last[f"a{l + 1}"].copy_(a - d)
+    tau = hp.rho * spectral(W)
+    g = slope(state, problem, hp, state.a, l, a + p2 * d)
+    steps.activation_step(state, problem.activation, hp, l + 1, inertia(p1, p2, 0.0), NO_BOUND)
+    assert largest_difference(state.residual[l + 1], residual_of(state, problem, l + 1)) < 1e-12
     assert not state.fallbacks.any()
-    assert largest_difference((a + p1 * d - new) * tau, g) < 1e-7
+    assert largest_difference((a + p1 * d - state.a[l]) * tau, g) < 1e-7
+    assert torch.equal(state.last[f"a{l + 1}"], a)
 
 
 @pytest.mark.parametrize("l", range(L))
 def test_the_step_of_b_ends_where_the_objective_is_flat(l):
-    state, problem = arbitrary_state()
-    A = inputs(state, problem, l)
-    new = am.penalised.bias_step(state, l, A, state.params.W[l], state.params.b[l], state.z[l], 0.0, 0.0, 0.0)
-    before = slope(state, problem, state.params.b, l, state.params.b[l]).abs().max()
-    assert slope(state, problem, state.params.b, l, new).abs().max() < 1e-8 * before
+    state, problem, hp = arbitrary_state()
+    before = slope(state, problem, hp, state.params.b, l, state.params.b[l]).abs().max()
+    steps.bias_step(state, problem.x, l + 1, inertia(0.0, 0.0, 0.0))
+    assert slope(state, problem, hp, state.params.b, l, state.params.b[l]).abs().max() < 1e-8 * before
 
 
 @pytest.mark.parametrize("l", range(L))
 def test_the_step_of_z_ends_where_the_objective_is_flat_or_at_a_bound_that_holds_it(l):
-    state, problem = arbitrary_state()
-    c = linear(inputs(state, problem, l), state.params.W[l]) + state.params.b[l]
-    z = state.z[l]
+    state, problem, hp = arbitrary_state(act="leaky_relu")
+    z, none = state.z[l], inertia(0.0, 0.0, 0.0)
     if l == L - 1:
-        new = am.penalised.output_step(state, l, c, z, problem.y, 0.0, 0.0, 0.0)
-        assert slope(state, problem, state.z, l, new).abs().max() < 1e-6
+        steps.output_step(state, problem, none)
+        assert slope(state, problem, hp, state.z, l, z).abs().max() < 1e-6
         return
-    lower, upper = z - 0.5, z + 0.5
-    new = am.penalised.hidden_step(state, l, c, z, lambda at: (lower[at], upper[at]), 0.0, 0.0, 0.0)
-    g = slope(state, problem, state.z, l, new)
-    inside = (new > lower) & (new < upper)
-    assert inside.any() and (new == lower).any() and (new == upper).any()
+    act, epsilon = problem.activation, torch.full_like(hp.rho, 0.5)
+    lower, upper = act.lower(state.a[l] - epsilon), act.upper(state.a[l] + epsilon)
+    steps.hidden_step(state, problem.x, act, l + 1, none, epsilon)
+    assert largest_difference(state.residual[l], residual_of(state, problem, l)) < 1e-12
+    g = slope(state, problem, hp, state.z, l, z.clone())
+    inside = (z > lower) & (z < upper)
+    assert inside.any() and (z == lower).any() and (z == upper).any()
     assert g[inside].abs().max() < 1e-6
-    assert (g[new == lower] > 0).all() and (g[new == upper] < 0).all()
+    assert (g[z == lower] > 0).all() and (g[z == upper] < 0).all()
 
 
 # Backtracking
@@ -341,15 +364,16 @@ STEPS = [(0.0, 0.0, 0.0), (0.9, 0.9, 0.5), (0.5, 1.2, 0.3), (2.0, 0.0, 2.0)]
 @pytest.mark.parametrize("l", range(L))
 def test_the_step_of_W_equals_a_brute_force_step(l, p):
     theta_0 = 1e-2
-    state, problem = arbitrary_state("backtracking", theta_0=theta_0)
-    W, b, z, A = state.params.W[l], state.params.b[l], state.z[l], inputs(state, problem, l)
-    last = state.last[f"W{l}"] = W - drawn(30, *W.shape)
-    new = am.penalised.weight_step(state, l, A, W, b, z, *p)
+    state, problem, hp = arbitrary_state("backtracking", theta_0=theta_0)
+    W, b, z, A = state.params.W[l].clone(), state.params.b[l], state.z[l], inputs(state, problem, l)
+    last = W - drawn(30, *W.shape)
+    state.last[f"W{l + 1}"].copy_(last)
+    steps.weight_step(state, problem.x, hp, l + 1, inertia(*p))
     for r in range(R):
-        rho, mu, Ar = state.hp.rho[r, 0, 0], state.hp.mu[r, 0, 0], A if l == 0 else A[r]
+        rho, mu, Ar = hp.rho[r, 0, 0], hp.mu[r, 0, 0], A if l == 0 else A[r]
         f = lambda V: rho / 2 * (z[r] - Ar @ V.T - b[r]).square().sum() + mu / 2 * V.square().sum()
         expected, theta, rose = brute_force_block(W[r], last[r], f, lambda v: v, p, theta_0)
-        assert largest_difference(new[r], expected) < 1e-11
+        assert largest_difference(state.params.W[l][r], expected) < 1e-11
         assert theta > theta_0 and state.fallbacks[r] == int(rose)
     assert p != STEPS[0] or not state.fallbacks.any()
     assert p != STEPS[-1] or state.fallbacks.all()
@@ -358,20 +382,27 @@ def test_the_step_of_W_equals_a_brute_force_step(l, p):
 @pytest.mark.parametrize("p", STEPS)
 @pytest.mark.parametrize("l", range(L - 1))
 def test_the_step_of_a_equals_a_brute_force_step(l, p):
-    theta_0 = 1e-2
-    state, problem = arbitrary_state("backtracking", theta_0=theta_0)
-    a, W, residual = state.a[l], state.params.W[l + 1], state.z[l + 1] - state.params.b[l + 1]
-    residual[1] = a[1] @ W[1].T + 0.01 * residual[1]  # almost solved, so that inertia leads away
-    last = state.last[f"a{l}"] = a - drawn(30, *a.shape)
-    lower, upper = a - 0.3, a + 0.4
-    new, _ = am.penalised.activation_step(state, l, linear(a, W) - residual, W, a, lambda at: (lower[at], upper[at]), *p)
+    tau_0 = 1e-2
+    state, problem, hp = arbitrary_state("backtracking", tau_0=tau_0)
+    h, W, epsilon = problem.activation.value(state.z[l]), state.params.W[l + 1], torch.full_like(hp.rho, 0.4)
+    state.a[l].copy_(h + 0.1 * state.a[l])
+    a = state.a[l].clone()
+    # Of run 1 almost solved, so that inertia leads away.
+    state.z[l + 1][1] -= 0.99 * (state.z[l + 1][1] - a[1] @ W[1].T - state.params.b[l + 1][1])
+    residual = state.z[l + 1] - state.params.b[l + 1]
+    last = a - drawn(30, *a.shape)
+    state.last[f"a{l + 1}"].copy_(last)
+    settled(state, problem)
+    steps.activation_step(state, problem.activation, hp, l + 1, inertia(*p), epsilon)
+    new, lower, upper = state.a[l], h - epsilon, h + epsilon
     bound = (new == lower) | (new == upper)
     assert bound.any() and not bound.all()
+    assert largest_difference(state.residual[l + 1], residual_of(state, problem, l + 1)) < 1e-12
     for r in range(R):
-        rho = state.hp.rho[r, 0, 0]
+        rho = hp.rho[r, 0, 0]
         f = lambda v: rho / 2 * (residual[r] - v @ W[r].T).square().sum()
         project = lambda v: torch.minimum(torch.maximum(v, lower[r]), upper[r])
-        expected, _, rose = brute_force_block(a[r], last[r], f, project, p, theta_0)
+        expected, _, rose = brute_force_block(a[r], last[r], f, project, p, tau_0)
         assert largest_difference(new[r], expected) < 1e-11
         assert state.fallbacks[r] == int(rose)
     assert state.fallbacks[1] == int(any(p)), "the safeguard is needed exactly where there is inertia"
@@ -394,34 +425,32 @@ def test_no_block_of_a_sweep_raises_the_objective(act, rule, monkeypatch):
     moves, fallbacks = dict.fromkeys(blocks, 0), 0
 
     def guarded(name, step):
-        def run(state, l, *args):
-            block = blocks[name](state)
-            before, old = objective(state, problem), block[l]
-            made = step(state, l, *args)
-            block[l] = new = made[0] if isinstance(made, tuple) else made
-            after = objective(state, problem)
-            block[l] = old
-            assert (after <= before + 1e-11 * before.abs().clamp(min=1)).all(), (name, l, after - before)
-            moves[name] += not torch.equal(new, old)
-            return made
+        def run(state, *args):
+            own = SimpleNamespace(rho=state.rho, mu=hp.mu[swept.runs.index(state)])
+            before, old = objective(state, problem, own), [u.clone() for u in blocks[name](state)]
+            step(state, *args)
+            after = objective(state, problem, own)
+            assert (after <= before + 1e-11 * before.abs().clamp(min=1)).all(), (name, after - before)
+            moves[name] += not all(torch.equal(u, v) for u, v in zip(old, blocks[name](state)))
 
         return run
 
-    _, problem = arbitrary_state(act=act)
+    _, problem, _ = arbitrary_state(act=act)
     settings = [
         method("tiam").settings({"rho": rho, "step_rule": rule, "epsilon_0": 8.0, "epsilon_min": 0.05})
         for rho in (1e-2, 1.0, 1.0)
     ]
-    state = am.penalised.init_sweep(problem, initialise(WIDTHS, range(R), "normal(0.5)", torch.float64), stack(settings, problem.x))
+    hp = stack(settings, problem.x)
+    swept = am.penalised.init_sweep(problem, initialise(WIDTHS, range(R), "normal(0.5)", torch.float64), hp)
     for name in blocks:
         monkeypatch.setattr(am.penalised, name, guarded(name, getattr(am.penalised, name)))
     each_run = [(0.9, 0.9, 0.5), (2.0, 0.0, 2.0), (0.0, 2.0, 1.0)]
     p1, p2, p3 = (torch.tensor(p, dtype=torch.float64).view(-1, 1, 1) for p in zip(*each_run))
     for k in range(12):
-        am.penalised.sweep(state, problem, k, p1, p2, p3)
-        fallbacks = fallbacks + state.fallbacks
+        am.penalised.sweep(swept, problem, hp, k, p1, p2, p3)
+        fallbacks = fallbacks + swept.fallbacks
         epsilon = max(8.0 * 0.5**k, 0.05)
-        for z, a in zip(state.z, state.a):
+        for z, a in zip(swept.z, swept.a):
             assert ((a - problem.activation.value(z)).abs() <= epsilon + 1e-9).all()
     assert all(moves.values()) and (fallbacks > 0).all()
 

@@ -5,6 +5,7 @@ partial gradients.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 from am.method import Log, Method, Problem, setting
@@ -36,4 +37,7 @@ METHOD = Method(
     flops=lambda widths, rows, settings: samt.step_flops(widths, rows, settings, learn=False),
     updates=lambda depth, settings: depth * settings.inner_steps,
     gradients=lambda depth, settings: depth * settings.inner_steps,
+    refresh=samt.forget,
+    blocks=samt.blocks,
+    step_block=partial(samt.alternate_block, learn=False),
 )

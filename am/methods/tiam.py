@@ -1,28 +1,39 @@
 """TIAM, triple-inertial accelerated alternating minimisation: full batch, three inertial steps in every sub-problem.
 
-Minimises the penalised objective F (SPEC 1) over W, b, z and a, block by block. Each block u extrapolates twice before
-its step (p1 for the point, p2 for the gradient) and once after it (p3), with a backtracking majoriser in place of a
-matrix inversion and a fall-back to the plain step where the block's objective rose (SPEC 2). (0, 0, 0) is plain AM.
+Minimises the penalised objective F (SPEC 1) over W, b, z and a. Every block u in {W_l, b_l, z_l, a_l} in turn, with f
+the part of F that it touches (SPEC 2):
 
-Cost per step: two passes over the data per layer (about 4 N sum d_l d_{l-1} multiply-adds), and O(d_l d_{l-1}^2) for
-all backtracking trials together. Reference: "Triple-Inertial Accelerated Alternating Optimization Method for Deep
-Learning Training", 2025.
+    d  = u^k - u^{k-1};   u~ = u^k + p1 d;   u^ = u^k + p2 d
+    u+ = Prox/Proj(u~ - grad f(u^) / theta)
+    u^{k+1} = u+ + p3 (u+ - u^k), projected again for z_l (l < L) and a_l
+    if f(u^{k+1}) > f(u^k): again with p1 = p2 = p3 = 0
+
+theta by backtracking, in place of a matrix inversion. The last line is our reading. (0, 0, 0) is plain AM.
+`am/penalised.py` writes the lines out for each block.
+
+Cost per step: for every layer two products of N rows with W_l, for l > 1 also A^T A and three products more in the
+step of a_{l-1} (two more where it is taken again, one for each trial of tau); O(d_l d_{l-1}^2) for all trials of theta
+together. Reference: "Triple-Inertial Accelerated Alternating Optimization Method for Deep Learning Training", arXiv
+2503.08489, 2025.
 """
 
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 from am.method import Linear, Log, Problem, setting
-from am.penalised import STEP_RULE, STEP_RULES, SweepState, sweep, sweep_method
+from am.penalised import STEP_RULE, STEP_RULES, sweep, sweep_method
+from am.penalised_state import SweepState
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    p1: float = setting(0.9, "inertia of the point the step starts from", search=Linear(0.0, 1.0), low=0.0, high=2.0)
-    p2: float = setting(
-        0.9, "inertia of the point the gradient is taken at", search=Linear(0.0, 1.0), low=0.0, high=2.0
+    p1: float = setting(
+        0.9, "inertia of the point the step starts from", search=Linear(0.0, 1.0), low=0.0, high=2.0, role="inertia"
     )
-    p3: float = setting(0.5, "extrapolation after the step", search=Linear(0.0, 1.0), low=0.0, high=2.0)
+    p2: float = setting(
+        0.9, "inertia of the point the gradient is taken at", search=Linear(0.0, 1.0), low=0.0, high=2.0, role="inertia"
+    )
+    p3: float = setting(0.5, "extrapolation after the step", search=Linear(0.0, 1.0), low=0.0, high=2.0, role="inertia")
     rho: float = setting(1e-3, "weight of the layer equations", search=Log(1e-4, 1.0), low=1e-12)
     mu: float = setting(0.05, "weight decay", search=Log(1e-4, 1.0), low=0.0, per_rows=True)
     epsilon_0: float = setting(100.0, "first half-width of the activation constraint", low=0.0)
@@ -32,8 +43,8 @@ class Hyperparameters:
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
-def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3)
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
+    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3, block=block)
 
 
 METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)

@@ -18,8 +18,8 @@ from reproduce.bench.measure import CLASSES, Bench, Scale
 from reproduce.bench.memory import memory
 from reproduce.bench.mini_batch import epochs, graphs, stacking
 from reproduce.bench.targets import write_targets
+from reproduce.files import write
 from reproduce.run.engines.work import reuse_freed_memory
-from reproduce.schema import write_whole
 
 ALL_CORES = ("b", "c")
 
@@ -51,7 +51,7 @@ def bench(
         same = dict(data=data, device=place, threads=torch.get_num_threads(), torch=torch.__version__)
         began = time.perf_counter()
         for table, frame in PARTS[part](b).items():
-            write_whole(out / f"{table}.csv", frame.assign(**same).to_csv(index=False, float_format="%.6g"))
+            write(out / f"{table}.csv", frame.assign(**same), digits=6)
         announce(f"bench {part}: {time.perf_counter() - began:.0f} s")
     write_targets(out, device)
     draw(out, figures / name)

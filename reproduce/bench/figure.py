@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from am.methods import methods
+from reproduce.files import read
 
 
 def draw(folder: Path, figures: Path) -> list[Path]:
@@ -20,7 +21,7 @@ def draw(folder: Path, figures: Path) -> list[Path]:
     from reproduce.show.panels import TWO_COLUMNS
 
     there = [name for name in PANELS if (folder / f"{name}.csv").exists()]
-    panels = [(PANELS[name], pd.read_csv(folder / f"{name}.csv")) for name in there]
+    panels = [(PANELS[name], read(folder / f"{name}.csv")) for name in there]
     if not panels:
         return []
     with style.context(STYLE):

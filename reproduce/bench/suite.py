@@ -18,12 +18,12 @@ import torch
 from am.errors import InputError
 from reproduce.bench.measure import spread
 from reproduce.bench.targets import write_targets
+from reproduce.files import write
 from reproduce.run.grid import APART, FOLDER
-from reproduce.schema import write_whole
 
 
 def light(before: Path, folder: str | None, results: Path, repetitions: int = 2, share: int = 20) -> Path:
-    """light.csv: `reproduce run` of the light profile with a twentieth of the epochs, in another checkout and in this one.
+    """light.csv: `reproduce run` of profile light with a twentieth of the epochs, in another checkout and in this one.
 
     Both run the grids that both have, but for those apart from reproduce-all, from an empty store, in alternation.
     """
@@ -59,7 +59,7 @@ def light(before: Path, folder: str | None, results: Path, repetitions: int = 2,
     row |= dict(before_seconds=np.median(old), seconds=np.median(new)) | spread(old / new, "ratio")
     path = results / "bench" / "light.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, pd.DataFrame([row]).to_csv(index=False, float_format="%.6g"))
+    write(path, pd.DataFrame([row]), digits=6)
     write_targets(path.parent, torch.device("cpu"))
     return path
 

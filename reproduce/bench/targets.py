@@ -10,7 +10,7 @@ import torch
 from am.machine import CPU_STACK
 from am.methods import method
 from reproduce.bench.measure import BACKTRACKING, FULL_BATCH
-from reproduce.schema import write_whole
+from reproduce.files import read, write, write_whole
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def judged(target: Target, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
 
 def write_targets(folder: Path, device: torch.device) -> Path:
     """targets.csv, and targets.md for a page, from the CSVs of the folder."""
-    tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv") if path.stem != "targets"}
+    tables = {path.stem: read(path) for path in folder.glob("*.csv") if path.stem != "targets"}
     wanted = [target for target in _targets() if target.device in ("both", device.type)]
     path = folder / "targets.csv"
     rows = pd.DataFrame([judged(target, tables) for target in wanted])
-    write_whole(path, rows.to_csv(index=False, float_format="%.4g"))
+    write(path, rows, digits=4)
     lines = ["| Target | Asked | Reached | Met |", "|---|---:|---:|---|"]
     for row in rows.itertuples():
         spread = f" ({row.low:.3g} to {row.high:.3g})" if pd.notna(row.low) else ""

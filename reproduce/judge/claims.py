@@ -3,7 +3,7 @@
 import math
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,21 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
+from reproduce.files import read, write, write_whole
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
 from reproduce.judge.significance import UNREACHED
-from reproduce.judge.stability import stability
+from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import cost_to_target, step_costs, targets
 from reproduce.judge.verdicts import NOT_TESTED, verdict
-from reproduce.schema import write_whole
-from reproduce.show.tables import TITLES
+from reproduce.run.grid import Target, targets_of
+from reproduce.schema import TABLES, dataset_title
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 KEYS = (
     "id", "paper", "sentence", "note", "grid", "measure", "method", "against", "group", "labels", "rule", "bound",
-    "reference", "share", "after", "counts_against", "reason",
-)  # fmt: skip
-COLUMNS = (
-    "id", "paper", "claim", "note", "verdict", "reason", "grid", "measure", "method", "against", "rule", "bound",
-    "evidence", "effects", "seeds", "profile", "counts_against",
+    "reference", "after", "counts_against", "reason",
 )  # fmt: skip
 COSTS = dict(epoch="epochs", parameter_updates="updates", flops="FLOPs")  # where the word is not the column
 
@@ -42,6 +39,7 @@ class Case:
     runs: pd.DataFrame
     folder: Path
     column: str
+    targets: Sequence[Target]
 
     @property
     def labels(self) -> list[str]:
@@ -57,7 +55,7 @@ class Case:
         path = self.folder / "curves.csv"
         if not path.exists():
             raise InputError(f"{path.name} of the grid {self.folder.name} is missing; `make collect` writes it.")
-        return pd.read_csv(path)
+        return read(path)
 
 
 def _best(case: Case) -> pd.DataFrame:
@@ -69,7 +67,11 @@ def _accuracy(case: Case) -> pd.DataFrame:
 
 
 def _to_target(case: Case) -> pd.DataFrame:
-    goal = targets(case.runs, case.claim["reference"], share=case.claim["share"])
+    reference = case.claim["reference"]
+    share = {target.reference: target.share for target in case.targets}
+    if reference not in share:
+        raise unknown("reference", reference, share, f"{case.folder.name}: target")
+    goal = targets(case.runs, reference, share=share[reference])
     costs = cost_to_target(case.runs, case.curves, goal, cost=case.column)
     return compare_costs(costs, case.claim["method"], case.claim["against"])
 
@@ -95,7 +97,7 @@ def _contrast(case: Case) -> pd.DataFrame:
 def _stability(measure: str, worst: float) -> Callable[[Case], pd.DataFrame]:
     def table(case: Case) -> pd.DataFrame:
         method, against = case.claim["method"], case.claim["against"]
-        chosen = case.runs["label"].str.rsplit(", ", n=1).str[0].isin([method, *against])
+        chosen = by_step_size(case.runs)["label"].isin([method, *against])
         found = stability(case.runs[chosen], case.curves)
         if found["step_sizes"].nunique() > 1:
             raise InputError("the methods were given different numbers of step sizes, so they do not compare.")
@@ -145,7 +147,7 @@ MEASURES = {
 }
 
 
-def judge_all(results: Path, claims: Path = CLAIMS) -> pd.DataFrame:
+def judge_all(results: Path, claims: Path = CLAIMS, grid_folder: Path | None = None) -> pd.DataFrame:
     """One row a claim, with the verdict, where it holds and the effects behind it. Reads CSVs only."""
     rows = []
     for claim in tomllib.loads(claims.read_text())["claim"]:
@@ -165,20 +167,20 @@ def judge_all(results: Path, claims: Path = CLAIMS) -> pd.DataFrame:
             bound=claim.get("bound"),
             counts_against=claim.get("counts_against", ""),
         )
-        rows.append(row | _judged(results, claim))
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+        rows.append(row | _judged(results, claim, grid_folder))
+    return pd.DataFrame(rows).reindex(columns=TABLES["claims"].names)
 
 
-def _judged(results: Path, claim: dict[str, Any]) -> dict[str, Any]:
+def _judged(results: Path, claim: dict[str, Any], grid_folder: Path | None) -> dict[str, Any]:
     if "grid" not in claim:
         return dict(verdict=NOT_TESTED, reason=claim["reason"])
     folder = results / claim["grid"]
     measure, column = _measure(claim)
     if not (folder / "runs.csv").exists():
         return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run")
-    runs = pd.read_csv(folder / "runs.csv")
+    runs = read(folder / "runs.csv")
     try:
-        table = measure.table(Case(claim, runs, folder, column))
+        table = measure.table(Case(claim, runs, folder, column, targets_of(claim["grid"], grid_folder)))
     except InputError as error:
         return dict(verdict=NOT_TESTED, reason=str(error))
     found = verdict(claim["rule"], table, bound=claim.get("bound"))
@@ -243,22 +245,23 @@ def _number(value: float, sign: bool = False) -> str:
     return ("−" if value < 0 else "+" if sign and value > 0 else "") + text
 
 
-def write_claims(results: Path) -> tuple[Path, dict[str, int]]:
+def write_claims(results: Path, grid_folder: Path | None = None) -> tuple[Path, dict[str, int]]:
     """Write results/claims.csv and claims.md; returns the CSV's path and how many claims have each verdict."""
-    table = judge_all(results)
+    table = judge_all(results, grid_folder=grid_folder)
     path = results / "claims.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, table.to_csv(index=False))
+    write(path, table)
     write_whole(path.with_suffix(".md"), _markdown(table))
     return path, table["verdict"].value_counts().to_dict()
 
 
 def _markdown(table: pd.DataFrame) -> str:
     legend = (
-        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends of "
-        "their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; "
-        "0 times means that only the comparator missed the target, ∞ times that the method itself did; where both "
-        "missed it on every seed there is no effect. Every single comparison is in the column `effects` of `results/claims.csv`."
+        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends "
+        "of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 "
+        "times; 0 times means that only the comparator missed the target, ∞ times that the method itself did; where "
+        "both missed it on every seed there is no effect. Every single comparison is in the column `effects` of "
+        "`results/claims.csv`."
     )
     lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
     for row in table.itertuples():
@@ -272,4 +275,4 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _titled(text: str) -> str:
     """Data sets by the names that readers know."""
-    return re.sub(r"\w+", lambda word: TITLES.get(word[0], word[0]), text)
+    return re.sub(r"\w+", lambda word: dataset_title(word[0]), text)

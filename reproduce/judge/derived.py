@@ -7,57 +7,53 @@ results/<grid>/step_cost.csv     grids of the time lane: seconds and FLOPs per b
 results/ranks.csv                average ranks over the data sets of the grid `fair`, and their critical difference
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from am.errors import InputError
+from reproduce.files import read, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.ranks import rank_table
-from reproduce.judge.stability import STEP_LABEL, stability_table
+from reproduce.judge.stability import stability_table, sweeps_step_sizes
 from reproduce.judge.targets import cost_table, target_table
-from reproduce.schema import write_whole
+from reproduce.run.grid import Target, targets_of
 
 RANKED = "fair"
-# Grid -> reference and share of the target, as the claims have them, in the order of the rows.
-TARGETS = {
-    "fair": [("SGD", 0.98), ("mDLAM", 1.0)],
-    "samt_updates": [("SGD", 0.98)],
-    "tiam_accuracy": [("mDLAM", 1.0)],
-    "tiam_time": [("mDLAM", 1.0)],
-}
 
 
-def write_derived(results: Path) -> list[Path]:
+def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
     """Write what can be derived from the CSVs in a results folder; returns the paths of all tables that are there.
 
     Where the rows make no table (any more: seeds or a reference are missing), an earlier one is deleted.
     """
     written = []
     for path in sorted(results.glob("*/runs.csv")):
-        grid, runs, curves = path.parent.name, pd.read_csv(path), path.with_name("curves.csv")
-        points = pd.read_csv(curves) if curves.exists() else pd.DataFrame()
-        for name, made in _tables(grid, runs, points).items():
+        grid, runs, curves = path.parent.name, read(path), path.with_name("curves.csv")
+        points = read(curves) if curves.exists() else pd.DataFrame()
+        for name, made in _tables(grid, runs, points, targets_of(grid, grid_folder)).items():
             target = results / "ranks.csv" if name == "ranks" else path.with_name(f"{name}.csv")
             table = _or_none(made)
             if table is not None and len(table):
-                write_whole(target, table.to_csv(index=False, float_format="%.6g"))
+                write(target, table, digits=6)
                 written.append(target)
             else:
                 target.unlink(missing_ok=True)
     return written
 
 
-def _tables(grid: str, runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Callable[[], pd.DataFrame]]:
+def _tables(
+    grid: str, runs: pd.DataFrame, curves: pd.DataFrame, goals: Sequence[Target]
+) -> dict[str, Callable[[], pd.DataFrame]]:
     """The tables that a grid is there for, by name."""
     made: dict[str, Callable[[], pd.DataFrame]] = {}
     if len(curves):
         made["convergence"] = lambda: convergence_table(runs, curves)
-        if runs["label"].str.match(STEP_LABEL).all():
+        if sweeps_step_sizes(runs):
             made["stability"] = lambda: stability_table(runs, curves)
-        if grid in TARGETS:
-            made["to_target"] = lambda: target_table(runs, curves, TARGETS[grid])
+        if goals:
+            made["to_target"] = lambda: target_table(runs, curves, goals)
     if runs["lane"].eq("time").any():
         made["step_cost"] = lambda: cost_table(runs)
     if grid == RANKED:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.schema import write_whole
+from reproduce.files import read, write, write_whole
+from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
 WITHOUT_SD = 0.01  # how near ours must be to a single published run
@@ -31,12 +32,11 @@ def comparison(results: Path) -> pd.DataFrame:
             met = abs(ours["ours"] - number["accuracy"]) <= tolerance
             row |= ours | dict(tolerance=tolerance, met="yes" if met else "no")
         rows.append(row | dict(source=number["source"]))
-    columns = ["grid", "label", "at", "theirs", "theirs_sd", "ours", "ours_sd", "seeds", "n_train", "profile"]
-    return pd.DataFrame(rows).reindex(columns=[*columns, "tolerance", "met", "source"])
+    return pd.DataFrame(rows).reindex(columns=TABLES["comparison"].names)
 
 
 def _ours(folder: Path, label: str, at: float) -> dict | None:
-    runs, curves = pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "curves.csv")
+    runs, curves = read(folder / "runs.csv"), read(folder / "curves.csv")
     found = curves[(curves["label"] == label) & ((curves["epoch"] - at).abs() < 1e-9)]
     if found.empty:
         return None
@@ -58,7 +58,7 @@ def write_comparison(results: Path) -> Path | None:
         return None
     path = results / "published" / "comparison.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, table.to_csv(index=False))
+    write(path, table)
     write_whole(path.with_suffix(".md"), _markdown(table))
     return path
 

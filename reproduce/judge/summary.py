@@ -6,14 +6,12 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
+from reproduce.files import read, write
 from reproduce.judge.estimates import mean_interval
 from reproduce.judge.rows import CHANCE, SETTING, STATUSES, check_one_row_per_seed, is_finished, require_columns
-from reproduce.schema import write_whole
+from reproduce.schema import TABLES
 
-MEANS = (
-    "test_accuracy_best_val", "val_accuracy", "train_loss", "epochs", "parameter_updates", "gradient_evaluations",
-    "flops",
-)  # fmt: skip
+MEANS = TABLES["summary"].names[TABLES["summary"].names.index("mean_all") + 1 :]
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -51,18 +49,11 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             )
             | {name: done[name].astype(float).mean() for name in MEANS}
         )
-    columns = [
-        *SETTING, "runs", *STATUSES, "mean", "sd", "ci_low", "ci_high", "median", "iqm", "min", "max", "mean_all",
-        *MEANS,
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=TABLES["summary"].names)
 
 
 def write_summary(folder: Path) -> bool:
     """Write summary.csv beside a grid's runs.csv, where there is one; True if it changed."""
     if not (folder / "runs.csv").exists():
         return False
-    path, text = folder / "summary.csv", summary(pd.read_csv(folder / "runs.csv")).to_csv(index=False)
-    changed = not path.exists() or path.read_text() != text
-    write_whole(path, text)
-    return changed
+    return write(folder / "summary.csv", summary(read(folder / "runs.csv")))

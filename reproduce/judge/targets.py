@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from am.errors import InputError
 from reproduce.judge.estimates import spread
 from reproduce.judge.rows import is_finished, listed, only_labels, pivot_seeds, require_columns, scores
+from reproduce.run.grid import Target
 
 COSTS = ("epoch", "iteration", "parameter_updates", "gradient_evaluations", "flops", "seconds")
 
@@ -87,22 +88,22 @@ def step_costs(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return runs.assign(block_step=total / runs["parameter_updates"], full_step=total / runs["iterations"])
 
 
-def target_table(runs: pd.DataFrame, curves: pd.DataFrame, goals: Sequence[tuple[str, float]]) -> pd.DataFrame:
+def target_table(runs: pd.DataFrame, curves: pd.DataFrame, goals: Sequence[Target]) -> pd.DataFrame:
     """One row a target, data set, label and cost: how many seeds reached it and the median of what it had cost.
 
     A miss is infinite, also in the median. Raises InputError where a reference was not run.
     """
     tables = []
     costs = [cost for cost in COSTS if cost in curves and curves[cost].notna().any()]
-    for reference, share in goals:
-        goal = targets(runs, reference, share=share)
+    for wanted in goals:
+        goal = targets(runs, wanted.reference, share=wanted.share)
         here = runs[runs["dataset"].isin(goal.dropna().index)]
         for cost in costs:
             found = cost_to_target(here, curves, goal, cost=cost)
             cells = found.groupby(["dataset", "label"], sort=False)["cost"]
             table = cells.agg(seeds="size", reached=lambda x: np.isfinite(x).sum(), median="median").reset_index()
-            table.insert(0, "reference", reference)
-            table.insert(1, "share", share)
+            table.insert(0, "reference", wanted.reference)
+            table.insert(1, "share", wanted.share)
             table.insert(4, "target", table["dataset"].map(goal))
             table.insert(5, "cost", cost)
             tables.append(table)

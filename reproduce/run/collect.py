@@ -1,35 +1,16 @@
 """Collect: from the store to `results/<grid>/{runs,curves}.csv`, the same bytes for the same runs."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
+from reproduce.files import read_text, write
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
 from reproduce.run.store import Store
-from reproduce.schema import write_whole
-
-IDENTITY = (
-    "grid", "profile", "rule", "lane", "dataset", "data_official", "data_rows", "data_fingerprint", "n_train", "inputs",
-    "network", "activation", "hidden", "init", "method", "label", "constants", "hyperparameters", "seed",
-)  # fmt: skip
-OUTCOME = (
-    "status", "error", "iterations", "epochs", "parameter_updates", "gradient_evaluations", "flops",
-    "test_accuracy", "test_accuracy_best_val", "val_accuracy", "train_loss", "objective", "gradient_norm", "diverged_at",
-    "seconds", "train_seconds", "evaluate_seconds", "record_seconds", "stack_runs", "device", "torch", "commit", "run_key",
-)  # fmt: skip
-# Seconds depend on the machine's mood; every other column is the same for the same seed and device.
-TIMING = ("seconds", "train_seconds", "evaluate_seconds", "record_seconds")
-CURVE_IDENTITY = ("run_key", "dataset", "activation", "hidden", "method", "label", "seed")
-CURVE_POINT = (
-    "iteration", "epoch", "parameter_updates", "gradient_evaluations", "flops",
-    "val_accuracy", "test_accuracy", "train_loss", "objective", "constraint_gap",
-    "gradient_norm", "seconds",
-)  # fmt: skip
+from reproduce.schema import TABLES
 
 
 def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
@@ -39,7 +20,7 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
     at all, nothing is written and what is there stays.
     """
     folder = results / grid.name
-    kept_rows, kept_curves = _read(folder / "runs.csv"), _read(folder / "curves.csv")
+    kept_rows, kept_curves = _by_key(folder / "runs.csv"), _by_key(folder / "curves.csv")
     rows: list[dict[str, str]] = []
     points: list[dict[str, str]] = []
     for run in runs:
@@ -56,9 +37,8 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
     if not rows:
         return False
     _make(folder)
-    changed = _write(folder / "runs.csv", IDENTITY + OUTCOME, rows)
-    changed |= _write(folder / "curves.csv", CURVE_IDENTITY + CURVE_POINT, points)
-    return changed
+    changed = write(folder / "runs.csv", rows)
+    return write(folder / "curves.csv", points) or changed
 
 
 def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> None:
@@ -69,7 +49,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
         return run.label, c.dataset, c.n_train, c.hidden, c.activation, c.constants, c.settings
 
     chosen = {setting(run) for run in runs if run.trial is None}
-    kept = _read(results / grid.name / "tuning.csv")
+    kept = _by_key(results / grid.name / "tuning.csv")
     rows = []
     for run in runs:
         found = store.get(run.run_key)
@@ -79,15 +59,14 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
         rows.append(row | _text(_identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
     if rows:
         _make(results / grid.name)
-        seen = [name for name in OUTCOME if not name.startswith("test_")]
-        _write(results / grid.name / "tuning.csv", (*IDENTITY, "trial", "chosen", *seen), rows)
+        write(results / grid.name / "tuning.csv", rows)
 
 
 def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
-    """The trials of tuning.csv by run key, as far as the choice among them needs: so that it stays without the store."""
+    """The trials of tuning.csv by run key, as far as the choice among them needs: so it stays without the store."""
     return {
         key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=float(rows[0]["val_accuracy"] or "nan"))])
-        for key, rows in _read(results / grid.name / "tuning.csv").items()
+        for key, rows in _by_key(results / grid.name / "tuning.csv").items()
     }
 
 
@@ -124,7 +103,7 @@ def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
 
 def _outcome(found: dict[str, Any]) -> dict[str, Any]:
     curve = found["curve"]
-    row = {key: found[key] for key in (*OUTCOME, "n_train") if key in found}
+    row = {key: found[key] for key in TABLES["runs"].names if key in found}
     if curve:
         best = max(curve, key=lambda point: point["val_accuracy"])
         row["test_accuracy_best_val"] = best.get("test_accuracy")
@@ -140,14 +119,11 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
     return {key: "" if value is None else str(value) for key, value in row.items()}
 
 
-def _read(path: Path) -> dict[str, list[dict[str, str]]]:
+def _by_key(path: Path) -> dict[str, list[dict[str, str]]]:
     """The rows of a CSV that an earlier collect wrote, by run key; none where there is no such file."""
-    if not path.exists():
-        return {}
     found: dict[str, list[dict[str, str]]] = {}
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row.get("run_key", ""), []).append(row)
+    for row in read_text(path, ["run_key"]).to_dict("records") if path.exists() else ():
+        found.setdefault(row["run_key"], []).append(row)
     return found
 
 
@@ -156,18 +132,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> bool:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return _write_text(path, text.getvalue())
-
-
-def _write_text(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text() == text:
-        return False
-    write_whole(path, text)
-    return True

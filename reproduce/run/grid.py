@@ -23,13 +23,23 @@ from reproduce.run.config import CONSTANTS, NETWORKS
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "published_bcd", "released_vs_paper")
+APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
 PROFILES = ("smoke", "light", "paper")
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "constants", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
+PER_METHOD = (
+    "batch_size",
+    "constants",
+    "epochs",
+    "evaluate_every",
+    "first_seed",
+    "hidden",
+    "init",
+    "inputs",
+    "n_train",
+)
 AXES = ("n_train", "constants")  # a list of values runs each
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 
@@ -43,6 +53,15 @@ class Entry:
     settings: Any
     overrides: dict[str, Any]
     given: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An accuracy that curves are asked to reach: on each data set, this share of the median final validation accuracy
+    of the label `reference`."""
+
+    reference: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,7 @@ class Grid:
     first_seed: int
     trials: int  # of each method setting on each problem; 0 under rule "paper"
     entries: tuple[Entry, ...]
+    targets: tuple[Target, ...]  # the first is the one that figures show
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = dict(
@@ -126,10 +146,15 @@ def grid_names(folder: Path | None = None) -> list[str]:
 def load_grid(
     name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
 ) -> Grid:
-    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. Raises InputError for a bad word."""
+    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. InputError for a bad word."""
     if name not in grid_names(folder):
         raise unknown("grid", name, grid_names(folder))
     return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)
+
+
+def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
+    """The targets of a grid by name; none of a results folder that belongs to no grid."""
+    return load_grid(name, "light", folder=folder).targets if name in grid_names(folder) else ()
 
 
 def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
@@ -151,7 +176,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             raise InputError(f"{place}: 'profile.{word}' must be a table, not {table!r}.")
         # Those not asked for now, too: a typo is refused at once, not when a GPU is there.
         _check_table(f"{place}: profile.{word}", table)
-    blocks = raw.pop("methods", [])
+    blocks, goals = raw.pop("methods", []), raw.pop("target", [])
     _check_table(place, raw)
     values = _DEFAULTS | raw | (SMOKE if profile == "smoke" else {}) | profiles.get(profile, {})
     for key in _TYPES:
@@ -164,12 +189,13 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             f"{place}: 'trials' is {values['trials']} under rule '{values['rule']}'; tuned needs some, paper none."
         )
     entries = tuple(_entries(place, blocks))
+    targets = tuple(_targets(place, goals, [entry.label for entry in entries]))
     for word in only:
         method(word)
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
     values |= _axes(values)
-    grid = Grid(name=path.stem, profile=profile, entries=entries, **values)
+    grid = Grid(name=path.stem, profile=profile, entries=entries, targets=targets, **values)
     for entry, act in itertools.product(grid.entries, grid.activations):
         for hidden in entry.overrides.get("hidden", grid.hidden):
             with _told(place):
@@ -200,7 +226,7 @@ def _check_table(place: str, values: dict[str, Any]) -> None:
 
 def _check_type(place: str, key: str, value: Any) -> None:
     if key not in _TYPES:
-        raise unknown("key", key, (*_TYPES, "methods", "profile"), place)
+        raise unknown("key", key, (*_TYPES, "methods", "profile", "target"), place)
     if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and _TYPES[key] is not bool):
         kinds = _TYPES[key] if isinstance(_TYPES[key], tuple) else (_TYPES[key],)
         raise InputError(f"{place}: '{key}' must be {' or '.join(k.__name__ for k in kinds)}, not {value!r}.")
@@ -277,6 +303,22 @@ def _entries(place: str, blocks: list[dict]) -> Iterator[Entry]:
                 )
             labels.add(label)
             yield Entry(chosen, label, settings, overrides, frozenset(block.get("set", {})) | frozenset(varied))
+
+
+def _targets(place: str, goals: Any, labels: Sequence[str]) -> Iterator[Target]:
+    example = 'target = [{ reference = "SGD", share = 0.98 }]'
+    if not (isinstance(goals, list) and all(isinstance(goal, dict) for goal in goals)):
+        raise InputError(f"{place}: 'target' must be a list of tables, for example {example}, not {goals!r}.")
+    for goal in goals:
+        for key in goal:
+            if key not in ("reference", "share"):
+                raise unknown("key", key, ("reference", "share"), f"{place}: target")
+        if goal.get("reference") not in labels:
+            raise unknown("label", goal.get("reference"), labels, f"{place}: target: reference")
+        share = goal.get("share")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise InputError(f"{place}: target: 'share' must lie in (0, 1], not {share!r}.")
+        yield Target(goal["reference"], float(share))
 
 
 def _label(place: str, text: str, settings: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
-from reproduce.schema import write_whole
+from reproduce.files import write_whole
 
 FINAL = ("done", "diverged")  # a run of another status (failed) is tried again
 

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from reproduce.judge.compare import best_and_ties, compare, compare_costs
+from reproduce.schema import activation_title
 from reproduce.show.axes import log_error, set_x
 from reproduce.show.look import SMALL, Style, look_of, luminance
 from reproduce.show.panels import (
-    ACTIVATIONS,
     NAME,
     PAGE_HEIGHT,
     Frame,
@@ -116,7 +116,7 @@ def _draw_heat(ax: Axes, runs: pd.DataFrame, labels: list[str]) -> None:
         spine.set_visible(False)
     ax.tick_params(length=0)
     ax.set_yticks(range(len(labels)), labels)
-    names = [ACTIVATIONS.get(activation, activation) for activation in activations]
+    names = [activation_title(activation) for activation in activations]
     ax.set_xticks(range(len(activations)), names, rotation=35, ha="right", rotation_mode="anchor")
 
 
@@ -133,7 +133,7 @@ def gain_pages(grid: Grid) -> list[Figure]:
         return []
     ruler = Ruler()
     panels = list(tables)
-    names = max(ruler.width(_activation(name), NAME) for panel in panels for name in panel.runs.activation)
+    names = max(ruler.width(activation_title(name), NAME) for panel in panels for name in panel.runs.activation)
     columns = min(2, len(panels))
     rows = panel_rows(panels, columns)
     inner = 0.075
@@ -169,10 +169,6 @@ def gain_pages(grid: Grid) -> list[Figure]:
     return figures
 
 
-def _activation(name: str) -> str:
-    return ACTIVATIONS.get(name, name)
-
-
 def _gain_ends(table: pd.DataFrame) -> tuple[float, float]:
     """The range of all panels, in points: every mean and 0, and the intervals unless few seeds make them far wider."""
     effect = 100 * table.effect.dropna().to_numpy()
@@ -200,7 +196,7 @@ def _draw_gains(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     ax.axvline(0, color="black", linewidth=0.6, zorder=1)
     ax.set_ylim(len(activations) - 0.5, -0.5)
-    ax.set_yticks(range(len(activations)), [_activation(name) for name in activations])
+    ax.set_yticks(range(len(activations)), [activation_title(name) for name in activations])
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     for y in range(1, len(activations)):

@@ -7,17 +7,15 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.style
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from am.errors import InputError
-from reproduce.run.grid import Grid
-from reproduce.schema import write_whole
+from reproduce.files import finite, malformed, read, write_whole
+from reproduce.run.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.finals import dot_pages
@@ -34,23 +32,24 @@ KINDS = (
     "cost",
 )  # fmt: skip
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
-_RUN_TEXT = ("dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key")
-_RUN_NUMBERS = ("n_train", "seed", "parameter_updates", "flops", "test_accuracy", "val_accuracy", "seconds")
-_CURVE_NUMBERS = (
-    "iteration", "epoch", "parameter_updates", "gradient_evaluations", "test_accuracy", "val_accuracy", "objective",
-    "constraint_gap", "gradient_norm", "seconds",
+_RUN_COLUMNS = (
+    "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
+    "seed", "parameter_updates", "flops", "test_accuracy", "val_accuracy", "seconds", "data_official",
 )  # fmt: skip
-SPARSE = ("gradient_norm", "seconds")
+_CURVE_COLUMNS = (
+    "run_key", "label", "iteration", "epoch", "parameter_updates", "gradient_evaluations", "test_accuracy",
+    "val_accuracy", "objective", "constraint_gap", "gradient_norm", "seconds",
+)  # fmt: skip
 
 
-def figures_of(results: Path, grid: str, out: Path, title: str = "") -> list[Path]:
+def figures_of(results: Path, grid: str, out: Path, title: str = "", target: Target | None = None) -> list[Path]:
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
     accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, seconds in the time lane alone;
     final_accuracy: every run's last test accuracy; objective, constraint_gap, gradient_norm: for the labels that have
     one; sensitivity: accuracy against a hyper-parameter, width or depth, where the grid sweeps one;
     critical_difference: average ranks over four data sets or more; performance_profile: costs to one target, where the
-    grid has the target's reference; activations, activation_gain: where it has several; cost: of a block update, in
+    `target`'s reference is there; activations, activation_gain: where it has several; cost: of a block update, in
     the time lane. Rows of panels that pass a page go on in NAME-2, NAME-3.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
@@ -60,7 +59,7 @@ def figures_of(results: Path, grid: str, out: Path, title: str = "") -> list[Pat
     folder = out / grid
     written = []
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        drawn = draw(runs, curves, title)
+        drawn = draw(runs, curves, title, target)
         for name, figure in drawn.items():
             for suffix in ("pdf", "png"):
                 path = folder / f"{name}.{suffix}"
@@ -85,7 +84,7 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     if list(folder.glob("*.png")) and note.exists() and note.read_text() == state:
         return []
     tables_of(results, grid.name, grid.title)
-    written = figures_of(results, grid.name, figures, grid.title)
+    written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None))
     write_whole(note, state)
     return written
 
@@ -96,7 +95,7 @@ def _state(csvs: Path, figures: Path) -> str:
     return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
 
 
-def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Target | None = None) -> dict[str, Figure]:
     """Every figure by name, under the style in force. runs, curves: as `figures_of` reads them."""
     grid = arrange(runs, curves, title)
     pages = {"sensitivity": sweep_pages(grid)}
@@ -111,7 +110,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "") -> dict[str,
             "constraint_gap": curve_pages(grid, "iteration", "constraint_gap"),
             "gradient_norm": curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
             "critical_difference": rank_pages(grid),
-            "performance_profile": profile_pages(grid, timed),
+            "performance_profile": profile_pages(grid, timed, target),
             "activations": activation_pages(grid),
             "activation_gain": gain_pages(grid),
             "cost": cost_pages(grid) if timed else [],
@@ -125,20 +124,20 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "") -> dict[str,
 
 def _read_runs(results: Path, grid: str) -> pd.DataFrame:
     path = results / grid / "runs.csv"
-    runs = _read(path, grid, _RUN_TEXT, _RUN_NUMBERS, flags=("data_official",))
+    runs = finite(read(path, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
     if runs.empty:
-        raise _malformed(path, grid, "no runs in it")
+        raise malformed(path, "no runs in it")
     same = ["dataset", "n_train", "activation", "hidden", "label", "seed"]
     finished = runs[runs.status != "failed"]
     if finished.n_train.isna().any():
-        raise _malformed(path, grid, "a finished run without n_train")
+        raise malformed(path, "a finished run without n_train")
     twice = finished[finished.duplicated(same)]
     if len(twice):
         run = twice.iloc[0]
-        raise _malformed(path, grid, f"two runs of '{run.label}' on {run.dataset} with seed {run.seed:g}")
+        raise malformed(path, f"two runs of '{run.label}' on {run.dataset} with seed {run.seed:g}")
     for text in runs.hyperparameters.unique():
         if not _is_object(text):
-            raise _malformed(path, grid, f"'hyperparameters' {text}")
+            raise malformed(path, f"'hyperparameters' {text}")
     return runs
 
 
@@ -150,59 +149,17 @@ def _is_object(text: str) -> bool:
 
 
 def _read_curves(results: Path, grid: str) -> pd.DataFrame:
-    return _read(results / grid / "curves.csv", grid, ("run_key", "label"), _CURVE_NUMBERS)
-
-
-def _read(
-    path: Path, grid: str, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()
-) -> pd.DataFrame:
-    """The named columns of a CSV, checked: text without gaps, numbers, True or False; accuracies within [0, 1].
-
-    A CSV from before there was a column of SPARSE has it empty, as any grid that does not ask for it.
-    """
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys((*text, *flags), str))
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; run `make reproduce-{grid}` to write it.") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise _malformed(path, grid, " ".join(str(error).split())) from None
-    for column in (*text, *numbers, *flags):
-        if column in SPARSE and column not in table:
-            table[column] = np.nan
-        if column not in table:
-            raise _malformed(path, grid, f"no column '{column}'")
-    table = table[[*text, *numbers, *flags]].copy()
-    for column in (*text, *flags):
-        if table[column].isna().any():
-            raise _malformed(path, grid, f"an empty '{column}'")
-    for column in numbers:
-        values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        wrong = values.isna() & table[column].notna()
-        if column.endswith("_accuracy"):
-            wrong |= (values < 0) | (values > 1)
-        if wrong.any():
-            raise _malformed(path, grid, f"'{column}' {table[column][wrong].iloc[0]}")
-        table[column] = values.where(np.isfinite(values))
-    for column in flags:
-        wrong = ~table[column].isin(("True", "False"))
-        if wrong.any():
-            raise _malformed(path, grid, f"'{column}' {table[column][wrong].iloc[0]}")
-        table[column] = table[column] == "True"
-    return table
+    return finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))[list(_CURVE_COLUMNS)]
 
 
 def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     path = results / grid / "curves.csv"
     strange = curves[~curves.run_key.isin(runs.run_key)]
     if len(strange):
-        raise _malformed(path, grid, f"a curve of run {strange.run_key.iloc[0]}, which runs.csv has not")
+        raise malformed(path, f"a curve of run {strange.run_key.iloc[0]}, which runs.csv has not")
     bare = runs[(runs.status == "done") & ~runs.run_key.isin(curves.run_key)]
     if len(bare):
-        raise _malformed(path, grid, f"no curve of run {bare.run_key.iloc[0]}, which runs.csv calls done")
-
-
-def _malformed(path: Path, grid: str, found: str) -> InputError:
-    return InputError(f"{path} is malformed ({found}); delete it and run `make reproduce-{grid}` to write it anew.")
+        raise malformed(path, f"no curve of run {bare.run_key.iloc[0]}, which runs.csv calls done")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -15,13 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
+from reproduce.schema import activation_title, dataset_title
 from reproduce.show.look import GREY, SMALL, Style, styles
 
 ONE_COLUMN, TWO_COLUMNS, PAGE_HEIGHT = 3.3, 6.9, 9.0  # inches
-DATASETS = dict(mnist="MNIST", fashion_mnist="Fashion-MNIST", cifar10="CIFAR-10", svhn="SVHN", digits="Digits")
-ACTIVATIONS = dict(
-    relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", celu="CELU", relu6="ReLU6", gelu="GELU", silu="SiLU"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
     runs = runs.assign(run_key=runs.run_key + " " + runs.label)
     curves = curves.assign(run_key=curves.run_key + " " + curves.label).sort_values("iteration", kind="stable")
     curves["smallest_gradient_norm"] = curves.groupby("run_key").gradient_norm.cummin()
-    look = styles(zip(runs.method, runs.label))
+    look = styles(zip(runs.method, runs.label, runs.hyperparameters))
     failed, runs = runs[runs.status == "failed"], runs[runs.status != "failed"].copy()
     datasets = list(dict.fromkeys(runs.dataset))
     # Sizes are compared by rank: the full sets differ in size, and so do not share a number.
@@ -78,8 +75,8 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
             here = (runs.activation == activation) & (runs.hidden == hidden) & (runs["size"] == size)
             chosen = runs[here & (runs.dataset == dataset)]
             if len(chosen):
-                name, n = DATASETS.get(dataset, dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
-                words = dict(activation=ACTIVATIONS.get(activation, activation), hidden=_widths(hidden), size=n)
+                name, n = dataset_title(dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
+                words = dict(activation=activation_title(activation), hidden=_widths(hidden), size=n)
                 where = ", ".join(words[column] for column in varied)
                 panel = Panel(
                     name=name + ("" if chosen.data_official.all() else "†"),
@@ -101,7 +98,7 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
         notes.append("† not the official copy of the data set")
     if len(failed):
         counts = failed.groupby(["label", "dataset"], sort=False).size()
-        each = ", ".join(f"{label} on {DATASETS.get(d, d)} ({n})" for (label, d), n in counts.items())
+        each = ", ".join(f"{label} on {dataset_title(d)} ({n})" for (label, d), n in counts.items())
         notes.append(f"Failed, to be run again, not in the figure: {each}.")
     return Grid(lines, columns, look, notes, title)
 

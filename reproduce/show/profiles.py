@@ -7,12 +7,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from reproduce.judge.targets import cost_to_target, performance_profile, targets
+from reproduce.run.grid import Target
 from reproduce.show.axes import set_x
 from reproduce.show.look import look_of
-from reproduce.show.panels import Frame, Grid, Heading, lay_out, only_label
+from reproduce.show.panels import Frame, Grid, Heading, lay_out
 
-REFERENCES = ("sgd", "mdlam")  # of a target: the first of these methods that the grid has
-SHARE = 0.98  # of the reference's accuracy
 EVALUATIONS = 5  # of every run, at least: with fewer, what a target cost is hardly known
 _COSTS = dict(
     parameter_updates="Parameter updates", epoch="Epochs", gradient_evaluations="Gradient evaluations",
@@ -20,26 +19,26 @@ _COSTS = dict(
 )  # fmt: skip
 
 
-def profile_pages(grid: Grid, timed: bool) -> list[Figure]:
+def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure]:
     """Performance profiles of the cost to one target: updates, epochs, gradient evaluations, and seconds if `timed`.
 
-    A problem is a data set, network and seed. The target is SHARE of the median final validation accuracy that the
-    reference reached there, the grid's one setting of the first of REFERENCES; without one there is no profile.
+    A problem is a data set, network and seed. The target is the grid's; without one, or without its
+    reference among the labels, there is no profile.
     """
-    if not grid.panels:
+    if not grid.panels or target is None:
         return []
+    reference = target.reference
     runs = pd.concat([panel.runs.assign(problem=number) for number, panel in enumerate(grid.panels)])
     curves = pd.concat([panel.curves for panel in grid.panels])
-    reference = next((found for name in REFERENCES if (found := only_label(runs, name))), None)
     finished = curves[curves.run_key.isin(runs.run_key[runs.status == "done"])]
-    if reference is None or runs.label.nunique() < 3 or finished.empty:
+    if reference not in set(runs.label) or runs.label.nunique() < 3 or finished.empty:
         return []
     if finished.groupby("run_key").size().min() < EVALUATIONS:
         return []
     # A target where the reference was not run, or never finished, would be no target.
     there = runs.problem.isin(runs.problem[(runs.label == reference) & (runs.status == "done")])
     runs = runs[there]
-    goal = targets(runs, reference, by="problem", share=SHARE)
+    goal = targets(runs, reference, by="problem", share=target.share)
     profiles: dict[tuple[str, ...], pd.DataFrame] = {}
     for cost in (name for name in _COSTS if name != "seconds" or timed):
         found = cost_to_target(runs, curves, goal, cost=cost, by="problem")
@@ -66,8 +65,8 @@ def profile_pages(grid: Grid, timed: bool) -> list[Figure]:
     *varied, last = (word for column, word in words.items() if column == "dataset" or runs[column].nunique() > 1)
     problem = f"{', '.join(varied)} and {last}" if varied else last
     notes = [
-        f"A problem: a {problem}. Solved: validation accuracy reached {100 * SHARE:g} % of {reference}'s median final "
-        "one. A run that missed it or diverged solves nothing."
+        f"A problem: a {problem}. Solved: validation accuracy reached {100 * target.share:g} % of {reference}'s median "
+        "final one. A run that missed it or diverged solves nothing."
     ]
     never = [label for label in grid.styles if label in set(runs.label) - solved]
     notes += [f"No problem solved, no line: {', '.join(never)}."] if never else []

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,18 +18,19 @@ from matplotlib.markers import MarkerStyle
 from plotly.offline import get_plotlyjs
 
 from am.errors import InputError
+from reproduce.files import finite, malformed, read, read_text, write_whole
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
-from reproduce.schema import write_whole
+from reproduce.schema import COLUMNS, activation_title, dataset_title
 from reproduce.show.curves import curve_of
 from reproduce.show.look import Style, styles
-from reproduce.show.panels import ACTIVATIONS, DATASETS
 
 FOLDER = Path(__file__).parent
 PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left out by name
 PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 RUN_COLUMNS = (
-    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "seed", "status",
+    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
+    "seed", "status",
     "device", "torch", "commit", "run_key",
 )  # fmt: skip
 AXES = dict(
@@ -49,8 +49,6 @@ MEASURES = dict(
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
 TITLES = dict(bench="Benchmarks", bench_gpu="Benchmarks on a GPU")
 _CLAIM_LINE = ("id", "paper", "claim", "verdict", "reason")
-# Digits that may happen to read as a number.
-_TEXT_COLUMNS = ("run_key", "commit", "data_fingerprint", "hidden", "torch")
 # A line style in plotly's words, and as the dashes of an SVG in pixels.
 _DASHES = dict(
     solid=("solid", ""), dashed=("dash", "5 3"), dotted=("dot", "1.5 2.5"), dashdot=("dashdot", "5 2.5 1.5 2.5")
@@ -177,49 +175,24 @@ def _render(values: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(values)
 
 
-def _read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV as text, with these columns at the least."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise _malformed(path, " ".join(str(error).split())) from None
-    for column in columns:
-        if column not in table:
-            raise _malformed(path, f"no column '{column}'")
-    return table
-
-
-def _malformed(path: Path, found: str) -> InputError:
-    return InputError(f"{path} is malformed ({found}); delete it and have it written anew.")
-
-
 def _read_runs(folder: Path) -> pd.DataFrame:
-    runs = _read(folder / "runs.csv", RUN_COLUMNS)
+    runs = read_text(folder / "runs.csv", RUN_COLUMNS)
     if runs.empty:
-        raise _malformed(folder / "runs.csv", "no runs in it")
+        raise malformed(folder / "runs.csv", "no runs in it")
     return runs
 
 
 def _read_curves(path: Path, runs: pd.DataFrame) -> pd.DataFrame:
     """The curves as numbers; seconds only where the runs were alone on the device."""
-    curves = _read(path, ("run_key", "label", "iteration", "epoch", "test_accuracy"))
+    curves = finite(read(path, ("run_key", "label", "iteration", "epoch", "test_accuracy")))
     twice = curves[curves.duplicated(["run_key", "label", "iteration"])]
     if len(twice):
-        raise _malformed(path, f"two points of run {twice.run_key.iloc[0]} at iteration {twice.iteration.iloc[0]}")
-    if not (runs.lane == "time").all():
-        curves = curves.drop(columns="seconds", errors="ignore")
-    for column in ("iteration", *AXES, *MEASURES):
-        if column in curves:
-            values = pd.to_numeric(curves[column].replace("", "nan"), errors="coerce").astype(float)
-            wrong = values.isna() & ~curves[column].isin(("", "nan"))
-            if wrong.any():
-                raise _malformed(path, f"'{column}' {curves[column][wrong].iloc[0]}")
-            curves[column] = values.where(np.isfinite(values))
-    return curves
+        raise malformed(path, f"two points of run {twice.run_key.iloc[0]} at iteration {twice.iteration.iloc[0]}")
+    return curves if (runs.lane == "time").all() else curves.drop(columns="seconds", errors="ignore")
 
 
 def _claims(path: Path) -> list[Claim]:
-    table = _read(path, _CLAIM_LINE)
+    table = read_text(path, _CLAIM_LINE)
     claims = []
     for row in table.to_dict("records"):
         details = []
@@ -233,7 +206,7 @@ def _claims(path: Path) -> list[Claim]:
 
 
 def _table(path: Path) -> Table:
-    frame = _read(path)
+    frame = read_text(path)
     name = path.stem.replace("_", " ").capitalize()
     same = [column for column in frame if len(frame) > 1 and frame[column].nunique() == 1]
     common = [(c, frame[c].iloc[0]) for c in same if frame[c].iloc[0]]
@@ -249,7 +222,8 @@ def _table(path: Path) -> Table:
 
 def _kind(column: pd.Series) -> str:
     filled = column[column != ""]
-    if column.name not in _TEXT_COLUMNS and len(filled) and pd.to_numeric(filled, errors="coerce").notna().all():
+    known = COLUMNS.get(column.name)
+    if (known is None or known.kind != "text") and len(filled) and pd.to_numeric(filled, errors="coerce").notna().all():
         return "number"
     return "long" if column.str.len().max() > 40 else "short"
 
@@ -331,7 +305,7 @@ def _chart(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, Any] | N
     whose mean is geometric. panels: name -> label -> measure -> x by axis, mean, low, high and n (seeds) a point;
     whole: how many of the points, from the first, all runs reached; diverged: whether a run did.
     """
-    look = styles(zip(runs.method, runs.label))
+    look = styles(zip(runs.method, runs.label, runs.hyperparameters))
     axes = [axis for axis in AXES if axis in curves and curves[axis].notna().any()]
     measures = [measure for measure in MEASURES if measure in curves and curves[measure].notna().any()]
     log = [measure for measure in measures if measure != "test_accuracy" and not (curves[measure] < 0).any()]
@@ -340,9 +314,9 @@ def _chart(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, Any] | N
     for key, here in runs[runs.status != "failed"].groupby(PROBLEM, sort=False):
         dataset, n_train, activation, hidden = key
         words = dict(
-            dataset=DATASETS.get(dataset, dataset) + ("†" if (here.data_official == "False").any() else ""),
+            dataset=dataset_title(dataset) + ("†" if (here.data_official == "False").any() else ""),
             n_train=f"n = {_shown(n_train).text}",
-            activation=ACTIVATIONS.get(activation, activation),
+            activation=activation_title(activation),
             hidden=hidden,
         )
         name = ", ".join(words[column] for column in varied)

@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from am.methods import method, methods
 from reproduce.judge.estimates import mean_intervals
+from reproduce.judge.rows import with_role
+from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
 from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, Ruler, lay_out, paginate
@@ -78,7 +79,9 @@ def sweep_pages(grid: Grid) -> list[Figure]:
     if not groups:
         return []
     panels = [sweep for sweeps in groups for sweep in sweeps]
-    look = styles((line.method, line.name) for sweep in panels for line in sweep.lines)
+    look = styles(
+        (line.method, line.name, text) for sweep in panels for line in sweep.lines for text, _ in line.settings
+    )
     if max(map(len, groups)) == 1:
         columns = min(len(panels), 3)
         rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
@@ -175,15 +178,11 @@ def _along_hyperparameters(panel: Panel) -> Iterable[tuple[str, str, str, pd.Dat
                     # One run under several labels is one run.
                     rows = rows.drop_duplicates(["hyperparameters", "seed"])
                     rows = rows.assign(value=rows.hyperparameters.map(values), setting=rows.hyperparameters)
-                    yield method, STEP_SIZE if _is_step_size(method, key) else key, key, rows
+                    yield method, STEP_SIZE if key in with_role(method, "step size") else key, key, rows
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_step_size(method: str, key: str) -> bool:
-    return key == "learning_rate" or (method, key) in (("samt", "alpha0"), ("sam", "alpha"))
 
 
 def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd.DataFrame]]:
@@ -199,7 +198,7 @@ def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd
     for (method, label), mine in runs.groupby(["method", "label"], sort=False):
         # Labels that show one run ("width", "depth", "rho = 0.001") name the sweep and not what is swept.
         settings = mine[["method", "hyperparameters", "hidden"]].itertuples(index=False, name=None)
-        name = _title(method) if any(aliases[setting] > 1 for setting in settings) else label
+        name = method_title(method) if any(aliases[setting] > 1 for setting in settings) else label
         for number, moves, stays in ((WIDTH, "width", "depth"), (DEPTH, "depth", "width")):
             for kept, rows in mine.groupby(stays):
                 if rows[moves].nunique() >= VALUES:
@@ -220,11 +219,7 @@ def _line(method: str, name: str, key: str, rows: pd.DataFrame, fixed: str = "")
 def _name(method: str, key: str, rows: pd.DataFrame) -> str:
     """What the labels of a line share, without the key: "SAMT row" of "SAMT row, alpha0 = 0.01"."""
     shared = os.path.commonprefix(list(rows.label.unique())).split(key)[0]
-    return shared.rstrip("0123456789.-").rstrip(" ,(=") or _title(method)
-
-
-def _title(name: str) -> str:
-    return method(name).title if name in methods() else name
+    return shared.rstrip("0123456789.-").rstrip(" ,(=") or method_title(method)
 
 
 def _distinct(lines: list[Line]) -> list[Line]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
+from reproduce.files import read, write_whole
 from reproduce.judge.compare import best_and_ties
-from reproduce.schema import write_whole
+from reproduce.schema import dataset_title
 
 BLOCK = ("dataset", "activation", "hidden")
-TITLES = dict(mnist="MNIST", fashion_mnist="Fashion-MNIST", cifar10="CIFAR-10", svhn="SVHN", digits="Digits")
 MARKERS = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -54,12 +54,13 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
         rows = runs[(runs[by] == list(problem)).all(axis=1)]
         official = rows["data_official"].astype(str).eq("True").all()
         marked |= not official
-        head = TITLES.get(problem[0], problem[0]) + ("" if official else "†")
+        head = dataset_title(problem[0]) + ("" if official else "†")
         heads.append(" ".join([head, *problem[1:], f"(n = {rows['n_train'].max():,.0f})"]))
     seeds = runs.groupby([*by, "label"]).size()
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     notes = [
-        f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, profile {runs['profile'].iloc[0]}. "
+        f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, "
+        f"profile {runs['profile'].iloc[0]}. "
         "Bold: the best of a column and what a paired test at 5 % does not find worse."
     ]
     if marked:
@@ -101,7 +102,7 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
     path = results / grid / "runs.csv"
     if not path.exists():
         raise InputError(f"{path} is missing; run `make reproduce-{grid}` first.")
-    table = accuracy_table(pd.read_csv(path))
+    table = accuracy_table(read(path))
     written = {results / grid / "table.md": markdown(table), results / grid / "table.tex": latex(table, title)}
     for target, text in written.items():
         write_whole(target, text)

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
 
-from am.data import identity_of
+from am.data import full_rows, identity_of
 from am.methods import method, methods
 from reproduce.judge.summary import write_summary
-from reproduce.run.collect import TIMING, collect
+from reproduce.run.collect import collect
 from reproduce.run.config import code_hash
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import plan
 from reproduce.run.store import Store
+from reproduce.schema import by_unit
 from reproduce.show import figures
 
 DRAW = figures.figures_of
@@ -27,6 +28,8 @@ train_loss objective diverged_at train_seconds device torch commit run_key
 lane data_fingerprint inputs init label error evaluate_seconds stack_runs""".split()
 CURVE_COLUMNS = """run_key dataset activation hidden method label seed iteration epoch parameter_updates
 gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap""".split()
+
+TIMING = by_unit("runs", "s")
 
 
 @pytest.fixture
@@ -57,11 +60,12 @@ def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
     ).items():  # fmt: skip
         assert (table[column] == value).all(), column
     fingerprint = identity_of("digits").fingerprint
-    assert (table.data_fingerprint == fingerprint[:16]).all()
+    assert (table.data_fingerprint == fingerprint).all()
     assert table.run_key.is_unique and table.run_key.str.fullmatch("[0-9a-f]{20}").all()
     for row in table.itertuples():
         chosen = method(row.method)
-        assert json.loads(row.hyperparameters) == vars(chosen.settings())
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", row.data_rows))
+        assert json.loads(row.hyperparameters) == vars(in_force)
         steps = 2 if chosen.full_batch else 2 * 4
         assert row.iterations == steps
         assert row.parameter_updates == steps * chosen.updates(2, chosen.settings())
@@ -116,7 +120,9 @@ def test_every_method_s_hyperparameters_parse(place):
     place.run("tiny", "--seeds", "1")
     for row in place.rows():
         chosen = methods()[row["method"]]
-        assert chosen.settings(json.loads(row["hyperparameters"])) == chosen.settings()
+        in_force = chosen.scaled(chosen.settings(), 100 / full_rows("digits", int(row["data_rows"])))
+        assert chosen.settings(json.loads(row["hyperparameters"])) == in_force
+        assert row["constants"] == "scaled"
 
 
 def test_a_second_run_does_nothing_says_so_and_touches_nothing(done, capsys):

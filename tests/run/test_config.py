@@ -18,13 +18,20 @@ from reproduce.run.plan import plan, stacks
 def config(**changes) -> RunConfig:
     settings = tuple(dataclasses.asdict(method("samt").settings()).items())
     return dataclasses.replace(
-        RunConfig("digits", "f" * 64, 100, "unit", "relu", (6, 6), "he", "samt", settings, 0, 2, 25, 1), **changes
-    )
+        RunConfig(
+            dataset="digits", data_fingerprint="f" * 64, n_train=100, inputs="unit", network="mlp", activation="relu",
+            hidden=(6, 6), init="he", method="samt", constants="scaled", settings=settings, seed=0, epochs=2,
+            batch_size=25, evaluate_every=1,
+        ),
+        **changes,
+    )  # fmt: skip
 
 
 OTHER = dict(
-    dataset="mnist", data_fingerprint="e" * 64, n_train=0, inputs="standardised", activation="elu", hidden=(6,),
-    init="xavier", method="sam", settings=tuple(dataclasses.asdict(method("samt").settings(dict(beta=0.02))).items()),
+    dataset="mnist", data_fingerprint="e" * 64, n_train=0, inputs="standardised", network="cnn",
+    activation="elu", hidden=(6,),
+    init="xavier", method="sam", constants="published",
+    settings=tuple(dataclasses.asdict(method("samt").settings(dict(beta=0.02))).items()),
     seed=1, epochs=3, batch_size=50, evaluate_every=0.5, read_test=False,
     gradient_norm=True, lane="time",
 )  # fmt: skip

@@ -25,10 +25,17 @@ def test_every_grid_loads_and_plans_under_every_profile(name, profile):
     assert (grid.name, grid.profile) == (name, profile)
     assert grid.title and grid.question and grid.paper
     runs = plan(grid, PRINTS, lambda run_key: dict(status="done", curve=[dict(val_accuracy=0.5)]))
-    networks = sum(len(entry.overrides.get("hidden", grid.hidden)) for entry in grid.entries)
+
+    def sizes(entry) -> int:  # rows and constants, of which a second value counts where it changes anything
+        given = {key: entry.overrides.get(key, getattr(grid, key)) for key in ("n_train", "constants")}
+        again = len(given["constants"]) - 1 if entry.method.depends_on_rows else 0
+        return sum(1 + (again if n else 0) for n in given["n_train"])
+
+    networks = sum(len(entry.overrides.get("hidden", grid.hidden)) * sizes(entry) for entry in grid.entries)
     problems = len(grid.datasets) * len(grid.activations) * networks
     assert len(runs) == problems * (grid.seeds + grid.trials) > 0
-    identity = {(r.config.dataset, r.config.hidden, r.config.activation, r.label, r.config.seed, r.trial) for r in runs}
+    where = ("dataset", "n_train", "hidden", "activation", "constants", "seed")
+    identity = {(*(getattr(r.config, key) for key in where), r.label, r.trial) for r in runs}
     assert len(identity) == len(runs)
     made = stacks(runs, SHAPES, CPU)
     assert sum(map(len, made)) == len({run.run_key for run in runs})
@@ -57,11 +64,11 @@ def test_the_issue_s_grids_are_there_and_quickstart_comes_first():
 def test_a_profile_scales_a_grid(read):
     profile = dict(light=dict(epochs=7, n_train=50), smoke=dict(seeds=3))
     paper = read(profile_asked="paper", datasets=["mnist", "svhn"], profile=profile)
-    assert (paper.datasets, paper.epochs, paper.n_train, paper.seeds) == (["mnist", "svhn"], 2, 100, 2)
+    assert (paper.datasets, paper.epochs, paper.n_train, paper.seeds) == (["mnist", "svhn"], 2, [100], 2)
     light = read(profile_asked="light", datasets=["mnist", "svhn"], profile=profile)
-    assert (light.datasets, light.epochs, light.n_train, light.seeds) == (["mnist", "svhn"], 7, 50, 2)
+    assert (light.datasets, light.epochs, light.n_train, light.seeds) == (["mnist", "svhn"], 7, [50], 2)
     smoke = read(datasets=["mnist", "svhn"], profile=profile)
-    assert (smoke.datasets, smoke.epochs, smoke.n_train, smoke.seeds) == (["digits"], 4, 500, 3)
+    assert (smoke.datasets, smoke.epochs, smoke.n_train, smoke.seeds) == (["digits"], 4, [500], 3)
 
 
 def test_seeds_and_methods_narrow_a_grid(tmp_path):
@@ -180,6 +187,16 @@ MISTAKES = {
     "label of no setting": (
         dict(methods=[dict(name="samt", label="{shap}")]),
         "unknown hyper-parameter 'shap'; did you mean 'shape'?",
+    ),
+    "target of no label": (
+        dict(target=[dict(reference="SDG", share=1.0)]),
+        "tiny.toml: target: reference: unknown label 'SDG'; did you mean 'SGD'?",
+    ),
+    "target without a share": (dict(target=[dict(reference="SGD")]), "target: 'share' must lie in (0, 1], not None."),
+    "target of another kind": (dict(target=[0.9]), "'target' must be a list of tables"),
+    "key of a target": (
+        dict(target=[dict(reference="SGD", shar=1.0)]),
+        "target: unknown key 'shar'; did you mean 'share'?",
     ),
     "label left open": (dict(methods=[dict(name="samt", label="{shape")]), "the label '{shape' is no text"),
     "tiam with gelu": (

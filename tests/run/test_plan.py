@@ -4,6 +4,7 @@ import dataclasses
 
 from helpers import CPU, METHODS, PRINTS, SHAPES, read_fixture  # noqa: F401
 
+from am.data import Identity
 from am.machine import CPU_STACK, largest_stack
 from am.methods import method
 from reproduce.run.config import RunConfig
@@ -59,3 +60,36 @@ def test_two_labels_of_one_run_train_it_once(read):
     runs = planned(read, methods=twice, hidden=[[6]], seeds=2)
     assert len(runs) == 4 and len({run.run_key for run in runs}) == 2
     assert [len(stack) for stack in stacks(runs, SHAPES, CPU)] == [2]
+
+
+def test_constants_are_scaled_to_the_rows_at_hand_unless_the_grid_says_published(read):
+    """SPEC 8: mu and theta_0 times n / 55,000; a copy with fewer rows than the official set counts its own rows."""
+    methods = [dict(name="tiam"), dict(name="tiam", label="heavy", set=dict(mu=0.2)), dict(name="sgd")]
+    grid = read(methods=methods, datasets=["mnist"], n_train=[50, "all"], constants=["scaled", "published"], seeds=1)
+    runs = plan(grid, PRINTS)
+    found = {
+        (run.label, run.config.n_train, run.config.constants): (settings.get("mu"), settings.get("theta_0"))
+        for run in runs
+        for settings in [dict(run.config.settings)]
+    }
+    share = 50 / 55_000
+    assert found[("TIAM", 50, "scaled")] == (share * 0.05, share) and found[("heavy", 50, "scaled")][0] == share * 0.2
+    assert found[("TIAM", 50, "published")] == (0.05, 1.0) and found[("heavy", 50, "published")] == (0.2, 1.0)
+    assert found[("TIAM", 0, "scaled")] == (0.05, 1.0), "and no second run of it"
+    assert ("TIAM", 0, "published") not in found
+    assert {key for key in found if key[0] == "SGD"} == {("SGD", 50, "scaled"), ("SGD", 0, "scaled")}
+    part = plan(grid, {"mnist": Identity("0" * 64, False, 4_434)})
+    rows = {
+        run.config.n_train: dict(run.config.settings)["mu"]
+        for run in part
+        if run.config.constants == "scaled" and run.label == "TIAM"
+    }
+    assert rows == {50: share * 0.05, 0: (4_434 - 443) / 55_000 * 0.05}
+
+
+def test_tried_values_are_those_of_all_rows_and_what_runs_is_scaled(read):
+    grid = read(rule="tuned", trials=3, methods=[dict(name="tiam")], datasets=["mnist"], n_train=[50, "all"])
+    small, whole = ([r for r in plan(grid, PRINTS) if r.config.n_train == n] for n in (50, 0))
+    for a, b in zip(small, whole, strict=True):
+        assert dict(a.config.settings)["mu"] == 50 / 55_000 * dict(b.config.settings)["mu"]
+        assert dict(a.config.settings)["rho"] == dict(b.config.settings)["rho"]

@@ -10,8 +10,8 @@ import pytest
 from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
 
 from am.errors import InputError
+from reproduce.files import write_whole
 from reproduce.run.store import Store, stack_id
-from reproduce.schema import write_whole
 
 
 def a_run(key: str, status: str = "done", **fields) -> dict:

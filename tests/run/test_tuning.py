@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from am.data import Identity
 from am.errors import InputError
 from am.methods import method, methods
 from reproduce.__main__ import main
@@ -13,7 +14,7 @@ from reproduce.run.grid import read_grid
 from reproduce.run.plan import plan
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
-FINGERPRINTS = {"digits": ("0" * 64, True)}
+FINGERPRINTS = {"digits": Identity("0" * 64, True, 1437)}
 GRID = """
 title = "t"
 paper = "suite"

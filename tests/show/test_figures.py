@@ -14,6 +14,7 @@ from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csv
 from matplotlib.figure import Figure
 
 from am.errors import InputError
+from reproduce.run.grid import Target
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error
 from reproduce.show.figures import draw, figures_of
@@ -42,7 +43,7 @@ def drawn(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     write_csvs(results, "main", diverged=DIVERGED, unofficial=("cifar10", "svhn"))
     runs, curves = figures._read_runs(results, "main"), figures._read_curves(results, "main")
-    return draw(runs, curves, "A title")
+    return draw(runs, curves, "A title", Target("SGD", 0.98))
 
 
 def test_every_kind_is_drawn_at_the_width_of_a_paper(drawn):

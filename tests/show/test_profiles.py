@@ -14,12 +14,15 @@ from figure_csvs import (  # noqa: F401
     write_csvs,
 )
 
+from reproduce.run.grid import Target
 from reproduce.show.panels import ONE_COLUMN
 from reproduce.show.profiles import profile_pages
 
+SGD = Target("SGD", 0.98)
+
 
 def test_a_profile_has_misses_at_no_multiple_and_names_who_solved_nothing(ranked):
-    (figure,) = profile_pages(arranged(ranked), timed=False)
+    (figure,) = profile_pages(arranged(ranked), timed=False, target=SGD)
     check_texts(figure, "performance_profile")
     assert [name_of(ax) for ax in figure.axes] == ["Parameter updates", "Epochs", "Gradient evaluations"]
     assert texts(figure).count("8 problems") == 3, "four data sets of two seeds"
@@ -37,20 +40,25 @@ def test_a_profile_has_misses_at_no_multiple_and_names_who_solved_nothing(ranked
 def test_a_diverged_run_solves_nothing(tmp_path):
     lost = {("mnist", "Adam"): {0: 5}}
     write_csvs(tmp_path, "g", METHODS, {"mnist": 0.97}, seeds=4, evaluations=6, diverged=lost)
-    (figure,) = profile_pages(arranged(tmp_path), timed=False)
+    (figure,) = profile_pages(arranged(tmp_path), timed=False, target=SGD)
     assert lines_of(figure.axes[0])["Adam"].get_ydata()[-1] == 75
 
 
 def test_methods_that_step_alike_share_a_panel(ranked):
     alike = lambda runs: runs[runs.label.isin(["SAMT row", "SGD", "Adam"])]
-    (figure,) = profile_pages(arranged(ranked, alike), timed=False)
+    (figure,) = profile_pages(arranged(ranked, alike), timed=False, target=SGD)
     assert len(figure.axes) == 1 and figure.get_figwidth() == ONE_COLUMN
     assert "and epochs, and gradient evaluations, 8 problems" in texts(figure)
 
 
-def test_without_a_reference_or_with_too_few_evaluations_there_is_no_profile(ranked, tmp_path):
-    assert profile_pages(arranged(ranked, lambda runs: runs[~runs.method.isin(["sgd", "mdlam"])]), timed=False) == []
-    (figure,) = profile_pages(arranged(ranked, lambda runs: runs[runs.method != "sgd"]), timed=False)
-    assert "of Once's median" in one_line(figure), "mDLAM where there is no SGD"
+def test_without_a_target_its_reference_or_enough_evaluations_there_is_no_profile(ranked, tmp_path):
+    without = lambda runs: runs[runs.method != "sgd"]
+    assert profile_pages(arranged(ranked, without), timed=False, target=SGD) == []
+    assert profile_pages(arranged(ranked), timed=False, target=None) == []
     write_csvs(tmp_path, "g", METHODS, {"mnist": 0.97}, seeds=2, evaluations=2)
-    assert profile_pages(arranged(tmp_path), timed=False) == []
+    assert profile_pages(arranged(tmp_path), timed=False, target=SGD) == []
+
+
+def test_the_target_is_the_grids(ranked):
+    (figure,) = profile_pages(arranged(ranked), timed=False, target=Target("Once", 1.0))
+    assert "reached 100 % of Once's median final one" in one_line(figure)

@@ -1,0 +1,126 @@
+"""The one reader and the one writer of CSVs, by the columns of `reproduce.schema`; and files written whole."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from am.errors import InputError
+from reproduce.schema import COLUMNS, TABLES
+
+
+def malformed(path: Path, found: str) -> InputError:
+    """What is raised for a CSV that the suite did not write, with the command that writes it anew."""
+    table = TABLES.get(path.stem)
+    target = "reproduce-all" if table is None else table.target
+    target = f"reproduce-{path.parent.name}" if target == "collect" else target
+    return InputError(f"{path} is malformed ({found}); delete it and run `make {target}` to write it anew.")
+
+
+def read_text(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV as text, "" for an empty field. Raises InputError where it lacks one of `columns` or is no CSV.
+
+    A column that is later than the CSV is empty.
+    """
+    try:
+        # Not pandas' reader: it fills up a row that was torn.
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except FileNotFoundError:
+        target = malformed(path, "").args[0].partition("`make ")[2].partition("`")[0]
+        raise InputError(f"{path} is not there; run `make {target}` to write it.") from None
+    except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise malformed(path, " ".join(str(error).split())) from None
+    if not lines:
+        raise malformed(path, "no columns in it")
+    for line in lines:
+        if len(line) != len(lines[0]):
+            raise malformed(path, f"a row of {len(line)} fields under {len(lines[0])} columns")
+    frame = pd.DataFrame(lines[1:], columns=lines[0], dtype=str)
+    for name in columns:
+        if name not in frame and name in COLUMNS and COLUMNS[name].later:
+            frame[name] = ""
+        if name not in frame:
+            raise malformed(path, f"no column '{name}'")
+    return frame
+
+
+def read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV with every column as its kind, a number missing as NaN; `columns` must be there, and their text not empty.
+
+    Columns that the schema does not know stay text. Raises InputError for what is not a value of its kind.
+    """
+    frame = read_text(path, columns)
+    known = {column.name: column for column in TABLES[path.stem].columns} if path.stem in TABLES else COLUMNS
+    for name in frame:
+        column = known.get(name)
+        if name in columns and column and column.kind in ("text", "flag") and (frame[name] == "").any():
+            raise malformed(path, f"an empty '{name}'")
+        if column and column.kind != "text":
+            frame[name] = _typed(path, frame[name], column.kind)
+    return frame
+
+
+def _typed(path: Path, text: pd.Series, kind: str) -> pd.Series:
+    if kind == "flag":
+        wrong, values = ~text.isin(("True", "False", "")), text.map({"True": True, "False": False})
+    else:
+        values = pd.to_numeric(text.where(text != "", "nan"), errors="coerce")
+        wrong = values.isna() & ~text.isin(("", "nan"))
+        if kind == "share":
+            wrong |= (values < 0) | (values > 1)
+    if wrong.any():
+        raise malformed(path, f"'{text.name}' {text[wrong].iloc[0]}")
+    return values
+
+
+def finite(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with infinite numbers as missing: a figure has no place for them."""
+    return frame.replace([np.inf, -np.inf], np.nan)
+
+
+def write(path: Path, rows: pd.DataFrame | Iterable[dict[str, str]], digits: int | None = None) -> bool:
+    """Write a CSV whole; True if that changed it. digits: of its numbers, all that they have by default.
+
+    Rows of text are written as they are, under all columns of the table; a frame under its own, which the table must
+    have: a column that nobody declared is a KeyError.
+    """
+    names = TABLES[path.stem].names
+    if isinstance(rows, pd.DataFrame):
+        if unknown := [name for name in rows if name not in names]:
+            raise KeyError(f"{path.name} has no column {unknown[0]}")
+        content = rows.to_csv(index=False, float_format=None if digits is None else f"%.{digits}g")
+    else:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = text.getvalue()
+    if path.is_file() and path.read_bytes() == content.encode():
+        return False
+    write_whole(path, content)
+    return True
+
+
+def write_whole(path: Path, content: str | bytes, advice: str = "what was there is untouched") -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; an equal file is left as it is.
+
+    Text is written as UTF-8. Raises InputError, which ends in `advice`, where the file cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written ({error.strerror}); {advice}.") from None
