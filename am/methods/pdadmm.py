@@ -129,6 +129,7 @@ METHOD = Method(
     init=init,
     step=step,
     full_batch=True,
+    asks=True,
     gradients=lambda depth, settings: 2 * depth - 1,
     monotone_only=True,
     objective=objective,
