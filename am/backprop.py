@@ -19,7 +19,8 @@ def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out
             inputs.append(act.value(zs[-1]))
     delta = logits_gradient(zs[-1], y)
     for l in reversed(range(len(zs))):
-        correlate(delta, inputs[l], out=out.W[l])
+        # Not by out=: a product rounds by its target's address, and that of a view depends on the runs beside it.
+        out.W[l].copy_(correlate(delta, inputs[l]))
         torch.sum(delta, 1, keepdim=True, out=out.b[l])
         if l:
             delta = torch.bmm(delta, params.W[l]).mul_(act.derivative(zs[l - 1], inputs[l]))

@@ -30,10 +30,9 @@ def linear(a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
     return out
 
 
-def correlate(u: Tensor, a: Tensor, out: Tensor | None = None) -> Tensor:
-    # u: (R, N, e); a: (R, N, d) or shared (N, d); out: (R, e, d) -> (R, e, d)
-    """u^T a for every run, into `out` if given, without copying shared data R times."""
-    return torch.bmm(u.mT, a.expand(u.shape[0], -1, -1), out=out)
+def correlate(u: Tensor, a: Tensor) -> Tensor:  # u: (R, N, e); a: (R, N, d) or shared (N, d) -> (R, e, d)
+    """u^T a for every run, without copying shared data R times."""
+    return torch.bmm(u.mT, a.expand(u.shape[0], -1, -1))
 
 
 def gram(a: Tensor) -> Tensor:  # (R, N, d) or (N, d) -> (R, d, d) or (d, d)

@@ -427,7 +427,8 @@ def own(run) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
 def solve_penalised(run) -> None:
     """z_L is the proximal point; every other constraint holds already, with zero residual."""
     variables, c, _ = own(run)
-    variables["z3"].copy_(prox_cross_entropy(c, run.problem.y, run.hp.rho))
+    weight = run.hp.nu if run.method.name == "pdadmm" else run.hp.rho
+    variables["z3"].copy_(prox_cross_entropy(c, run.problem.y, weight))
     assert (variables["z3"] - c).abs().min() > 1e-3
 
 
@@ -447,7 +448,7 @@ def solve_split(run) -> None:
     assert (variables["V3"] - variables["U3"]).abs().min() > 1e-3
 
 
-SOLUTIONS = dict.fromkeys(("mdlam", "mdlam-released", "tiam"), solve_penalised)
+SOLUTIONS = dict.fromkeys(("mdlam", "mdlam-released", "tiam", "pdadmm"), solve_penalised)
 SOLUTIONS |= {"dladmm": solve_augmented, "dladmm-released": solve_augmented, "bcd": solve_split}
 
 

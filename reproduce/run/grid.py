@@ -23,7 +23,7 @@ from reproduce.run.config import CONSTANTS, NETWORKS
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "published_bcd", "released_vs_paper")
+APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
 PROFILES = ("smoke", "light", "paper")
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")

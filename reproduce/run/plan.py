@@ -48,10 +48,10 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
         identity = identities[dataset]
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         constants = common.pop("constants")
-        if not entry.method.depends_on_rows:
-            constants = constants[:1]  # there is nothing that a second value would change
         for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
             share = training_rows(identity.rows, n_train) / full_rows(dataset, identity.rows)
+            if scaling != constants[0] and (share == 1 or not entry.method.depends_on_rows):
+                continue  # the two are one run
 
             def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
                 in_force = entry.method.scaled(settings, share) if scaling == "scaled" else settings
