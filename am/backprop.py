@@ -32,7 +32,7 @@ def output_gradients(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     # x: (R, B, d0) or (N, d0); y: (R, B) or (N,)
     """Every layer's input a_{l-1}, output z_l and the mean cross-entropy's gradient with respect to z_l, (R, B, d)."""
-    inputs, z = [x], []
+    inputs, z = [x], list[Tensor]()
     for l, (W, b) in enumerate(zip(params.W, params.b)):
         inputs += [act.value(z[-1])] if l else []
         z.append(linear(inputs[-1], W, b))

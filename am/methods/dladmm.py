@@ -342,9 +342,9 @@ def objective(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> Tens
     """The augmented Lagrangian L at the current variables."""
     value = cross_entropy(state.z[-1], images(problem, hp)[1])
     value = value + inner(state.u, state.z[-1] - state.products[-1]).flatten()
-    gaps = sum(square(z - c) for z, c in zip(state.z, state.products))
-    gaps = gaps + sum(square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a))
-    return value + (state.rho / 2 * gaps).flatten()
+    gaps = [square(z - c) for z, c in zip(state.z, state.products)]
+    gaps += [square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a)]
+    return value + (state.rho / 2 * sum(gaps)).flatten()
 
 
 def variables(state: DladmmState) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ takes T = `local_steps` steps of RMSprop in (W_l, b_l), at the rate max(1 - t/T,
     loss = "matching"  (LocoProp-M)  the matching loss of h, whose gradient by the output is (h(.) - t_l) / B,
                                      t_l = h(z_l) - gamma dL/dz_l; h is softmax in the output layer
 
-(SPEC 10). Both begin along gamma/B times the layer's gradient of L. The mean squares of RMSprop last from batch to batch.
+(SPEC 10). Both begin along gamma/B times the layer's gradient of L. RMSprop's mean squares last from batch to batch.
 Our readings: the local rate's course (the authors'), 1/B, no momentum, no regularisation, and inputs that stay those of
 the forward pass. "matching" needs a monotone h.
 
@@ -55,7 +55,8 @@ class LocopropState:
 
 def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> LocopropState:
     params = params.clone()
-    return LocopropState(params, Parameters(*([torch.zeros_like(t) for t in ts] for ts in (params.W, params.b))))
+    zeros = [[torch.zeros_like(t) for t in ts] for ts in (params.W, params.b)]
+    return LocopropState(params, Parameters(zeros[0], zeros[1]))
 
 
 def step(state: LocopropState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
@@ -87,7 +88,7 @@ def _rmsprop(u: Tensor, g: Tensor, mean_square: Tensor, hp: SimpleNamespace, rat
 
 
 def step_flops(widths: Sequence[int], rows: int, settings: Any) -> int:
-    """FLOPs of a step: forward, back, and a gradient in every local step, with the output before it in all but the first."""
+    """FLOPs of a step: forward, back, and a gradient in every local step, the output before it in all but the first."""
     products = [a * b for a, b in zip(widths, widths[1:])]
     return 2 * rows * ((2 * settings.local_steps + 1) * sum(products) - products[0])
 

@@ -7,8 +7,8 @@ layer by itself moves to
 
 For small tau W_l takes a gradient step of rate gamma tau. b_l has no proximal term: our reading, as written. With b
 eliminated, A and E the columns of a_{l-1} and of -gamma dL/dz_l less their means, W_l moves by
-E^T A (A^T A + I/tau)^-1 = E^T (A A^T + I/tau)^-1 A: the smaller of the two systems, of size min(d_{l-1}, B), is solved by
-Cholesky. It is never larger than the batch, so that no iterative solver is needed.
+E^T A (A^T A + I/tau)^-1 = E^T (A A^T + I/tau)^-1 A: the smaller of the two systems, of size min(d_{l-1}, B), is solved
+by Cholesky. It is never larger than the batch, so that no iterative solver is needed.
 
 Cost per step: a pass forward and one back, B d min(B, d) multiply-adds for the system, d = d_{l-1}, two triangular
 solves, and two or three narrow products. Reference: Frerix, Moellenhoff, Moeller and Cremers, "Proximal
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from am.backprop import output_gradients
@@ -73,7 +72,7 @@ def _is_dual(rows: int, d: int) -> bool:
 
 
 def step_flops(widths: Sequence[int], rows: int, settings: Any) -> int:
-    """FLOPs of a step, but for factorisations and solves: forward, back, every layer's system, its move and its shift."""
+    """FLOPs of a step but for factorisations and solves: forward, back, every layer's system, its move and shift."""
     layers = list(zip(widths, widths[1:]))
     passes = 3 * sum(a * b for a, b in layers) - layers[0][0] * layers[0][1]
     systems = sum(d * min(d, rows) for d in widths[:-1])
