@@ -102,8 +102,8 @@ def input_solve(s: Tensor, target: Tensor, W: Tensor, b: Tensor, kappa: Tensor) 
     if _narrows(*W.shape[1:]):
         q = solve_rows(torch.baddbmm(target, s, W.mT, alpha=-1).sub_(b), cholesky(ridge(W @ W.mT, kappa)))
         return torch.baddbmm(s, q, W)
-    right = torch.baddbmm((kappa * s).sub_(b @ W), target, W)
-    return solve_rows(right, cholesky(ridge(W.mT @ W, kappa)))
+    right = (kappa * s).sub_(b @ W)
+    return solve_rows(torch.baddbmm(right, target, W, out=right), cholesky(ridge(W.mT @ W, kappa)))
 
 
 def _narrows(e: int, d: int) -> bool:

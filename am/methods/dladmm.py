@@ -233,15 +233,19 @@ def step_block(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int
         state.u.addcmul_(z[-1] - state.products[-1], rho)
     elif name[0] == "W":
         C, shared = correlate(target[l], a[l - 1] if l else x), dict(G=state.gram[l], total=state.total[l])
-        W, _ = weight_block(W=params.W[l], b=params.b[l], C=C, weight=rho, theta0=state.theta[l], **shared)
+        W, theta = weight_block(W=params.W[l], b=params.b[l], C=C, weight=rho, theta0=state.theta[l], **shared)
         params.W[l].copy_(W)
+        if hp.keep_step_sizes:
+            state.theta[l].copy_(theta)
     elif name[0] == "b":
         params.b[l].copy_(bias_block(params.W[l], state.total[l], target[l].sum(1, keepdim=True), len(x)))
     elif name[0] == "a":
         following = dict(W=params.W[l + 1], b=params.b[l + 1], target=target[l + 1])
-        activation_block(
+        tau, _ = activation_block(
             a[l], centre=act.value(z[l]), weight=rho, pull=torch.ones_like(rho), tau0=state.tau[l], **following
         )
+        if hp.keep_step_sizes:
+            state.tau[l].copy_(tau)
     elif l < L - 1:
         act.prox(state.products[l], a[l], torch.ones_like(rho), out=z[l])
     else:
