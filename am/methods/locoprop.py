@@ -64,15 +64,17 @@ def step(state: LocopropState, problem: Problem, hp: SimpleNamespace, k: int) ->
     inputs, z, deltas = output_gradients(*problem.batches(k), params, act)
     for l, (a, output, delta) in enumerate(zip(inputs, z, deltas)):
         link = _link(hp, act, l == len(z) - 1)
-        first, pull = link(output), delta.mul_(hp.gamma)
+        first = link(output)
+        # The target's pull, and what has moved of the output, apart: the first loses no digit in the second.
+        pulls = correlate(delta, a).mul_(hp.gamma), delta.sum(1, keepdim=True).mul_(hp.gamma)
         for t in range(hp.local_steps):
+            gradients = pulls
             if t:
-                output = linear(a, params.W[l], params.b[l])
-            # Minus t_l; what has moved comes first, so that no digit of the pull is lost in the output's.
-            g = (link(output) - first).add_(pull).div_(output.shape[1])
+                moved = link(linear(a, params.W[l], params.b[l])) - first
+                gradients = pulls[0] + correlate(moved, a), pulls[1] + moved.sum(1, keepdim=True)
             rate = hp.learning_rate * max(1 - t / hp.local_steps, LEAST_RATE)
-            _rmsprop(params.W[l], correlate(g, a), state.mean_square.W[l], hp, rate)
-            _rmsprop(params.b[l], g.sum(1, keepdim=True), state.mean_square.b[l], hp, rate)
+            for blocks, squares, g in zip((params.W, params.b), (state.mean_square.W, state.mean_square.b), gradients):
+                _rmsprop(blocks[l], g / output.shape[1], squares[l], hp, rate)
 
 
 def _link(hp: SimpleNamespace, act: Activation, last: bool) -> Callable[[Tensor], Tensor]:

@@ -33,7 +33,8 @@ def launch(name: str, x, y, W, b, batches, act: str = "relu", **hp):
 @pytest.mark.parametrize(
     "name, threads",
     # With two threads the small products of mini-batch methods are those of am.linalg, and tested there.
-    [(name, threads) for name in ("dladmm", "bcd", "pdadmm") for threads in (1, 2)] + [("locoprop", 1), ("proxprop", 1)],
+    [(name, threads) for name in ("dladmm", "bcd", "pdadmm") for threads in (1, 2)]
+    + [("locoprop", 1), ("proxprop", 1)],
 )
 def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads):
     widths, before = (50, 30, 20, 10), torch.get_num_threads()

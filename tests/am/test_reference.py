@@ -254,7 +254,8 @@ def worst(fast: am.Run, slow: list[reference.Slow]) -> float:
         assert set(shown) - set(twin) <= COUNTS and not set(twin) - set(shown)
         for name, v in twin.items():
             gap = (shown[name][r].flatten() - v.flatten()).abs().max()
-            gaps.append(float(gap / v.abs().max().clamp(min=1e-12)))
+            # A multiplier is rounding alone until its layer's neighbours have moved: below 1e-6, to 1e-15.
+            gaps.append(float(gap / v.abs().max().clamp(min=1e-6)))
     return max(gaps)
 
 
@@ -282,6 +283,7 @@ def test_a_method_steps_as_its_slow_twin(name, values):
         if fast.method.objective is not None:
             assert fast.objective().tolist() == pytest.approx([run.objective() for run in slow], rel=1e-9)
     for run, before in zip(slow, begun):
+        run.step(6)  # in pdADMM a layer learns of the labels two iterations after the one above it
         for l in run.layers:
             assert (run.u[f"W{l}"] - before[f"W{l}"]).abs().max() > 1e-6
 
