@@ -178,11 +178,11 @@ def test_figures_and_tables_are_written_from_the_csvs(place, capsys):
     place.run()
     shutil.rmtree(place.figures)
     shutil.rmtree(place.store)
-    (place.results / "tiny" / "table.md").unlink()
+    (place.csvs / "tiny" / "table.md").unlink()
     assert place.do("figures") == 0
-    assert (place.figures / "tiny" / "accuracy_epochs.png").exists()
+    assert (place.drawn / "tiny" / "accuracy_epochs.png").exists()
     assert place.do("tables", "tiny") == 0
-    assert "mDLAM" in (place.results / "tiny" / "table.md").read_text()
+    assert "mDLAM" in (place.csvs / "tiny" / "table.md").read_text()
     assert not place.store.exists()
     capsys.readouterr()
     assert place.do("figures", "--results", str(place.root / "nowhere")) == 2
@@ -276,7 +276,7 @@ def test_a_results_folder_that_cannot_be_written_gets_one_sentence(finished, bel
 
 
 def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
-    (finished.results / "other").write_text("a file where the folder of CSVs should be")
+    (finished.csvs / "other").write_text("a file where the folder of CSVs should be")
     before = finished.snapshot()
     capsys.readouterr()
     assert finished.do("run", "other") == 2
@@ -284,7 +284,7 @@ def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
     assert "other cannot be made" in last and last.endswith("choose another place with RESULTS=.")
     after = finished.snapshot()
     assert before.items() <= after.items()
-    (finished.results / "other").unlink()
+    (finished.csvs / "other").unlink()
     capsys.readouterr()
     finished.run("other")
     assert "Nothing to train: all 2 runs are there." in capsys.readouterr().out
