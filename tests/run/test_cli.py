@@ -103,7 +103,7 @@ def test_datasets_lists_every_data_set_and_whether_it_is_there(capsys, tmp_path,
 
 
 def test_plan_says_what_will_run_what_is_there_and_how_long_it_takes(place, capsys):
-    assert place.do("plan", "tiny") == 0
+    assert place.do("plan", "tiny", "--seeds-per-round", "2") == 0
     text = capsys.readouterr().out
     assert "profile smoke on 1 CPU" in text
     assert re.search(r"tiny +6 runs, +0 already there", text)
@@ -111,7 +111,7 @@ def test_plan_says_what_will_run_what_is_there_and_how_long_it_takes(place, caps
     assert place.shards() == [] and not place.figures.exists()
     place.run("tiny", "--methods", "adam,sgd")
     capsys.readouterr()
-    assert place.do("plan", "tiny") == 0
+    assert place.do("plan", "tiny", "--seeds-per-round", "2") == 0
     text = capsys.readouterr().out
     assert re.search(r"tiny +6 runs, +4 already there", text)
     assert re.search(r"to train: 2 runs in 1 stacks, about \d+ s", text)
@@ -138,12 +138,12 @@ def test_graphs_are_handed_on_where_there_is_a_gpu(place, monkeypatch, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
     monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
-    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args: asked.append(args[-1]))
+    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: asked.append(args[-1]))
     place.do("run", "tiny", "--device", "cuda", *words)
     assert asked == [bool(words)]
 
 
-def test_smoke_results_have_a_place_of_their_own(place):
+def test_every_profile_has_a_place_of_its_own_and_all_have_one_store(place):
     words = ["--grids", str(place.grids), "--device", "cpu", "--jobs", "1"]
     assert main(["run", "tiny", "--profile", "smoke", *words]) == 0
     assert (place.root / "results" / "smoke" / "tiny" / "runs.csv").exists()
@@ -151,7 +151,11 @@ def test_smoke_results_have_a_place_of_their_own(place):
     assert not (place.root / "results" / "tiny").exists()
     place.write(profile={}, methods=METHODS[:1])
     assert main(["run", "tiny", "--profile", "light", *words]) == 0
+    assert (place.root / "results" / "light" / "tiny" / "runs.csv").exists()
+    place.write(profile=dict(paper=dict(seeds=1)), methods=METHODS[:1])
+    assert main(["run", "tiny", "--profile", "paper", *words]) == 0
     assert (place.root / "results" / "tiny" / "runs.csv").exists()
+    assert [path.name for path in (place.root / "results").rglob(".store")] == [".store"]
 
 
 def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(place, capsys):
@@ -300,7 +304,7 @@ def test_a_figures_folder_that_cannot_be_written_keeps_runs_and_csvs(finished, m
     assert "file/below" in last and last.endswith("choose another place with FIGURES=.")
     after = finished.snapshot()
     assert before.items() <= after.items()
-    assert "results/other/runs.csv" in after
+    assert "results/smoke/other/runs.csv" in after
 
 
 DAMAGE = {
