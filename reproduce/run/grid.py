@@ -20,13 +20,14 @@ from am.method import Method
 from am.methods import method
 from am.networks import check_initialisation
 from reproduce.run.config import CONSTANTS, NETWORKS
+from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
 APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
-PROFILES = ("smoke", "light", "paper")
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
+TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
 PER_METHOD = (
@@ -162,6 +163,8 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     place = f"{path.parent.name}/{path.name}"
+    if path.stem in TAKEN:
+        raise InputError(f"{place}: '{path.stem}' is the name of a folder of results; call the grid something else.")
     try:
         raw = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

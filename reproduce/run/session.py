@@ -1,6 +1,7 @@
 """A session: what one command works on, what it would train, and the training."""
 
 import argparse
+import math
 import operator
 import os
 import sys
@@ -15,11 +16,12 @@ from tqdm import tqdm
 from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
 from am.methods import method
-from reproduce.run.collect import collect, collect_trials, kept_trials
+from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
-from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.places import place
+from reproduce.run.plan import PlannedRun, plan, rounds, stacks
 from reproduce.run.store import Store
 
 
@@ -34,10 +36,12 @@ class Session:
                 "--graphs (GRAPHS=1) was asked for and the device is the CPU, which has no CUDA graphs; leave it out."
             )
         self.profile = args.profile or ("paper" if self.device.type == "cuda" else "light")
-        below = Path("smoke") if self.profile == "smoke" else Path()
-        self.results = args.results or Path("results") / below
-        self.figures = args.figures or Path("figures") / below
+        self.place = args.results or Path("results")
+        self.results = place(self.place, self.profile)
+        self.figures = place(args.figures or Path("figures"), self.profile)
         self.folder = args.data
+        self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
+        self.seeds_per_round = args.seeds_per_round
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
@@ -50,7 +54,7 @@ class Session:
             raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
         ensure(sets, self.folder, announce=print)
-        self.store = Store(self.results)
+        self.store = Store(self.place)
         self.identities = {name: identity_of(name, self.folder) for name in sets}
         self.narrowed = wanted
         self.shapes = {}
@@ -72,32 +76,53 @@ class Session:
         return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:
+        """Runs that are not there for good: not trained yet, or failed."""
         return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]
 
     def pending(self) -> list[list[PlannedRun]]:
-        """Stacks, in whole, of which any run is missing. Grids that share a run train it once."""
-        if not self.missing():
-            return []
+        """Stacks of what is missing, by rounds: of every grid the trials and the first seed, then of every the second.
+
+        Grids that share a run train it once.
+        """
         made, planned = [], set()
-        for runs in self.wanted.values():
-            fresh = [run for run in runs if run.run_key not in planned]
+        missing = {run.run_key for run in self.missing()}
+        for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
+            fresh = [run for run in this_round if run.run_key in missing - planned]
             planned |= {run.run_key for run in fresh}
             made += stacks(fresh, self.shapes, self.device)
-        return [stack for stack in made if any(not self.store.finished(run.run_key) for run in stack)]
+        return made
 
     def train(self) -> bool:
-        """Print the plan and train what is missing of it; False where nothing was."""
+        """Print the plan and train what is missing of it; False where nothing was.
+
+        With a time limit, stacks that would not end in time are not begun.
+        """
+        for grid in self.grids:
+            kept_runs(self.results / grid.name, self.store)  # what a collect would refuse is refused before hours of work
         pending = self.pending()
         print_plan(self, pending)
-        trained, following = bool(pending), pending
-        while following:
+        trained, tried = bool(pending), set()
+        while following := self._next(pending, tried):
             self._train(following)
+            # What failed or came too late is not tried twice by one command.
+            tried |= {run.run_key for stack in following for run in stack}
             self.plan()
-            # A stack that failed is not tried twice by one command.
-            done = {run.run_key for stack in pending for run in stack}
-            following = [stack for stack in self.pending() if not any(run.run_key in done for run in stack)]
-            pending += following
+            pending = self.pending()
         return trained
+
+    def _next(self, pending: list[list[PlannedRun]], tried: set[str]) -> list[list[PlannedRun]]:
+        """The stacks to hand to the engine at once: all, or one round of them.
+
+        One round where runs wait for a choice among trials, and where there is a time lane: an engine takes it last.
+        """
+        left = [stack for stack in pending if not any(run.run_key in tried for run in stack)]
+        if all(stack[0].trial is None for stack in left) and len({stack[0].config.lane for stack in left}) < 2:
+            return left
+        for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
+            keys = {run.run_key for run in this_round}
+            if now := [stack for stack in left if stack[0].run_key in keys]:
+                return now
+        return []
 
     def _train(self, pending: list[list[PlannedRun]]) -> None:
         began, shares = time.monotonic(), [0.0] * len(pending)
@@ -111,9 +136,11 @@ class Session:
                 bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
                 bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
 
-            run_local(pending, self.folder, self.device, self.results, self.jobs, report, self.graphs)
+            latest = [self.end - estimate(self, stack) for stack in pending]
+            run_local(pending, self.folder, self.device, self.place, self.jobs, report, self.graphs, latest=latest)
         self.store.refresh()
-        print(f"trained {sum(missing)} runs in {duration(time.monotonic() - began)}")
+        trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
+        print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
 
     def collect(self, grid: Grid) -> bool:
         """Write the CSVs of a grid's runs and trials; True where those of its runs changed."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -22,6 +23,7 @@ from reproduce.run.plan import PlannedRun, plan, stacks
 from reproduce.run.store import Store
 
 CPU = torch.device("cpu")
+TOGETHER = ("--seeds-per-round", "3")  # all seeds of the tiny grid in one stack
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_progress_is_reported_for_every_stack_up_to_one(place):
 def test_only_what_is_missing_of_a_stack_is_trained(place, trained):
     place.run("tiny", "--seeds", "1")
     assert [len(stack) for stack in trained] == [1, 1, 1]
-    place.run("tiny", "--seeds", "3")
+    place.run("tiny", "--seeds", "3", *TOGETHER)
     assert [len(stack) for stack in trained[3:]] == [2, 2, 2]
     counts = Counter(run["run_key"] for run in place.stored())
     assert len(counts) == 9 and set(counts.values()) == {1}
@@ -114,7 +116,7 @@ def test_only_what_is_missing_of_a_stack_is_trained(place, trained):
 
 def test_two_grids_train_the_run_that_they_share_once(place, trained, capsys):
     place.write("other", title="Other", methods=[*METHODS[1:], dict(name="rmsprop")])
-    place.run("tiny", "other")
+    place.run("tiny", "other", *TOGETHER)
     assert "to train: 8 runs in 4 stacks" in capsys.readouterr().out
     keys = [key for stack in trained for key in stack]
     assert len(keys) == len(set(keys)) == 2 * 4
@@ -134,7 +136,7 @@ def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        place.run("tiny", "--methods", "sgd")
+        place.run("tiny", "--methods", "sgd", *TOGETHER)
     finally:
         torch.set_num_threads(before)
     assert threads == [1]
@@ -170,13 +172,32 @@ def test_a_stack_that_another_process_trains_is_left_for_the_end_and_not_repeate
     assert len(place.shards()) == len(made)
 
 
+def test_of_a_stack_the_free_runs_are_trained_and_the_others_handed_back(place, trained):
+    (stack, *_), store = planned(place), Store(place.results)
+    args = (DataOnDevice(None, CPU), store)
+    with Store(place.results).lock([stack[0].run_key]):
+        left = work_on(stack, *args, False, lambda share: None)
+        assert left == stack[:1] and trained == [[stack[1].run_key]]
+        assert work_on(stack, *args, True, lambda share: None, latest=time.monotonic() + 0.3) == []
+    assert len(trained) == 1
+    assert work_on(left, *args, True, lambda share: None) == []
+    assert trained[1:] == [[stack[0].run_key]]
+
+
+def test_what_is_too_late_is_not_begun(place, trained):
+    made = planned(place)
+    late = [time.monotonic() + 1000, time.monotonic() - 1, time.monotonic() + 1000]
+    run_local(made, None, CPU, place.results, 1, lambda i, share: None, latest=late)
+    assert trained == [[run.run_key for run in stack] for stack in (made[0], made[2])]
+
+
 def test_a_held_stack_is_not_touched(place, trained):
     (stack, *_), store = planned(place), Store(place.results)
     args = (stack, DataOnDevice(None, CPU), store)
     with Store(place.results).lock([run.run_key for run in stack], wait=False):
-        assert work_on(*args, False, lambda share: None) is False
+        assert work_on(*args, False, lambda share: None) == stack
     assert trained == [] and place.shards() == []
-    assert work_on(*args, False, lambda share: None) is True
+    assert work_on(*args, False, lambda share: None) == []
     assert len(trained) == 1
 
 
@@ -200,7 +221,7 @@ def test_a_failed_run_is_a_row_with_its_error_and_alone_runs_again(place, traine
     assert all(row["method"] != "adam" for row in place.rows(file="curves.csv"))
 
     del trained[:]
-    place.run()
+    place.run("tiny", *TOGETHER)
     assert trained == [[rows["adam", "0"]["run_key"], rows["adam", "1"]["run_key"]]]
     now = {(row["method"], row["seed"]): row for row in place.rows()}
     assert {row["status"] for row in now.values()} == {"done"} and {row["error"] for row in now.values()} == {""}
@@ -222,7 +243,7 @@ def test_a_repaired_failure_leaves_the_csvs_of_a_run_without_one(place, monkeypa
 def test_a_diverged_run_is_a_row_stays_so_and_leaves_its_neighbours(place, trained, capsys):
     over = dict(name="sgd", label="SGD {learning_rate}", over=dict(learning_rate=[0.1, 1e30]))
     place.write(methods=[over, dict(name="adam")])
-    place.run()
+    place.run("tiny", *TOGETHER)
     rows = place.rows()
     lost = [row for row in rows if row["label"] == "SGD 1e+30"]
     assert len(lost) == 2

@@ -91,11 +91,11 @@ def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, ru
         assert sorted(moment["there"] + moment["trained"]) == sorted(keys)
         there = Place(tmp_path / str(moment["n"]))
         assert there.untimed() == reference
-        drawn = {path.read_text() for path in (there.figures / "tiny").glob("accuracy_epochs.*")}
-        content = b"".join((there.results / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
+        drawn = {path.read_text() for path in (there.drawn / "tiny").glob("accuracy_epochs.*")}
+        content = b"".join((there.csvs / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
         assert drawn == {hashlib.sha256(content).hexdigest()}  # the figures are those of these CSVs
         for file in ("tiny/table.md", "claims.csv"):
-            assert (there.results / file).read_bytes() == (whole.results / file).read_bytes()
+            assert (there.csvs / file).read_bytes() == (whole.csvs / file).read_bytes()
 
 
 def marked(mark: str) -> list[int]:
@@ -133,7 +133,7 @@ def mark(request):
 @pytest.mark.parametrize("victim", ["parent", "group"])
 def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(busy, victim, mark, tmp_path):
     moments = [
-        lambda: any(busy.store.glob("*.lock")),  # the first stacks are being trained
+        lambda: (busy.store / "locks").exists(),  # the first stacks are being trained
         lambda: len(busy.shards()) >= 3,
         lambda: len(busy.shards()) >= 7,
     ]
@@ -148,7 +148,7 @@ def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(bu
         assert command.wait(PATIENCE) == -signal.SIGKILL
         until(lambda: not marked(mark), lambda: True)  # no worker outlives it
         assert len(busy.shards()) < 12, "too quick to be killed in the middle"
-        assert not (busy.results / "tiny").exists()
+        assert not (busy.csvs / "tiny").exists()
         before, there = there, [path.name for path in busy.shards()]
         assert set(before) <= set(there)
     command = busy.start("tiny", "--jobs", "2", mark=mark)

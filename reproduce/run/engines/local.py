@@ -31,16 +31,21 @@ def run_local(
     jobs: int,
     report: Report,
     graphs: bool = False,
+    latest: Sequence[float] = (),
 ) -> None:
-    """Train every stack and write its shard; stacks that another process is training are waited for at the end."""
+    """Train every stack and write its shard; runs that another process is training are waited for at the end.
+
+    latest: of each stack, when by the monotonic clock it is too late to begin it; nothing: never.
+    """
+    latest = latest or [float("inf")] * len(stacks)
     timed = [stack[0].config.lane == "time" for stack in stacks]
     cores = len(os.sched_getaffinity(0))
     for lane, processes, threads in ((False, jobs, 1), (True, 1, cores)):
         chosen = {i: stack for i, stack in enumerate(stacks) if timed[i] is lane}
         if processes == 1 and (device.type == "cuda" or threads == 1):
-            _run_here(chosen, folder, device, results, threads, report, graphs)
+            _run_here(chosen, folder, device, results, threads, report, graphs, latest)
         elif chosen:
-            _run_pool(chosen, folder, device, results, processes, threads, report, graphs)
+            _run_pool(chosen, folder, device, results, processes, threads, report, graphs, latest)
 
 
 def _run_here(
@@ -51,13 +56,18 @@ def _run_here(
     threads: int,
     report: Report,
     graphs: bool,
+    latest: Sequence[float],
 ) -> None:
     if device.type == "cpu":
         torch.set_num_threads(threads)  # as every worker has: the numbers do not depend on the number of jobs
     data, store = DataOnDevice(folder, device), Store(results, quiet=True)
-    work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share), graphs)
-    for i in [i for i in stacks if not work(i, wait=False)]:
-        work(i, wait=True)
+
+    def work(i: int, stack: Stack, wait: bool) -> Stack:
+        return work_on(stack, data, store, wait, lambda share: report(i, share), graphs, latest[i])
+
+    for i, left in [(i, work(i, stack, wait=False)) for i, stack in stacks.items()]:
+        while left:
+            left = work(i, left, wait=True)
 
 
 def _run_pool(
@@ -69,6 +79,7 @@ def _run_pool(
     threads: int,
     report: Report,
     graphs: bool,
+    latest: Sequence[float],
 ) -> None:
     context = multiprocessing.get_context("spawn")
     shares = context.Queue()
@@ -76,7 +87,7 @@ def _run_pool(
         jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid(), threads, graphs)
     )
     try:
-        waiting = {pool.submit(_work_in_worker, i, stack, False): i for i, stack in stacks.items()}
+        waiting = {pool.submit(_work_in_worker, i, stack, False, latest[i]): i for i, stack in stacks.items()}
         while waiting:
             done, _ = concurrent.futures.wait(waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED)
             try:
@@ -86,10 +97,10 @@ def _run_pool(
                 pass
             for future in done:
                 i = waiting.pop(future)
-                if future.result():
-                    report(i, 1.0)
+                if left := future.result():
+                    waiting[pool.submit(_work_in_worker, i, left, True, latest[i])] = i
                 else:
-                    waiting[pool.submit(_work_in_worker, i, stacks[i], True)] = i
+                    report(i, 1.0)
     except BrokenProcessPool:
         raise InputError(
             "a training process was killed, perhaps because memory ran out; nothing finished is lost, "
@@ -119,6 +130,6 @@ def _start_worker(
     _worker.update(data=data, store=store, shares=shares, graphs=graphs)
 
 
-def _work_in_worker(i: int, stack: Stack, wait: bool) -> bool:
+def _work_in_worker(i: int, stack: Stack, wait: bool, latest: float) -> Stack:
     tell = lambda share: _worker["shares"].put((i, share))
-    return work_on(stack, _worker["data"], _worker["store"], wait, tell, _worker["graphs"])
+    return work_on(stack, _worker["data"], _worker["store"], wait, tell, _worker["graphs"], latest)

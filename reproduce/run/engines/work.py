@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import functools
 import subprocess
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,14 +70,22 @@ def work_on(
     wait: bool,
     progress: Callable[[float], None],
     graphs: bool = False,
-) -> bool:
-    """Train what is missing of a stack under its lock; False where another process holds it and `wait` is off."""
-    with store.lock([run.run_key for run in stack], wait) as held:
-        if not held:
-            return False
-        if todo := [run for run in stack if not store.finished(run.run_key)]:
-            store.write(train_stack(todo, data, progress, graphs))
-    return True
+    latest: float = float("inf"),
+) -> Stack:
+    """Train what is missing of a stack and free; returns the runs that another process holds, to come back for.
+
+    wait: until one of them is free.  latest: where the monotonic clock says more, nothing is begun and none returned.
+    """
+    todo = [run for run in stack if not store.finished(run.run_key)]
+    if not todo:
+        return []
+    with store.lock([run.run_key for run in todo], wait, latest) as held:
+        if time.monotonic() > latest:
+            return []
+        free = [run for run in todo if run.run_key in held and not store.finished(run.run_key)]
+        if free:
+            store.write(train_stack(free, data, progress, graphs))
+    return [run for run in todo if run.run_key not in held and not store.finished(run.run_key)]
 
 
 def train_stack(
@@ -120,14 +129,14 @@ def train_stack(
 
 @functools.cache
 def commit() -> str:
-    """The commit of the code that runs, with '+' where the working tree differs from it; empty outside a checkout."""
+    """The commit of the code that runs, '+' where the working tree has other or further files; empty outside a checkout."""
     root = Path(__file__).parents[3]
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "am", "reproduce")
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", "am", "reproduce")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
