@@ -1,11 +1,15 @@
 """Kills: at every write, in the middle, and two commands at once."""
 
+import fcntl
 import hashlib
 import json
 import os
+import random
 import signal
+import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -81,7 +85,7 @@ def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, ru
     assert untouched["ended"] == 0 and untouched["trained"] == []
     whole = Place(tmp_path / str(untouched["n"]))
     reference, keys = whole.untimed(), {run["run_key"] for run in whole.stored()}
-    shards = 4 if rule == "tuned" else 3  # of each of two methods the trials, then the runs
+    shards = 6  # two seeds of each of three methods, or of each of two methods the trials and two seeds
     counts = [len(moment["there"]) for moment in killed]
     assert counts[0] == 0 and counts == sorted(counts) and counts[shards:] == [len(keys)] * (len(killed) - shards)
     assert len(set(counts[: shards + 1])) == shards + 1
@@ -114,7 +118,7 @@ def marked(mark: str) -> list[int]:
 
 @pytest.fixture
 def busy(place: Place) -> Place:
-    """Twelve stacks that take long enough to be killed in the middle of."""
+    """24 stacks that take long enough to be killed in the middle of."""
     activations = ["relu", "elu", "softplus", "leaky_relu", "selu", "celu"]
     place.write(methods=METHODS[:2], activations=activations, epochs=150, batch_size=10)
     return place
@@ -147,7 +151,7 @@ def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(bu
             os.killpg(command.pid, signal.SIGKILL)
         assert command.wait(PATIENCE) == -signal.SIGKILL
         until(lambda: not marked(mark), lambda: True)  # no worker outlives it
-        assert len(busy.shards()) < 12, "too quick to be killed in the middle"
+        assert len(busy.shards()) < 24, "too quick to be killed in the middle"
         assert not (busy.csvs / "tiny").exists()
         before, there = there, [path.name for path in busy.shards()]
         assert set(before) <= set(there)
@@ -182,25 +186,35 @@ def test_a_stop_in_the_middle_ends_with_a_sentence_and_loses_nothing(busy, mark,
     log = (busy.root / "log.txt").read_text()
     assert "Traceback" not in log
     assert log.splitlines()[-1].startswith(last)
-    assert 4 <= len(busy.stored()) < 24
+    assert 2 <= len(busy.stored()) < 24
     busy.run()
     assert len(busy.stored()) == 24
 
 
 @pytest.mark.slow
 def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark, tmp_path):
-    commands = [busy.start("tiny", "--jobs", jobs, mark=mark) for jobs in ("1", "2")]
+    """Though they stack the runs differently, and one of them takes a second grid that shares half of them."""
+    busy.write("other", text=(busy.grids / "tiny.toml").read_text().replace('"leaky_relu", "selu", "celu"', '"gelu"'))
+    commands = [
+        busy.start("tiny", "--jobs", "1", "--seeds-per-round", "2", mark=mark),
+        busy.start("other", "tiny", "--jobs", "2", mark=mark),
+    ]
     assert [command.wait(PATIENCE) for command in commands] == [0, 0]
     counts = Counter(run["run_key"] for run in busy.stored())
-    assert len(counts) == 24 and set(counts.values()) == {1}
-    assert len(busy.shards()) == 12
+    assert len(counts) == 28 and set(counts.values()) == {1}
     assert not list(busy.root.rglob("*.part"))
     log = (busy.root / "log.txt").read_text()
     assert "torn" not in log and "Traceback" not in log
     whole = Place(tmp_path / "whole")
     whole.write(text=(busy.grids / "tiny.toml").read_text())
     whole.run()
-    assert busy.untimed() == whole.untimed()
+    assert alone(busy) == alone(whole)
+
+
+def alone(place: Place) -> dict:
+    """The CSVs without the seconds and without who shared a run's stack."""
+    content = place.untimed()
+    return content | {"runs.csv": [row | dict(stack_runs="") for row in content["runs.csv"]]}
 
 
 @pytest.mark.slow
@@ -220,3 +234,63 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     finally:
         torch.set_num_threads(threads)
     assert place.untimed() == several.untimed()
+
+
+def in_training(place: Place) -> bool:
+    """Whether any process holds a run of the store."""
+    if not (place.store / "locks").exists():
+        return False
+    with open(place.store / "locks", "rb+") as file:
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # any byte of the file
+        return struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+
+
+@pytest.mark.slow
+def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, mark, tmp_path):
+    """Two workers; the command alone or its whole group is killed, up to a second after training has begun."""
+    text = place.write(
+        methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6
+    ).read_text()
+    place.run()  # in this process, without workers
+    reference, keys = place.untimed(), {run["run_key"] for run in place.stored()}
+    draw, kills, finished, parts, runs = random.Random(0), Counter(), 0, 0, 0
+    there = Place(tmp_path / "0")
+    there.write(text=text)
+
+    def check() -> None:
+        stored = Counter(run["run_key"] for run in there.stored())
+        assert set(stored) == keys and set(stored.values()) == {1}
+        assert there.untimed() == reference
+        assert not list(there.root.rglob("*.part"))
+
+    while kills.total() < 60:
+        command = there.start("tiny", "--jobs", "2", mark=mark)
+        while command.poll() is None and not in_training(there):
+            time.sleep(0.01)
+        time.sleep(draw.random())
+        victim = draw.choice(["command", "group"])
+        if command.poll() is None:
+            (os.kill if victim == "command" else os.killpg)(command.pid, signal.SIGKILL)
+        status = command.wait(PATIENCE)
+        until(lambda: not marked(mark), lambda: True)  # no worker outlives it
+        if status == -signal.SIGKILL:
+            kills[victim] += 1
+            parts += len(list(there.root.rglob("*.part")))
+            before, runs = runs, len(there.stored())
+            assert runs >= before
+        else:
+            assert status == 0
+            check()
+            finished, runs = finished + 1, 0
+            there = Place(tmp_path / str(finished))
+            there.write(text=text)
+    command = there.start("tiny", "--jobs", "2", mark=mark)
+    assert command.wait(PATIENCE) == 0
+    check()
+    until(lambda: not marked(mark), lambda: True)
+    logs = "".join(path.read_text() for path in tmp_path.glob("*/log.txt"))
+    assert "Traceback" not in logs and "torn" not in logs
+    print(
+        f"{kills['command']} commands and {kills['group']} groups killed while they trained; {finished + 1} times the end "
+        f"was reached, with {len(keys)} runs each, none twice; {parts} parts were left behind and swept, no process was"
+    )
