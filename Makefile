@@ -11,7 +11,7 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect adopt prune methods grids clean env
+.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench: $(READY)  ## Speed and memory against straightforward code and the machin
 
 bench-gpu: $(READY)  ## The same on a GPU, into results/bench_gpu.
 	$(PYTHON) -m reproduce bench $(BENCH) --device cuda
+
+columns: $(READY)  ## Write docs/columns.md: every column of every CSV.
+	$(PYTHON) -m reproduce columns
 
 methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
 	$(PYTHON) -m reproduce $@

@@ -26,7 +26,7 @@ class Batches:
         batch_size: int = 0,
         given: Tensor | None = None,  # (K, B) int64, the same for all runs
         runs: int = 1,
-    ):
+    ) -> None:
         if given is None and not 1 <= batch_size <= len(x):
             raise InputError(f"batch_size must lie in [1, {len(x)}], the number of training images, not {batch_size}.")
         self.x, self.y, self.seeds, self.given, self.runs = x, y, tuple(seeds), given, runs
@@ -43,7 +43,8 @@ class Batches:
         return self._gathered[k]
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:  # (R, B) -> (R, B, d0), (R, B)
-        return self.x.index_select(0, rows.flatten()).view(*rows.shape, -1), self.y[rows]
+        flat = rows.flatten()
+        return self.x.index_select(0, flat).view(*rows.shape, -1), self.y.index_select(0, flat).view(rows.shape)
 
     def forget(self) -> None:
         """Gather the next batches anew."""
@@ -66,4 +67,4 @@ class Batches:
             generator = torch.Generator().manual_seed(_ORDER_STREAM * (seed + 1) + epoch)
             orders.append(torch.randperm(len(self.x), generator=generator)[:used])
         order = torch.stack(orders).view(len(orders), self.per_epoch, self.batch_size)
-        return order.transpose(0, 1).contiguous().to(self.x.device)
+        return order.transpose(0, 1).contiguous().to(self.x.device, non_blocking=True)

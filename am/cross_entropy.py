@@ -33,9 +33,8 @@ def signed_labels(y: Tensor, classes: int, like: Tensor) -> Tensor:  # (N,) -> (
 
 def logits_gradient(z: Tensor, y: Tensor) -> Tensor:  # z: (R, B, C); y: (R, B) or (B,) -> (R, B, C)
     """d/dz of the mean cross-entropy: (softmax(z) - onehot(y)) / B."""
-    g = torch.softmax(z, 2)
-    g.scatter_add_(2, y.expand(z.shape[:2]).unsqueeze(2), g.new_full((1, 1, 1), -1.0).expand(*z.shape[:2], 1))
-    return g.div_(z.shape[1])
+    labels = torch.embedding(torch.eye(z.shape[2], dtype=z.dtype, device=z.device), y)
+    return torch.softmax(z, 2).sub_(labels).div_(z.shape[1])
 
 
 def log_wright_omega(x: Tensor) -> Tensor:
@@ -144,7 +143,8 @@ def fista_cross_entropy(
     """CE(z, y) + rho/2 ||z - c||^2 by FISTA from z on, as the dlADMM authors release it (SPEC 4).
 
     Step 4 (twice what the curvature of CE allows), at most 500 iterations, stopped where the objective of a run, summed
-    over samples, moved by less than the tolerance. Where e^z overflows or vanishes the released code patches the probabilities;
+    over samples, moved by less than the tolerance. Where e^z overflows or vanishes the released code patches the
+    probabilities;
     here they stay exact. Worked in float64 whatever the dtype: in float32 a sum over many samples moves by 1e-3 of
     rounding alone, which then decides when to stop.
     """

@@ -156,9 +156,10 @@ def adam_direction(
     """
     like = lambda s: s.to(g.dtype) if isinstance(s, Tensor) else s
     m.lerp_(g, like(1 - beta1))
-    v.lerp_(g * g, like(1 - beta2))
+    below = g * g
+    v.lerp_(below, like(1 - beta2))
     # Divided by 1 / (1 - beta1^(k+1)), so that m enters as it is.
     unbiased = 1 - beta1 ** (k + 1)
     root, least = like(unbiased / (1 - beta2 ** (k + 1)) ** 0.5), like(epsilon * unbiased)
-    below = v.sqrt().mul_(root).add_(least)
+    torch.sqrt(v, out=below).mul_(root).add_(least)
     return torch.div(m, below, out=below)

@@ -11,7 +11,8 @@ class InputError(ValueError):
 def unknown(what: str, word: str, choices: Iterable[str], where: str = "") -> InputError:
     """The error for a word outside a closed list: names the place, the word and the nearest valid choice."""
     choices = sorted(choices)
-    near = difflib.get_close_matches(str(word).lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
-    meant = [c for c in choices if c.lower() in near]
-    hint = f"did you mean '{meant[0]}'?" if meant else "valid: " + ", ".join(choices) + "."
+    likeness = lambda choice: difflib.SequenceMatcher(None, choice.lower(), str(word).lower()).ratio()
+    meant = max(choices, key=likeness, default="")  # the first of equals
+    near = meant and likeness(meant) >= 0.5
+    hint = f"did you mean '{meant}'?" if near else "valid: " + ", ".join(choices) + "."
     return InputError(f"{where + ': ' if where else ''}unknown {what} '{word}'; {hint}")

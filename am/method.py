@@ -100,17 +100,27 @@ class Method:
     init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
     parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
     full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
-    too, never waits for the device, and takes k as a 0-d float64 tensor as well, so that it can be a CUDA graph.
+    too.
+    asks: a step may wait for the device, by `am.linalg.ask`, to decide how it goes on. A step that never asks takes k
+    as a 0-d float64 tensor as well, so that it can be a CUDA graph (`am.graphs`). Mini-batch methods never ask.
     flops(widths, rows, settings) -> FLOPs of the matrix products of one step of one run on `rows` rows (a multiply-add
     is two), from the second step on; None where a step's cost depends on its numbers: then the state counts, in
     `state.flops`, (R,) int64, what every run has cost since its start as if it ran alone.
     objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises, where it has one.
-    variables(state) -> named tensors with a leading run axis, beyond W and b, that `assign` can set in place.
+    variables(state) -> named tensors with a leading run axis, beyond W and b: the state's own, so that they can be set
+    in place. refresh(state, problem, hp, names) is called when some were: it makes anew what the state keeps of them
+    (products, a forward pass) and lets those named start without a past (no inertia from their jump).
+    blocks(hp, depth) -> names of the blocks in the order in which a step visits them, a block twice where it is
+    visited twice; a block is named by the variables that it moves, joined by "+": "z2", "W1+b1". Empty where no block
+    can be stepped alone. step_block(state, problem, hp, k, name) moves that block alone, as step k would move it, from
+    the variables as they stand; all blocks in turn are a step, but for what a step does between blocks.
     updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
     requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
     trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
     has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
+    well_posed: whether rounding stays rounding; False where a step's numbers hang on a choice that rounding makes, so
+    that another device, or sums in another order, give another run of the same method.
     """
 
     name: str
@@ -120,6 +130,7 @@ class Method:
     init: Callable[[Problem, Parameters, SimpleNamespace], Any]
     step: Callable[[Any, Problem, SimpleNamespace, int], None]
     full_batch: bool = False
+    asks: bool = False
     flops: Callable[[Sequence[int], int, Any], int] | None = None
     parameters: Callable[[Any], Parameters] = lambda state: state.params
     updates: Callable[[int, Any], int] = lambda depth, settings: depth
@@ -128,9 +139,13 @@ class Method:
     objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
     variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
+    refresh: Callable[[Any, Problem, SimpleNamespace, Sequence[str]], None] = lambda state, problem, hp, names: None
+    blocks: Callable[[SimpleNamespace, int], list[str]] = lambda hp, depth: []
+    step_block: Callable[[Any, Problem, SimpleNamespace, int, str], None] | None = None
     still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
     trains_modules: bool = False
     has_graph: bool = True
+    well_posed: bool = True
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""

@@ -5,12 +5,14 @@ blocks in the same order, W_l, b_l, z_l, a_l for l = 1 .. L, with the triple-ine
 their inertial coefficients differ, and the growth of rho.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from am.activations import Activation
 from am.cross_entropy import cross_entropy, signed_labels
 from am.linalg import gram, largest_eigenvalue, linear, square, worthwhile
 from am.method import Method, Problem, needs_hidden_layer
@@ -20,9 +22,10 @@ from am.penalised_steps import activation_step, bias_step, hidden_step, normal_f
 
 STEP_RULES = ("backtracking", "lipschitz", "inverse")
 STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
+PAPER = Rules()
 
 
-def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = Rules()) -> SweepState:
+def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = PAPER) -> SweepState:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
     x, params, R = problem.x, params.clone(), params.runs
     z = [x.new_empty(R, len(x), width) for width in params.widths[1:]]
@@ -60,37 +63,65 @@ def sweep(
     p1: Tensor | float,  # (R, 1, 1)
     p2: Tensor | float,
     p3: Tensor | float,
+    block: str | None = None,
 ) -> None:
-    """Iteration k = 0, 1, ...: for l = 1 .. L the blocks W_l, b_l, z_l and a_l (l < L), each with triple inertia."""
+    """Iteration k = 0, 1, ...: for l = 1 .. L the blocks W_l, b_l, z_l and a_l (l < L), each with triple inertia.
+
+    block: "W1", "b1", "z1", "a1", ...: that one alone, from the variables as they stand, none of them clipped before.
+    """
     column = lambda p: torch.as_tensor(p, dtype=state.rho.dtype, device=state.rho.device).expand_as(state.rho)
     p1, p2, p3 = column(p1), column(p2), column(p3)
-    by_hand = state.seen != _versions(state)
+    by_hand = block is not None or state.seen != _versions(state)
     state.fallbacks.zero_()
     for r, run in enumerate(state.runs):
         one = slice(None) if run is state else slice(r, r + 1)
         own = SimpleNamespace(**{key: v[one] if isinstance(v, Tensor) else v for key, v in vars(hp).items()})
-        _sweep_run(run, problem, own, k, Inertia(p1[one], p2[one], p3[one]), by_hand)
-    state.seen = _versions(state)
+        _sweep_run(run, problem, own, k, Inertia(p1[one], p2[one], p3[one]), by_hand, block)
+    # A block alone leaves the residuals of others behind.
+    state.seen = _versions(state) if block is None else []
 
 
 def _sweep_run(
-    state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, inertia: Inertia, by_hand: bool
+    state: SweepState,
+    problem: Problem,
+    hp: SimpleNamespace,
+    k: int,
+    inertia: Inertia,
+    by_hand: bool,
+    block: str | None,
 ) -> None:
-    """The sweep of one run on a CPU, of all on a GPU."""
+    """The sweep, or one block of it, of one run on a CPU, of all on a GPU."""
     L, x, act = len(state.z), problem.x, problem.activation
     epsilon = _epsilon(hp, k)
     if by_hand:
         refresh(state, x, range(1, L + 1))
-    _clip(state, problem, hp, k, by_hand)
-    for l in range(1, L + 1):
-        weight_step(state, x, hp, l, inertia)
-        if l != state.rules.frozen_bias:
+    if block is None:
+        _clip(state, problem, hp, k, by_hand)
+    for name in [block] if block else block_names(L, state.rules.frozen_bias):
+        kind, l = name[0], int(name[1:])
+        if kind == "W":
+            weight_step(state, x, hp, l, inertia)
+        elif kind == "b":
             bias_step(state, x, l, inertia)
-        if l < L:
-            hidden_step(state, x, act, l, inertia, epsilon)
+        elif kind == "a":
             activation_step(state, act, hp, l, inertia, epsilon)
+        elif l < L:
+            hidden_step(state, x, act, l, inertia, epsilon)
         else:
             output_step(state, problem, inertia)
+
+
+def block_names(depth: int, frozen_bias: int = 0) -> list[str]:
+    """W1, b1, z1, a1, W2, ..., zL: the order of a sweep (SPEC 1)."""
+    names = [f"{kind}{l}" for l in range(1, depth + 1) for kind in "Wbza"]
+    return [name for name in names if name not in (f"b{frozen_bias}", f"a{depth}")]
+
+
+def forget(state: SweepState, problem: Problem, hp: SimpleNamespace, names: Sequence[str]) -> None:
+    """Those variables were set: they have no last iterate but themselves. Residuals are known to be old by `seen`."""
+    for name, u in state.variables().items():
+        if name in names:
+            state.last[name].copy_(u)
 
 
 def _epsilon(hp: SimpleNamespace, k: int) -> Tensor:  # (R, 1, 1)
@@ -156,8 +187,17 @@ def sweep_variables(state: SweepState) -> dict[str, Tensor]:
     return named | {"fallbacks": state.fallbacks}
 
 
+def sweep_requires(settings: Any, act: Activation, widths: Sequence[int]) -> str | None:
+    """What keeps a sweep from these settings or this network."""
+    if settings.epsilon_min > settings.epsilon_0:
+        return f"epsilon_min, {settings.epsilon_min:g}, must not lie above epsilon_0, {settings.epsilon_0:g}."
+    if getattr(settings, "frozen_bias", 0) >= len(widths):
+        return f"frozen_bias is layer {settings.frozen_bias} and the network has {len(widths) - 1}."
+    return needs_hidden_layer(settings, act, widths)
+
+
 def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -> Method:
-    """A method whose step is `sweep` with inertia of its own."""
+    """A method whose step(state, problem, hp, k, block=None) is `sweep` with inertia of its own."""
     return Method(
         name=name,
         title=title,
@@ -166,9 +206,13 @@ def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -
         init=init_sweep,
         step=step,
         full_batch=True,
+        asks=True,
         gradients=lambda depth, settings: 4 * depth - 1,
         monotone_only=True,
         objective=sweep_objective,
         variables=sweep_variables,
-        requires=needs_hidden_layer,
+        requires=sweep_requires,
+        refresh=forget,
+        blocks=lambda hp, depth: block_names(depth, getattr(hp, "frozen_bias", 0)),
+        step_block=step,
     )

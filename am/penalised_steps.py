@@ -11,6 +11,7 @@ and f changes by <grad f(u^k), D> + 1/2 <D, H D> along D: no trial and no safegu
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -133,6 +134,20 @@ def hidden_step(state: SweepState, x: Tensor, act: Activation, l: int, inertia: 
             torch.sub(c, z[at], out=residual[at])
 
 
+class _Block(NamedTuple):
+    """A block of samples in a step of a_l: a_l^k, d, grad f(a^) / rho, the box, and room for a_l and two products."""
+
+    at: At
+    u: Tensor
+    d: Tensor
+    g: Tensor
+    lower: Tensor
+    upper: Tensor
+    v: Tensor
+    e: Tensor
+    m: Tensor
+
+
 def activation_step(
     state: SweepState, act: Activation, hp: SimpleNamespace, l: int, inertia: Inertia, epsilon: Tensor
 ) -> None:
@@ -155,13 +170,11 @@ def activation_step(
         leads, looks, stretches = (worthwhile(runs & (inert != 0)) for inert in (p.p1, p.p2, p.p3))
         tau = _exact_tau(rho, M) if hp.step_rule == "lipschitz" else hp.tau_0.clone()
         trying = runs & (tau < bound) & (hp.step_rule != "lipschitz")
-        taken, keeps = [], ask(trying)
+        taken, keeps = list[Tensor](), ask(trying)
 
-        def gradients() -> Iterator[tuple[At, list[Tensor]]]:
-            """Blocks with grad f(a^) / rho, d, the box, and room for a_l and a product with W^T."""
-            for i, (at, (g, d, v, e, m, *bounds)) in enumerate(
-                row_blocks(a, d_in, d_in, d_in, d_out, d_out, d_in, d_in)
-            ):
+        def blocks() -> Iterator[_Block]:
+            for i, (at, room) in enumerate(row_blocks(a, d_in, d_in, d_in, d_in, d_in, d_out, d_out)):
+                d, g, v, lower, upper, e, m = room
                 if leads or looks:
                     torch.sub(u[at], last[at], out=d)
                 if i < len(taken):
@@ -172,12 +185,12 @@ def activation_step(
                     product(there, W, g)
                     if keeps:
                         taken.append(g.clone())
-                yield at, (g, d, v, e, m, *box(at, *bounds))
+                yield _Block(at, u[at], d, g, *box(at, lower, upper), v, e, m)
 
-        def plus(at: At, g: Tensor, d: Tensor, out: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        def plus(block: _Block) -> Tensor:
             """Proj(a~ - grad f(a^) / tau)."""
-            start = torch.addcmul(u[at], d, p.p1, out=out) if leads else u[at]
-            return torch.addcmul(start, g, -rho / tau, out=out).clamp_(lower, upper)
+            start = torch.addcmul(block.u, block.d, p.p1, out=block.v) if leads else block.u
+            return torch.addcmul(start, block.g, -rho / tau, out=block.v).clamp_(block.lower, block.upper)
 
         state.charge(N * d_in * d_out, runs)
         state.charge(N * d_in * d_out, runs & (p.p2 != 0))
@@ -185,11 +198,11 @@ def activation_step(
             if not ask(trying):
                 break
             bend, length = zeros(a), zeros(a)
-            for at, (g, d, v, e, m, lower, upper) in gradients():
-                delta = plus(at, g, d, v, lower, upper).sub_(u[at])
+            for block in blocks():
+                delta = plus(block).sub_(block.u)
                 if looks:
-                    delta.sub_(d * p.p2)
-                bend += square(product(delta, W.mT, e))
+                    delta.sub_(block.d * p.p2)
+                bend += square(product(delta, W.mT, block.e))
                 length += square(delta)
             state.charge(N * d_in * d_out, trying)
             trying = trying & (rho * bend > tau * length)
@@ -197,18 +210,15 @@ def activation_step(
             trying = trying & (tau < bound)
 
         gives_up, change = _gives_up(state, hp, tau, hp.tau_0), zeros(a)
-        for at, (g, d, v, e, m, lower, upper) in gradients():
-            new = plus(at, g, d, v, lower, upper)
+        for block in blocks():
+            at, new = block.at, plus(block)
             if stretches:
-                new = torch.lerp(u[at], new, 1 + p.p3, out=v).clamp_(lower, upper)
+                new = torch.lerp(block.u, new, 1 + p.p3, out=new).clamp_(block.lower, block.upper)
             if gives_up is not None:
-                new = torch.where(gives_up, u[at] + p.p1 * d if leads else u[at], new)
-            D = product(torch.sub(new, u[at], out=d), W.mT, e)
-            change += (
-                (torch.add(residual[at], D, alpha=0.5, out=m).mul_(D))
-                .sum(2, keepdim=True)
-                .sum(1, keepdim=True, dtype=torch.float64)
-            )
+                new = torch.where(gives_up, block.u + p.p1 * block.d if leads else block.u, new)
+            D = product(torch.sub(new, block.u, out=block.d), W.mT, block.e)
+            # <r, D> + 1/2 <D, D>
+            change += row_sums(torch.add(residual[at], D, alpha=0.5, out=block.m).mul_(D))
             left[at].copy_(select(runs, D.add_(residual[at]), left[at]))
             new = select(runs, new, a[at])
             if u is a:
@@ -252,6 +262,11 @@ def output_step(state: SweepState, problem: Problem, inertia: Inertia) -> None:
         for at, _ in row_blocks(z):
             z[at].copy_(select(rose, prox_cross_entropy(c[at], y[at[1]], rho, near=last[at]), z[at]))
     c.sub_(z)
+
+
+def row_sums(u: Tensor) -> Tensor:  # (R, n, m) -> (R, 1, 1) float64
+    """The sum of every run, over rows in float64."""
+    return u.sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64)
 
 
 def _gives_up(state: SweepState, hp: SimpleNamespace, theta: Tensor, start: Tensor) -> Tensor | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import Stale
+from reproduce.files import Stale, write_whole
 from reproduce.run.adopt import adopt, folders_of
 from reproduce.run.collect import prune, stale_runs
 from reproduce.run.engines.work import device_of
@@ -21,6 +21,7 @@ from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.places import PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.run.session import Session, print_plan
 from reproduce.run.store import Store
+from reproduce.schema import page
 
 
 class Parser(argparse.ArgumentParser):
@@ -131,6 +132,8 @@ def parser() -> Parser:
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
+    sub = command("columns", columns, "Write docs/columns.md: every column of every CSV.", grids=False)
+    sub.add_argument("--out", type=Path, default=Path("docs/columns.md"), help="the page")
     sub = command(
         "adopt", adopt_only, "Take finished runs from the CSVs of results folders into the store.", grids=False
     )
@@ -191,7 +194,8 @@ def run(args: argparse.Namespace) -> None:
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
-            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, and the same command tries them again."
+            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
+            "and the same command tries them again."
         )
     if missing:
         print(f"time is up: {len(missing)} runs are left, and the same command continues.")
@@ -349,6 +353,12 @@ def list_datasets(args: argparse.Namespace) -> None:
             "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
         )
         print(f"{name:<15} {place}{state}")
+
+
+def columns(args: argparse.Namespace) -> None:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out, page())
+    print(args.out)
 
 
 def clean(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ KINDS = dict(text="text", flag="True or False", integer="integer", number="numbe
 
 @dataclass(frozen=True)
 class Column:
-    """kind: one of KINDS. unit: "" for a word, a count or a ratio. later: CSVs from before it lack it, and it is empty."""
+    """kind: one of KINDS. unit: "" for a word, a count, a ratio. later: CSVs from before it lack it; it is empty."""
 
     name: str
     kind: str

@@ -1,5 +1,6 @@
 """Rows of runs and curves as their CSVs hold them, for the tests of the judges."""
 
+import json
 import math
 
 import numpy as np
@@ -19,8 +20,8 @@ def make_runs(accuracies, **columns):
                 done = not isinstance(value, str)
                 row = dict.fromkeys(MEANS, 1.0) | dict(
                     grid="g", profile="light", rule="paper", lane="accuracy", dataset=dataset, data_official=True,
-                    n_train=1000, inputs="unit", activation="relu", hidden="100-100", init="he",
-                    method=label.split()[0].lower(), label=label, constants="scaled", hyperparameters="{}", seed=seed,
+                    n_train=1000, inputs="unit", activation="relu", hidden="100-100", init="he", constants="scaled",
+                    method=label.split()[0].lower(), label=label, hyperparameters="{}", seed=seed,
                     status="done" if done else value, test_accuracy=value if done else NAN,
                     val_accuracy=value if done else NAN, run_key=f"{label}/{dataset}/{seed}",
                 )  # fmt: skip
@@ -51,9 +52,11 @@ def make_sweep(accuracies, start=2.3, end=0.5):
     """{label: one list a seed of accuracies at STEPS} -> runs and curves. A word is a status, and its loss fell first;
     the loss of a run at chance rises."""
     runs = make_runs(
-        {f"{label}, {x}": {"mnist": [seed[i] for seed in seeds]} for label, seeds in accuracies.items()
+        {f"{label}, {float(x)}": {"mnist": [seed[i] for seed in seeds]} for label, seeds in accuracies.items()
          for i, x in enumerate(STEPS)}
     )  # fmt: skip
+    steps = [json.dumps(dict(learning_rate=float(label.split(", ")[1]))) for label in runs["label"]]
+    runs = runs.assign(method="sgd", hyperparameters=steps)
     last = np.where(runs["test_accuracy"] <= 0.1, start + 1, end)
     first = pd.DataFrame(dict(run_key=runs["run_key"], iteration=0, train_loss=start))
     final = pd.DataFrame(dict(run_key=runs["run_key"], iteration=9, train_loss=last))

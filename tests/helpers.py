@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from am.data import DATASETS, Identity, NAMES
+from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
 from reproduce.run.grid import read_grid
 from reproduce.schema import by_unit

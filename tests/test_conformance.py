@@ -398,7 +398,8 @@ def stationary_problem(method: Method):
     weight_decays = names & ({"mu"} if method.objective else {"weight_decay"})
     firm = dict.fromkeys(names & {"rho"}, 1.0)  # a soft coupling lets ADMM blow rounding up
     settings = dataclasses.asdict(middle(method)) | dict.fromkeys(weight_decays, 0.0) | firm
-    return start(method.name, x, y, weights, biases, batches=torch.arange(len(x)).view(2, -1), **settings)
+    batches = None if method.full_batch else torch.arange(len(x)).view(2, -1)
+    return start(method.name, x, y, weights, biases, batches=batches, **settings)
 
 
 @every_method
@@ -424,7 +425,8 @@ def own(run) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
 def solve_penalised(run) -> None:
     """z_L is the proximal point; every other constraint holds already, with zero residual."""
     variables, c, _ = own(run)
-    variables["z3"].copy_(prox_cross_entropy(c, run.problem.y, run.hp.rho))
+    weight = run.hp.nu if run.method.name == "pdadmm" else run.hp.rho
+    variables["z3"].copy_(prox_cross_entropy(c, run.problem.y, weight))
     assert (variables["z3"] - c).abs().min() > 1e-3
 
 
@@ -444,7 +446,7 @@ def solve_split(run) -> None:
     assert (variables["V3"] - variables["U3"]).abs().min() > 1e-3
 
 
-SOLUTIONS = dict.fromkeys(("mdlam", "mdlam-released", "tiam"), solve_penalised)
+SOLUTIONS = dict.fromkeys(("mdlam", "mdlam-released", "tiam", "pdadmm"), solve_penalised)
 SOLUTIONS |= {"dladmm": solve_augmented, "dladmm-released": solve_augmented, "bcd": solve_split}
 
 
@@ -527,6 +529,8 @@ def test_a_misspelt_method_or_activation_is_told_the_nearest():
 @every_method
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["double", "single"])
 def test_a_gpu_gives_the_numbers_of_a_cpu(method, dtype, tolerance):
+    if not method.well_posed:
+        pytest.skip("rounding chooses among its numbers, and a GPU rounds otherwise")
     settings, seeds = spread(method), [0, 1, 2]
     cpu = launch(method, settings, seeds, dtype=dtype).step(10)
     cuda = launch(method, settings, seeds, dtype=dtype, device="cuda").step(10)

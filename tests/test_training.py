@@ -46,7 +46,7 @@ def run(name, data=None, seeds=(0, 1, 2), budget=None, settings=None, method_=No
     settings = settings or [chosen.settings()] * len(seeds)
     budget = budget or BUDGET
     data = data or small_data()
-    return train(chosen, settings, list(seeds), data, HIDDEN, "relu", "he", budget, **options)
+    return train(chosen, settings, list(seeds), data, hidden=HIDDEN, activation_name="relu", init="he", budget=budget, **options)
 
 
 def without_time(result) -> dict:

@@ -18,6 +18,7 @@ Reference: Wang, Yu, Chen and Zhao, "ADMM for efficient deep learning with globa
 arXiv 1905.13611.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -41,7 +42,9 @@ _IMAGES = "train on the first so many images only"
 @dataclass(frozen=True)
 class Hyperparameters:
     rho: float = setting(1e-6, "weight of the layer equations and of a = h(z)", search=Log(1e-6, 0.1), low=1e-12)
-    theta_0: float = setting(1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12, per_rows=True)
+    theta_0: float = setting(
+        1.0, "first trial of a weight's curvature", search=Log(1e-4, 1.0), low=1e-12, per_rows=True
+    )
     tau_0: float = setting(1.0, "first trial of an activation's curvature", search=Log(1e-6, 1.0), low=1e-12)
     keep_step_sizes: bool = setting(False, "the next call's first trial is the value accepted last")
     output_step: str = setting(
@@ -122,7 +125,7 @@ def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> DladmmSta
 
 
 @run_by_run
-def refresh(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> None:
+def refresh(state: DladmmState, problem: Problem, hp: SimpleNamespace, names: Sequence[str] = ()) -> None:
     """What the state carries of W, b and a, computed from them."""
     for l, v in enumerate([images(problem, hp)[0], *state.a]):
         if l:
@@ -142,13 +145,6 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
 
     def data_products(l: int) -> int:  # of one pass of layer l's input through W_l, or back
         return N * widths[l] * widths[l + 1]
-
-    def output() -> None:
-        c = state.products[-1] - state.u / rho
-        if hp.output_step == "exact":
-            z[-1].copy_(prox_cross_entropy(c, y, rho, near=z[-1]))
-        else:
-            z[-1].copy_(fista_cross_entropy(c, y, rho, z[-1], hp.exact.fista_tolerance))
 
     def bias(l: int) -> None:
         params.b[l].copy_(bias_block(params.W[l], state.total[l], target_total[l], N))
@@ -187,7 +183,7 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
 
     for l in reversed(range(L)):
         if l == L - 1:
-            output()
+            output_block(state, y, hp)
             target[l] = z[l] + state.u / rho
         else:
             act.prox(state.products[l], a[l], one, out=z[l])
@@ -212,11 +208,58 @@ def step(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int) -> N
             act.prox(state.products[l], a[l], one, out=z[l])
             activation(l)
         else:
-            output()
+            output_block(state, y, hp)
     state.u.addcmul_(z[-1] - state.products[-1], rho)
     if hp.rho_schedule:
         _record_cost(state, problem, y)
         state.charge(sum(data_products(l) for l in range(1, L)))
+
+
+def blocks(hp: SimpleNamespace, depth: int) -> list[str]:
+    """z_L, b_L, W_L, a_{L-1}, z_{L-1}, ..., W_1, then W_1, b_1, z_1, a_1, ..., z_L, and u."""
+    back = [f"{kind}{l}" for l in range(depth, 0, -1) for kind in "azbW"]
+    forth = [f"{kind}{l}" for l in range(1, depth + 1) for kind in "Wbza"]
+    return [name for name in (*back, *forth) if name != f"a{depth}"] + ["u"]
+
+
+@run_by_run
+def step_block(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int, name: str) -> None:
+    """The sub-problem of one block, from the other variables as they stand."""
+    x, y = images(problem, hp)
+    act, params, z, a, rho, L = problem.activation, state.params, state.z, state.a, state.rho, len(state.z)
+    l = int(name[1:] or L) - 1
+    target = [*z[:-1], z[-1] + state.u / rho]
+    if name == "u":
+        state.u.addcmul_(z[-1] - state.products[-1], rho)
+    elif name[0] == "W":
+        C, shared = correlate(target[l], a[l - 1] if l else x), dict(G=state.gram[l], total=state.total[l])
+        W, theta = weight_block(W=params.W[l], b=params.b[l], C=C, weight=rho, theta0=state.theta[l], **shared)
+        params.W[l].copy_(W)
+        if hp.keep_step_sizes:
+            state.theta[l].copy_(theta)
+    elif name[0] == "b":
+        params.b[l].copy_(bias_block(params.W[l], state.total[l], target[l].sum(1, keepdim=True), len(x)))
+    elif name[0] == "a":
+        following = dict(W=params.W[l + 1], b=params.b[l + 1], target=target[l + 1])
+        tau, _ = activation_block(
+            a[l], centre=act.value(z[l]), weight=rho, pull=torch.ones_like(rho), tau0=state.tau[l], **following
+        )
+        if hp.keep_step_sizes:
+            state.tau[l].copy_(tau)
+    elif l < L - 1:
+        act.prox(state.products[l], a[l], torch.ones_like(rho), out=z[l])
+    else:
+        output_block(state, y, hp)
+    refresh(state, problem, hp)
+
+
+def output_block(state: DladmmState, y: Tensor, hp: SimpleNamespace) -> None:
+    """z_L: the proximal point of the cross-entropy at a_{L-1} W_L^T + b_L - u / rho."""
+    c, z = state.products[-1] - state.u / state.rho, state.z[-1]
+    if hp.output_step == "exact":
+        z.copy_(prox_cross_entropy(c, y, state.rho, near=z))
+    else:
+        z.copy_(fista_cross_entropy(c, y, state.rho, z, hp.exact.fista_tolerance))
 
 
 def weight_block(
@@ -261,7 +304,7 @@ def activation_block(
     (R, 1, 1) bool.
     """
     g = torch.sub(a, centre, out=centre).mul_(pull).add_(b @ W)
-    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for the weight
+    torch.baddbmm(g, torch.baddbmm(target, a, W.mT, beta=-1), W, out=g)  # the gradient, but for the weight
     M = W @ W.mT if W.shape[1] < W.shape[2] else W.mT @ W
     # ||M||_F bounds the largest eigenvalue of W^T W: where tau_0 is above the bound, it is accepted as it stands.
     tau, asked = tau0, tau0 < weight * (pull + square(M).sqrt())
@@ -299,9 +342,9 @@ def objective(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> Tens
     """The augmented Lagrangian L at the current variables."""
     value = cross_entropy(state.z[-1], images(problem, hp)[1])
     value = value + inner(state.u, state.z[-1] - state.products[-1]).flatten()
-    gaps = sum(square(z - c) for z, c in zip(state.z, state.products))
-    gaps = gaps + sum(square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a))
-    return value + (state.rho / 2 * gaps).flatten()
+    gaps = [square(z - c) for z, c in zip(state.z, state.products)]
+    gaps += [square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a)]
+    return value + (state.rho / 2 * sum(gaps)).flatten()
 
 
 def variables(state: DladmmState) -> dict[str, Tensor]:
@@ -319,12 +362,16 @@ def _method(name: str, title: str, hyperparameters: type) -> Method:
         init=init,
         step=step,
         full_batch=True,
+        asks=True,  # where output_step is "exact"
         updates=lambda depth, hp: 2 * depth,
         gradients=lambda depth, hp: 2 * (4 * depth - 1),
         monotone_only=True,
         objective=objective,
         variables=variables,
         requires=needs_hidden_layer,
+        refresh=refresh,
+        blocks=blocks,
+        step_block=step_block,
     )
 
 

@@ -6,14 +6,14 @@ be read: rho <- 1.02 rho an iteration, at most ten-fold, and inertia .9 as TIAM'
 Cost per step: as TIAM's. Reference: arXiv 2102.00267.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
 
 from am.method import Linear, Log, Problem, setting
 from am.methods.mdlam import Hyperparameters as Penalised
-from am.penalised import STEP_RULE, STEP_RULES, sweep, sweep_method
+from am.penalised import STEP_RULE, STEP_RULES, sweep, sweep_method, sweep_variables
 from am.penalised_state import SweepState
 
 
@@ -26,11 +26,13 @@ class Hyperparameters(Penalised):
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES[:2])
 
 
-def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     """Iteration k at rho_k = rho_0 min((1 + growth)^k, most)."""
-    if k:
-        state.rho.copy_(torch.minimum((1 + hp.growth) * state.rho, hp.most * hp.rho))
-    sweep(state, problem, hp, k, p1=hp.inertia, p2=hp.inertia, p3=0.0)
+    state.rho.copy_(hp.exact.rho * torch.minimum((1 + hp.exact.growth) ** k, hp.exact.most))
+    sweep(state, problem, hp, k, p1=hp.inertia, p2=hp.inertia, p3=0.0, block=block)
 
 
-METHOD = sweep_method("ipdlam", "iPDLAM", Hyperparameters, step)
+METHOD = replace(
+    sweep_method("ipdlam", "iPDLAM", Hyperparameters, step),
+    variables=lambda state: sweep_variables(state) | {"rho": state.rho},
+)

@@ -1,8 +1,8 @@
 """mDLAM: full-batch alternating minimisation of the penalised problem with Nesterov extrapolation of every block.
 
-s_{k+1} = (1 + sqrt(1 + 4 s_k^2)) / 2, omega_k = (s_k - 1) / s_{k+1}; each block steps from u^k + omega_k (u^k - u^{k-1})
-and again from u^k where its objective rose (SPEC 1): the sweep of TIAM with inertia (omega_k, omega_k, 0). s_0 = 0
-(the released start, and FISTA's indexing) is our reading.
+s_{k+1} = (1 + sqrt(1 + 4 s_k^2)) / 2, omega_k = (s_k - 1) / s_{k+1}; each block steps from
+u^k + omega_k (u^k - u^{k-1}), and again from u^k where its objective rose (SPEC 1): the sweep of TIAM with inertia
+(omega_k, omega_k, 0). s_0 = 0 (the released start, and FISTA's indexing) is our reading.
 
 `mdlam-released` is what the authors' code does (SPEC 5): a plain alternating minimisation. Each divergence is a
 setting, and the settings at the paper's values give `mdlam`. Divergences that no setting stands for:
@@ -58,9 +58,9 @@ def momentum(k: int) -> float:
     return max((last - 1) / s, 0.0)  # at k = 0 there is no difference to extrapolate
 
 
-def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     omega = momentum(k)
-    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0, block=block)
 
 
 METHOD = sweep_method("mdlam", "mDLAM", Hyperparameters, step)
@@ -71,9 +71,9 @@ def released_init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> 
     return init_sweep(problem, params, hp, rules)
 
 
-def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
+def released_step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     omega = (momentum(k) if hp.counter_advances else -1.0) if hp.inertia else 0.0
-    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0)
+    sweep(state, problem, hp, k, p1=omega, p2=omega, p3=0.0, block=block)
 
 
 def released_objective(state: SweepState, problem: Problem, hp: SimpleNamespace) -> Tensor:  # (R,) float64
@@ -89,6 +89,7 @@ RELEASED = replace(
     hyperparameters=ReleasedHyperparameters,
     init=released_init,
     step=released_step,
+    step_block=released_step,
     objective=released_objective,
     still=lambda settings, depth: {settings.frozen_bias} - {0},
 )

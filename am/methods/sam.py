@@ -5,10 +5,12 @@ partial gradients.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 from am.method import Log, Method, Problem, setting
 from am.methods import samt
+from am.networks import Parameters
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Hyperparameters:
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
 
 
-def init(problem: Problem, params, hp: SimpleNamespace) -> samt.SamtState:
+def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> samt.SamtState:
     return samt.init(problem, params, SimpleNamespace(alpha0=hp.alpha, shape="scalar"))
 
 
@@ -36,4 +38,7 @@ METHOD = Method(
     flops=lambda widths, rows, settings: samt.step_flops(widths, rows, settings, learn=False),
     updates=lambda depth, settings: depth * settings.inner_steps,
     gradients=lambda depth, settings: depth * settings.inner_steps,
+    refresh=samt.forget,
+    blocks=samt.blocks,
+    step_block=partial(samt.alternate_block, learn=False),
 )

@@ -47,7 +47,7 @@ class Hyperparameters:
 class BatchPass:
     """One mini-batch and the layers' outputs on it that are still those of the current parameters."""
 
-    def __init__(self, x: Tensor, y: Tensor, act: Activation):
+    def __init__(self, x: Tensor, y: Tensor, act: Activation) -> None:
         self.x, self.y, self.act = x, y, act
         self.z: list[Tensor] = []  # pre-activations of the layers that are current
         self.a: list[Tensor] = [x]  # a[l] is the input of layer l
@@ -96,27 +96,62 @@ def step(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> Non
 
 def alternate(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int, learn: bool) -> None:
     """One sweep over the blocks on mini-batch k; with `learn`, each block's step size moves after the block."""
-    params, alpha = state.params, state.alpha
-    support = state.carried or BatchPass(*problem.batches(k), problem.activation)
-    query = support
-    if learn and hp.query == "next":
-        query = BatchPass(*problem.batches(k + 1), problem.activation)
-    depth = len(params.W)
-    for l in range(depth) if hp.order == "forward" else reversed(range(depth)):
-        W, b = f"W{l + 1}", f"b{l + 1}"
-        moved: tuple[Tensor, Tensor] | None = None  # the sum of the gradients along which the block has moved
-        for _ in range(hp.inner_steps):
-            gW, gb = support.gradient(params, l)
-            params.W[l].addcmul_(alpha[W], gW, value=-1)
-            params.b[l].addcmul_(alpha[b], gb, value=-1)
-            support.block_moved(l)
-            query.block_moved(l)
-            moved = (gW, gb) if moved is None else (moved[0] + gW, moved[1] + gb)
-        if learn:
-            qW, qb = query.gradient(params, l)
-            _learn_step_size(state, hp, W, -_reduce(qW.mul_(moved[0]), SHARED_AXES[hp.shape]), k)
-            _learn_step_size(state, hp, b, -_reduce(qb.mul_(moved[1]), (1, 2)), k)
+    support, query = _passes(state, problem, hp, k, learn)
+    for l in _order(hp, len(state.params.W)):
+        _move_block(state, hp, l, support, query, k, learn)
     state.carried = query if query is not support else None
+
+
+def alternate_block(
+    state: SamtState, problem: Problem, hp: SimpleNamespace, k: int, name: str, learn: bool = True
+) -> None:
+    """The block named "W1+b1", "W2+b2", ... of mini-batch k alone, and with `learn` its step sizes."""
+    forget(state)
+    support, query = _passes(state, problem, hp, k, learn)
+    _move_block(state, hp, blocks(hp, len(state.params.W), by_order=False).index(name), support, query, k, learn)
+
+
+def forget(state: SamtState, *_: Any) -> None:
+    """Parameters were set: the pass carried over is of others."""
+    state.carried = None
+
+
+def blocks(hp: SimpleNamespace, depth: int, by_order: bool = True) -> list[str]:
+    """A layer is a block: W_l with b_l."""
+    return [f"W{l + 1}+b{l + 1}" for l in (_order(hp, depth) if by_order else range(depth))]
+
+
+def _order(settings: Any, depth: int) -> Sequence[int]:
+    return range(depth) if settings.order == "forward" else range(depth)[::-1]
+
+
+def _passes(
+    state: SamtState, problem: Problem, hp: SimpleNamespace, k: int, learn: bool
+) -> tuple[BatchPass, BatchPass]:
+    """The passes over the support and the query batch of step k, one and the same where they are one batch."""
+    support = state.carried or BatchPass(*problem.batches(k), problem.activation)
+    if learn and hp.query == "next":
+        return support, BatchPass(*problem.batches(k + 1), problem.activation)
+    return support, support
+
+
+def _move_block(
+    state: SamtState, hp: SimpleNamespace, l: int, support: BatchPass, query: BatchPass, k: int, learn: bool
+) -> None:
+    """T gradient steps on (W_l, b_l); with `learn`, one of the meta-optimiser on their step sizes (SPEC 3)."""
+    params, alpha, W, b = state.params, state.alpha, f"W{l + 1}", f"b{l + 1}"
+    moved: tuple[Tensor, Tensor] | None = None  # the sum of the gradients along which the block has moved
+    for _ in range(hp.inner_steps):
+        gW, gb = support.gradient(params, l)
+        params.W[l].addcmul_(alpha[W], gW, value=-1)
+        params.b[l].addcmul_(alpha[b], gb, value=-1)
+        support.block_moved(l)
+        query.block_moved(l)
+        moved = (gW, gb) if moved is None else (moved[0] + gW, moved[1] + gb)
+    if learn:
+        qW, qb = query.gradient(params, l)
+        _learn_step_size(state, hp, W, -_reduce(qW.mul_(moved[0]), SHARED_AXES[hp.shape]), k)
+        _learn_step_size(state, hp, b, -_reduce(qb.mul_(moved[1]), (1, 2)), k)
 
 
 def _reduce(t: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -146,7 +181,7 @@ def step_flops(widths: Sequence[int], rows: int, settings: Any, learn: bool) -> 
         current[0] = depth
         return cost
 
-    for l in range(depth) if settings.order == "forward" else reversed(range(depth)):
+    for l in _order(settings, depth):
         for _ in range(settings.inner_steps):
             total += gradient(support, l)
             support[0], query[0] = min(support[0], l), min(query[0], l)
@@ -166,4 +201,7 @@ METHOD = Method(
     updates=lambda depth, settings: depth * settings.inner_steps,
     gradients=lambda depth, settings: depth * (settings.inner_steps + 1),
     variables=lambda state: {f"alpha_{name}": alpha for name, alpha in state.alpha.items()},
+    refresh=forget,
+    blocks=blocks,
+    step_block=alternate_block,
 )

@@ -10,6 +10,7 @@ One step is one forward and one backward pass over the batch. The rate has no ot
 Reference: Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv 2405.15682.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from am.descent import GradientState, gradient_method, number
-from am.method import BELOW_ONE, Choice, Log, setting
+from am.method import BELOW_ONE, Choice, Log, Problem, setting
 from am.networks import Parameters, view_layers
 
 
@@ -51,6 +52,17 @@ def three_sequences(params: Parameters, hp: SimpleNamespace) -> dict[str, Tensor
     return dict(x=x, z=params.flat.clone(), sum=torch.zeros_like(hp.exact.beta1))
 
 
+def restart(state: GradientState, problem: Problem, hp: SimpleNamespace, names: Sequence[str]) -> None:
+    """x was set by hand: y and z begin at the named parts of it."""
+    x, widths = state.memory["x"], state.params.widths
+    for other in (state.params, view_layers(state.memory["z"], widths)):
+        for l, (W, b) in enumerate(zip(x.W, x.b)):
+            if f"W{l + 1}" in names:
+                other.W[l].copy_(W)
+            if f"b{l + 1}" in names:
+                other.b[l].copy_(b)
+
+
 METHOD = gradient_method(
     "schedule-free-adamw",
     "Schedule-Free AdamW",
@@ -60,4 +72,5 @@ METHOD = gradient_method(
     more_memory=three_sequences,
     trains_modules=False,  # a module would have to change between x and y
     parameters=lambda state: state.memory["x"],
+    refresh=restart,
 )

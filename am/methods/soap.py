@@ -16,6 +16,7 @@ makes other operations, so that there is no CUDA graph.
 Reference: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025, arXiv 2409.11321.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -97,49 +98,62 @@ def move(state: SoapState, hp: SimpleNamespace, k: int, lr: Tensor) -> None:
     for vp, gp in zip([*v.W, *v.b], [*seen, *g.b]):
         vp.lerp_(gp * gp, 1 - hp.beta2)
     exact = hp.exact
+    decay = 1 - lr * hp.weight_decay
     lr = lr * ((1 - exact.beta2**k).sqrt() / (1 - exact.beta1**k)).to(g.flat.dtype)
     for W, mW, vW, sides in zip(params.W, m.W, v.W, state.sides):
         direction = within(mW, sides).div_(vW.sqrt().add_(hp.epsilon))
         W.addcmul_(without(direction, sides), lr, value=-1)
     for b, mb, vb in zip(params.b, m.b, v.b):
         b.addcmul_(mb / vb.sqrt().add_(hp.epsilon), lr, value=-1)
+    params.flat.mul_(decay)
+
+
+def by_run(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:  # each (R, ...) -> (R, ...)
+    """The function of every run. On a CPU, one run after another in memory of its own.
+
+    A CPU's products and factorisations round by where their matrices begin, and a null space's basis shows it.
+    """
+    if stacks[0].is_cuda:
+        return function(*stacks)
+    return torch.stack([function(*(t.clone() for t in run)) for run in zip(*stacks)])
 
 
 def within(t: Tensor, sides: list[Side | None]) -> Tensor:  # (R, m, n) -> the same
     """Q_L^T t Q_R, a tensor of its own."""
     left, right = sides
-    t = torch.bmm(left.basis.mT, t) if left else t.clone()
-    return torch.bmm(t, right.basis) if right else t
+    t = by_run(torch.matmul, left.basis.mT, t) if left else t.clone()
+    return by_run(torch.matmul, t, right.basis) if right else t
 
 
 def without(t: Tensor, sides: list[Side | None]) -> Tensor:  # (R, m, n) -> the same
     """Q_L t Q_R^T."""
     left, right = sides
-    t = torch.bmm(left.basis, t) if left else t
-    return torch.bmm(t, right.basis.mT) if right else t
+    t = by_run(torch.matmul, left.basis, t) if left else t
+    return by_run(torch.matmul, t, right.basis.mT) if right else t
 
 
 def remember(g: Tensor, sides: list[Side | None], share: Tensor) -> None:
     left, right = sides
     if left:
-        left.mean.lerp_(torch.bmm(g, g.mT), share)
+        left.mean.lerp_(by_run(lambda u: u @ u.mT, g), share)
     if right:
-        right.mean.lerp_(torch.bmm(g.mT, g), share)
+        right.mean.lerp_(by_run(lambda u: u.mT @ u, g), share)
 
 
 def eigenvectors(M: Tensor) -> Tensor:  # (R, d, d), symmetric -> (R, d, d)
     """Orthonormal columns, the largest eigenvalue first; NaN for a matrix that is not finite, which no solver takes."""
     finite = torch.isfinite(M).flatten(1).all(1)[:, None, None]
-    Q = torch.linalg.eigh(torch.where(finite, M, 0.0))[1].flip(2)
-    return torch.where(finite, Q, torch.nan)
+    # In float64: in float32 the solver gives up on the many equal eigenvalues of a null space.
+    Q = by_run(lambda m: torch.linalg.eigh(m)[1], torch.where(finite, M, 0.0).double()).flip(2)
+    return torch.where(finite, Q, torch.nan).to(M.dtype)
 
 
 def turn(side: Side, v: Tensor, axis: int) -> None:  # v: (R, m, n), sorted along the axis
     """One round of power iteration."""
-    image = torch.bmm(side.mean, side.basis)
+    image = by_run(torch.matmul, side.mean, side.basis)
     order = (side.basis * image).sum(1).argsort(dim=1, descending=True, stable=True)  # (R, d)
     columns = order[:, None, :].expand_as(image)
-    side.basis.copy_(torch.linalg.qr(image.gather(2, columns))[0])
+    side.basis.copy_(by_run(lambda m: torch.linalg.qr(m)[0], image.gather(2, columns)))
     v.copy_(v.gather(axis, (order[:, :, None] if axis == 1 else order[:, None, :]).expand_as(v)))
 
 
@@ -161,4 +175,5 @@ METHOD = Method(
     init=init,
     step=step,
     has_graph=False,
+    well_posed=False,
 )

@@ -43,8 +43,8 @@ class Hyperparameters:
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
 
 
-def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int) -> None:
-    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3)
+def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
+    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3, block=block)
 
 
 METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)

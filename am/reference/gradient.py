@@ -31,18 +31,22 @@ from am.reference import Slow
 Rule = Callable[[Slow, str, Tensor, float, int], Tensor]  # slow, W's name, g, eta, k -> what is added to W
 
 
-def rate(s: Slow, k: int) -> float:  # (9)
+def rate(s: Slow, k: int) -> float:
     """The learning rate of step k; raises InputError for a schedule of a run of unknown length."""
-    eta = s.hp.learning_rate
+    return s.hp.learning_rate * course(s, k)
+
+
+def course(s: Slow, k: int) -> float:  # (9)
+    """What the schedule multiplies a rate by at step k."""
     if s.hp.schedule == "constant":
-        return eta
+        return 1.0
     if s.steps is None:
         raise InputError("schedule 'cosine' needs the number of steps of the run; give steps=.")
     w = s.hp.warmup * s.steps
     if k < w:
-        return eta * min(1.0, (k + 1) / w)
+        return min(1.0, (k + 1) / w)
     past = min(1.0, (k - w) / max(s.steps - w, 1.0))
-    return eta * (1 + math.cos(math.pi * past)) / 2
+    return (1 + math.cos(math.pi * past)) / 2
 
 
 def remembered(s: Slow, kind: str, name: str) -> Tensor | float:

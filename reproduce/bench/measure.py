@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from am import reference as straightforward
 from am.activations import activation
 from am.batches import Batches
 from am.machine import CPU_STACK
@@ -16,7 +17,6 @@ from am.method import Problem, stack
 from am.methods import method
 from am.networks import initialise
 from am.run import Run
-from reproduce import straightforward
 
 CLASSES = 10
 FULL_BATCH = ("tiam", "mdlam", "dladmm", "bcd")

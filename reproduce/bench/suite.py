@@ -23,7 +23,7 @@ from reproduce.run.grid import APART, FOLDER
 
 
 def light(before: Path, folder: str | None, results: Path, repetitions: int = 2, share: int = 20) -> Path:
-    """light.csv: `reproduce run` of the light profile with a twentieth of the epochs, in another checkout and in this one.
+    """light.csv: `reproduce run` of profile light with a twentieth of the epochs, in another checkout and in this one.
 
     Both run the grids that both have, but for those apart from reproduce-all, from an empty store, in alternation.
     """

@@ -17,7 +17,7 @@ from reproduce.judge.compare import best_and_ties, compare, compare_costs, contr
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
 from reproduce.judge.significance import UNREACHED
-from reproduce.judge.stability import stability
+from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import cost_to_target, step_costs, targets
 from reproduce.judge.verdicts import NOT_TESTED, verdict
 from reproduce.run.grid import Target, targets_of
@@ -97,7 +97,7 @@ def _contrast(case: Case) -> pd.DataFrame:
 def _stability(measure: str, worst: float) -> Callable[[Case], pd.DataFrame]:
     def table(case: Case) -> pd.DataFrame:
         method, against = case.claim["method"], case.claim["against"]
-        chosen = case.runs["label"].str.rsplit(", ", n=1).str[0].isin([method, *against])
+        chosen = by_step_size(case.runs)["label"].isin([method, *against])
         found = stability(case.runs[chosen], case.curves)
         if found["step_sizes"].nunique() > 1:
             raise InputError("the methods were given different numbers of step sizes, so they do not compare.")
@@ -260,10 +260,11 @@ def write_claims(results: Path, grid_folder: Path | None = None) -> tuple[Path, 
 
 def _markdown(table: pd.DataFrame) -> str:
     legend = (
-        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends of "
-        "their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; "
-        "0 times means that only the comparator missed the target, ∞ times that the method itself did; where both "
-        "missed it on every seed there is no effect. Every single comparison is in the column `effects` of `claims.csv`."
+        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends "
+        "of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 "
+        "times; 0 times means that only the comparator missed the target, ∞ times that the method itself did; where "
+        "both missed it on every seed there is no effect. Every single comparison is in the column `effects` of "
+        "`claims.csv`."
     )
     lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
     for row in table.itertuples():

@@ -16,7 +16,7 @@ from am.errors import InputError
 from reproduce.files import Stale, read, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.ranks import rank_table
-from reproduce.judge.stability import STEP_LABEL, stability_table
+from reproduce.judge.stability import stability_table, sweeps_step_sizes
 from reproduce.judge.targets import cost_table, target_table
 from reproduce.run.grid import Target, targets_of
 
@@ -57,7 +57,7 @@ def _tables(
     made: dict[str, Callable[[], pd.DataFrame]] = {}
     if len(curves):
         made["convergence"] = lambda: convergence_table(runs, curves)
-        if runs["label"].str.match(STEP_LABEL).all():
+        if sweeps_step_sizes(runs):
             made["stability"] = lambda: stability_table(runs, curves)
         if goals:
             made["to_target"] = lambda: target_table(runs, curves, goals)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
+from am.methods import methods
 from reproduce.schema import TABLES
 
 CHANCE = 0.1  # every data set has ten classes
@@ -14,6 +15,11 @@ MIN_SEEDS = 3
 STATUSES = ("done", "diverged", "failed")
 ACCURACIES = ("test_accuracy", "test_accuracy_best_val", "val_accuracy")
 SETTING = TABLES["summary"].names[: TABLES["summary"].names.index("runs")]
+
+
+def with_role(name: str, role: str) -> list[str]:
+    """The settings of a method that play a role (a step size, a shape, an inertia): keys of `hyperparameters`."""
+    return methods()[name].with_role(role) if name in methods() else []
 
 
 def scores(runs: pd.DataFrame, metric: str = "test_accuracy", unfinished: float | None = None) -> pd.Series:

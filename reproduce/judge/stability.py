@@ -1,5 +1,6 @@
 """How much the initial step size matters, from the runs of a method at several of them."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,24 +8,40 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.judge.estimates import spread
-from reproduce.judge.rows import CHANCE, check_one_row_per_seed, is_finished, listed, require_columns, scores
+from reproduce.judge.rows import CHANCE, check_one_row_per_seed, is_finished, listed, require_columns, scores, with_role
 
 USELESS = 2 * CHANCE  # a run that ends no better is no evidence of stability, however steadily it does
 WITHIN = 0.05  # accuracy that a usable step size may lose against the best one
-STEP_LABEL = r"^(.+), ([0-9.]+(?:e[-+]?[0-9]+)?)$"
 
 
 def by_step_size(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with a column `step_size`, taken off the label: "SAMT row, 0.1" is "SAMT row" at 0.1.
+    """The runs with a column `step_size`, from their hyper-parameters, which their labels no longer name.
 
-    Raises InputError for a label that does not end in a comma and a number.
+    "SAMT row, 0.1" is "SAMT row" at 0.1. Raises InputError for a method that has no step size, or several.
     """
-    require_columns(runs, ["label"])
-    parts = runs["label"].str.extract(STEP_LABEL)
-    if parts.isna().any(axis=None):
-        bad = runs.loc[parts[0].isna(), "label"].iloc[0]
-        raise InputError(f"label '{bad}' names no step size; it must end in a comma and a number, 'SGD, 0.1'.")
-    return runs.assign(label=parts[0], step_size=parts[1].astype(float))
+    require_columns(runs, ["label", "method", "hyperparameters"])
+    found = [
+        _step_size(*row) for row in runs[["method", "label", "hyperparameters"]].itertuples(index=False, name=None)
+    ]
+    labels = [label.removesuffix(f"{step}").rstrip(" ,(=") for label, step in zip(runs["label"], found)]
+    return runs.assign(label=labels, step_size=np.array(found, float))
+
+
+def _step_size(method: str, label: str, hyperparameters: str) -> float:
+    settings = json.loads(hyperparameters)
+    keys = [key for key in with_role(method, "step size") if key in settings]
+    if len(keys) != 1:
+        raise InputError(f"'{label}' has {len(keys) or 'no'} step sizes{f', {keys}' if keys else ''}; one is needed.")
+    return settings[keys[0]]
+
+
+def sweeps_step_sizes(runs: pd.DataFrame) -> bool:
+    """Whether every method setting was run at several initial step sizes on every data set."""
+    try:
+        tried = by_step_size(runs).groupby(["dataset", "label"])["step_size"].nunique()
+    except InputError:
+        return False
+    return bool((tried > 1).all())
 
 
 def stability(

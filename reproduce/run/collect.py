@@ -110,7 +110,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
 
 
 def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
-    """The trials of tuning.csv by run key, as far as the choice among them needs: so that it stays without the store."""
+    """The trials of tuning.csv by run key, as far as the choice among them needs: so it stays without the store."""
     path = results / grid.name / "tuning.csv"
 
     def accuracy(row: Row) -> float:

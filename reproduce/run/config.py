@@ -14,7 +14,6 @@ from am.method import Method
 from am.methods import methods
 from am.training import Budget
 
-
 CONSTANTS = ("scaled", "published")
 NETWORKS = ("mlp",)
 

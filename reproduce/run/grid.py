@@ -24,13 +24,23 @@ from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "published_bcd", "released_vs_paper")
+APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
 TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
-PER_METHOD = ("batch_size", "constants", "epochs", "evaluate_every", "first_seed", "hidden", "init", "inputs", "n_train")
+PER_METHOD = (
+    "batch_size",
+    "constants",
+    "epochs",
+    "evaluate_every",
+    "first_seed",
+    "hidden",
+    "init",
+    "inputs",
+    "n_train",
+)
 AXES = ("n_train", "constants")  # a list of values runs each
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
 
@@ -137,7 +147,7 @@ def grid_names(folder: Path | None = None) -> list[str]:
 def load_grid(
     name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
 ) -> Grid:
-    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. Raises InputError for a bad word."""
+    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. InputError for a bad word."""
     if name not in grid_names(folder):
         raise unknown("grid", name, grid_names(folder))
     return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)

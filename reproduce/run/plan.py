@@ -35,9 +35,7 @@ class PlannedRun:
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
-def plan(
-    grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None
-) -> list[PlannedRun]:
+def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda run_key: None) -> list[PlannedRun]:
     """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
 
     Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
@@ -50,10 +48,10 @@ def plan(
         identity = identities[dataset]
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         constants = common.pop("constants")
-        if not entry.method.depends_on_rows:
-            constants = constants[:1]  # there is nothing that a second value would change
         for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
             share = training_rows(identity.rows, n_train) / full_rows(dataset, identity.rows)
+            if scaling != constants[0] and (share == 1 or not entry.method.depends_on_rows):
+                continue  # the two are one run
 
             def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
                 in_force = entry.method.scaled(settings, share) if scaling == "scaled" else settings
@@ -133,7 +131,8 @@ def stacks(
         n_train = training_rows(rows, c.n_train)
         if c.batch_size > n_train:
             raise InputError(
-                f"batch_size {c.batch_size} is larger than the {n_train} training images of {c.dataset} ({group[0].label})."
+                f"batch_size {c.batch_size} is larger than the {n_train} training images "
+                f"of {c.dataset} ({group[0].label})."
             )
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
         limit = 1 if c.lane == "time" else limit

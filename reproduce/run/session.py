@@ -175,7 +175,7 @@ def duration(seconds: float) -> str:
 
 
 def estimate(session: Session, stack: list[PlannedRun]) -> float:
-    """Seconds that a stack should take: its work over the speed of the same method so far, else over a cautious guess."""
+    """Seconds that a stack should take: its work over the same method's speed so far, else over a cautious guess."""
     speeds = _speeds(session)
     chosen = method(stack[0].config.method)
     todo = [run for run in stack if not session.store.finished(run.run_key)]

@@ -18,7 +18,7 @@ DESIGN_SEED = 0
 
 
 def trial_settings(settings: Any, space: dict[str, Log | Linear | Choice], trials: int) -> list[Any]:
-    """`trials` copies of the settings with points of a Sobol design in the searched fields (SciPy's, Owen-scrambled)."""
+    """`trials` copies of the settings with points of a Sobol design in the searched fields (SciPy's, scrambled)."""
     from scipy.stats import qmc
 
     if not space:

@@ -6,12 +6,14 @@ four shapes of SAMT, the inertias of TIAM) share its hue and differ in lightness
 
 import colorsys
 import hashlib
-import re
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.colors import to_hex, to_rgb
+
+from reproduce.judge.rows import with_role
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 SMALL = 6  # points, size of notes and subtitles
@@ -38,7 +40,7 @@ _METHODS = {
 }
 _MARKERS = tuple(marker for _, marker in _METHODS.values())
 _LINES = ("solid", "dashed", "dotted", "dashdot")
-_SAMT_SHAPES = ("row", "element", "column", "scalar")  # the default first
+_SHAPES = ("row", "element", "column", "scalar")  # the default first
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,21 @@ def _with_lightness(colour: str, change: Callable[[float], float]) -> str:
     return to_hex(colorsys.hls_to_rgb(hue, min(1.0, max(0.0, change(lightness))), saturation))
 
 
-def styles(labels: Iterable[tuple[str, str]]) -> dict[str, Style]:
-    """The style of each (method, label) of a grid.
+def styles(rows: Iterable[tuple[str, str, str]]) -> dict[str, Style]:
+    """The style of each label of a grid, from its rows' (method, label, hyper-parameters as JSON).
 
-    SAMT's shapes and TIAM's inertias, read from the label, have fixed positions in every grid; any other label takes
-    the first position that its method has free. No label depends on another method's.
+    Shapes of the step sizes, and inertias that are off, have fixed positions in every grid; any other label takes the
+    first position that its method has free. No label depends on another method's.
     """
-    labels = list(dict.fromkeys(labels))
+    settings: dict[tuple[str, str], set[str]] = {}
+    for method, label, hyperparameters in rows:
+        settings.setdefault((method, label), set()).add(hyperparameters)
+    labels = list(settings)
     positions: dict[tuple[str, str], int] = {}
     taken: dict[str, set[int]] = {method: set() for method, _ in labels}
     for method, label in labels:
-        position = _fixed_position(method, label)
+        found = {_fixed_position(method, text) for text in settings[method, label]}
+        position = found.pop() if len(found) == 1 else None
         if position is not None and position not in taken[method]:
             taken[method].add(position)
             positions[method, label] = position
@@ -101,15 +107,14 @@ def styles(labels: Iterable[tuple[str, str]]) -> dict[str, Style]:
     return {label: style_of(method, positions[method, label]) for method, label in labels}
 
 
-def _fixed_position(method: str, label: str) -> int | None:
-    """SAMT's shape, or which of TIAM's p1, p2, p3 are off, as a number; None where the label names neither."""
-    if method == "samt":
-        words = re.findall(r"[a-z]+", label.lower())
-        return next((i for i, shape in enumerate(_SAMT_SHAPES) if shape in words), None)
-    if method == "tiam":
-        numbers = re.search(r"\(\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*\)", label)
-        return numbers and sum(2**i for i, p in enumerate(reversed(numbers.groups())) if float(p) == 0)
-    return None
+def _fixed_position(method: str, hyperparameters: str) -> int | None:
+    """The shape of the step sizes, or which of the inertias are off, as a number; None without either."""
+    settings = json.loads(hyperparameters)
+    for key in with_role(method, "shape"):
+        if settings.get(key) in _SHAPES:
+            return _SHAPES.index(settings[key])
+    inertias = [settings[key] for key in with_role(method, "inertia") if key in settings]
+    return sum(2**i for i, p in enumerate(reversed(inertias)) if p == 0) if len(inertias) > 1 else None
 
 
 def look_of(style: Style) -> dict:

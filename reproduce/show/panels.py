@@ -62,7 +62,7 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
     runs = runs.assign(run_key=runs.run_key + " " + runs.label)
     curves = curves.assign(run_key=curves.run_key + " " + curves.label).sort_values("iteration", kind="stable")
     curves["smallest_gradient_norm"] = curves.groupby("run_key").gradient_norm.cummin()
-    look = styles(zip(runs.method, runs.label))
+    look = styles(zip(runs.method, runs.label, runs.hyperparameters))
     failed, runs = runs[runs.status == "failed"], runs[runs.status != "failed"].copy()
     datasets = list(dict.fromkeys(runs.dataset))
     # Sizes are compared by rank: the full sets differ in size, and so do not share a number.

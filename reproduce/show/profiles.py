@@ -65,8 +65,8 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
     *varied, last = (word for column, word in words.items() if column == "dataset" or runs[column].nunique() > 1)
     problem = f"{', '.join(varied)} and {last}" if varied else last
     notes = [
-        f"A problem: a {problem}. Solved: validation accuracy reached {100 * target.share:g} % of {reference}'s median final "
-        "one. A run that missed it or diverged solves nothing."
+        f"A problem: a {problem}. Solved: validation accuracy reached {100 * target.share:g} % of {reference}'s median "
+        "final one. A run that missed it or diverged solves nothing."
     ]
     never = [label for label in grid.styles if label in set(runs.label) - solved]
     notes += [f"No problem solved, no line: {', '.join(never)}."] if never else []

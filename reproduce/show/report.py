@@ -29,7 +29,8 @@ FOLDER = Path(__file__).parent
 PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left out by name
 PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 RUN_COLUMNS = (
-    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "seed", "status",
+    *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
+    "seed", "status",
     "device", "torch", "commit", "run_key",
 )  # fmt: skip
 AXES = dict(
@@ -324,7 +325,7 @@ def _chart(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, Any] | N
     whose mean is geometric. panels: name -> label -> measure -> x by axis, mean, low, high and n (seeds) a point;
     whole: how many of the points, from the first, all runs reached; diverged: whether a run did.
     """
-    look = styles(zip(runs.method, runs.label))
+    look = styles(zip(runs.method, runs.label, runs.hyperparameters))
     axes = [axis for axis in AXES if axis in curves and curves[axis].notna().any()]
     measures = [measure for measure in MEASURES if measure in curves and curves[measure].notna().any()]
     log = [measure for measure in measures if measure != "test_accuracy" and not (curves[measure] < 0).any()]

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from reproduce.judge.estimates import mean_intervals
+from reproduce.judge.rows import with_role
 from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
@@ -78,7 +79,9 @@ def sweep_pages(grid: Grid) -> list[Figure]:
     if not groups:
         return []
     panels = [sweep for sweeps in groups for sweep in sweeps]
-    look = styles((line.method, line.name) for sweep in panels for line in sweep.lines)
+    look = styles(
+        (line.method, line.name, text) for sweep in panels for line in sweep.lines for text, _ in line.settings
+    )
     if max(map(len, groups)) == 1:
         columns = min(len(panels), 3)
         rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
@@ -175,15 +178,11 @@ def _along_hyperparameters(panel: Panel) -> Iterable[tuple[str, str, str, pd.Dat
                     # One run under several labels is one run.
                     rows = rows.drop_duplicates(["hyperparameters", "seed"])
                     rows = rows.assign(value=rows.hyperparameters.map(values), setting=rows.hyperparameters)
-                    yield method, STEP_SIZE if _is_step_size(method, key) else key, key, rows
+                    yield method, STEP_SIZE if key in with_role(method, "step size") else key, key, rows
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_step_size(method: str, key: str) -> bool:
-    return key == "learning_rate" or (method, key) in (("samt", "alpha0"), ("sam", "alpha"))
 
 
 def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd.DataFrame]]:

@@ -59,7 +59,8 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
     seeds = runs.groupby([*by, "label"]).size()
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     notes = [
-        f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, profile {runs['profile'].iloc[0]}. "
+        f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, "
+        f"profile {runs['profile'].iloc[0]}. "
         "Bold: the best of a column and what a paired test at 5 % does not find worse."
     ]
     if marked:

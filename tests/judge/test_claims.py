@@ -1,6 +1,7 @@
 """Claims, published numbers and tables: from CSVs to verdicts, and back to the page."""
 
-import re
+import dataclasses
+import json
 import tomllib
 
 import numpy as np
@@ -12,7 +13,7 @@ from am.errors import InputError
 from reproduce.judge.claims import CLAIMS, KEYS, MEASURES, _evidence, _markdown, judge_all, write_claims
 from reproduce.judge.published import NUMBERS
 from reproduce.judge.significance import UNREACHED
-from reproduce.judge.stability import STEP_LABEL
+from reproduce.judge.stability import by_step_size
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
 
@@ -61,7 +62,11 @@ def test_a_typo_in_a_claim_names_the_key(tmp_path, claims):
 
 def test_the_claims_name_grids_labels_and_rules_that_exist():
     labels = {name: {entry.label for entry in load_grid(name, "light").entries} for name in grid_names()}
-    labels["samt_stability"] = {re.match(STEP_LABEL, label)[1] for label in labels["samt_stability"]}
+    steps = [
+        dict(method=e.method.name, label=e.label, hyperparameters=json.dumps(dataclasses.asdict(e.settings)))
+        for e in load_grid("samt_stability", "light").entries
+    ]
+    labels["samt_stability"] = set(by_step_size(pd.DataFrame(steps))["label"])
     found = tomllib.loads(CLAIMS.read_text())["claim"]
     assert {claim["paper"] for claim in found} == {"SAMT", "TIAM"} and len({c["id"] for c in found}) == len(found)
     for claim in found:
@@ -107,7 +112,9 @@ def synthetic(claim: dict, seeds: int = 5, status: str = "done") -> tuple[pd.Dat
                         done = status == "done" or not own
                         rows.append(dict(
                             grid="g", profile="light", lane="time", dataset=dataset, data_official=True, n_train=100,
-                            activation=act, hidden="8", method=label.lower(), seed=seed, iterations=60,
+                            activation=act, hidden="8", method="sgd" if sweep else label.lower(), seed=seed,
+                            iterations=60,
+                            hyperparameters=json.dumps(dict(learning_rate=x)),
                             label=label if x is None else f"{label}, {x}", status="done" if done else status,
                             test_accuracy=accuracy if done else np.nan, val_accuracy=accuracy if done else np.nan,
                             parameter_updates=60 * (3 if own else 1), run_key=f"{dataset}{label}{act}{x}{seed}",
@@ -223,7 +230,8 @@ def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
 def test_the_table_says_what_was_found_in_a_line(tmp_path):
     table = pd.DataFrame([
         dict(id="X-1", claim="A is better.", note="really", verdict="partly",
-             reason="holds: mnist; open: fashion_mnist", grid="g", seeds=5.0, evidence="−1.9 to +0.4 points [−2.5, +0.9]"),
+             reason="holds: mnist; open: fashion_mnist", grid="g", seeds=5.0,
+             evidence="−1.9 to +0.4 points [−2.5, +0.9]"),
         dict(id="X-2", claim="B is.", note="", verdict=NOT_TESTED, reason="no", grid="g", seeds=None, evidence=None),
     ])  # fmt: skip
     first, second = _markdown(table).splitlines()[-2:]

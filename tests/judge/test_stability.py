@@ -1,5 +1,7 @@
 """Stability over initial step sizes."""
 
+import json
+
 import pandas as pd
 import pytest
 from frames import make_runs, make_sweep, shuffled
@@ -25,12 +27,16 @@ def test_over_settings_averages_a_methods_settings_within_a_seed():
         over_settings(make_runs({k: v for k, v in accuracies.items() if k != "SGD 1"}))
 
 
-def test_step_sizes_are_read_off_the_labels():
-    runs = make_runs({"SGD + momentum, 0.1": {"mnist": [0.9]}, "Adam, released, 3.16e-05": {"mnist": [0.9]}})
+def test_step_sizes_are_those_of_the_hyperparameters_whatever_the_label():
+    runs = make_runs({label: {"mnist": [0.9]} for label in ("SGD + momentum, 0.1", "Adam (3.16e-05", "SAMT")})
+    runs["method"] = ["momentum", "adam", "samt"]
+    settings = dict(learning_rate=0.1, momentum=0.9), dict(learning_rate=3.16e-5), dict(alpha0=0.2, shape="row")
+    runs["hyperparameters"] = [json.dumps(chosen) for chosen in settings]
     split = by_step_size(runs)
-    assert list(split["label"]) == ["SGD + momentum", "Adam, released"] and list(split["step_size"]) == [0.1, 3.16e-5]
-    with pytest.raises(InputError, match="'SGD' names no step size"):
-        by_step_size(make_runs({"SGD": {"mnist": [0.9]}}))
+    assert list(split["label"]) == ["SGD + momentum", "Adam", "SAMT"]
+    assert list(split["step_size"]) == [0.1, 3.16e-5, 0.2]
+    with pytest.raises(InputError, match="'BCD' has no step sizes"):
+        by_step_size(make_runs({"BCD": {"mnist": [0.9]}}))
 
 
 def test_stability_of_a_worked_example():

@@ -20,7 +20,8 @@ from reproduce.run.grid import grid_names
 from reproduce.show import figures
 
 COMMANDS = (
-    "run", "plan", "collect", "figures", "tables", "claims", "report", "bench", "methods", "grids", "datasets", "clean",
+    "run", "plan", "collect", "figures", "tables", "claims", "report", "bench", "methods", "grids", "datasets",
+    "columns", "clean",
 )  # fmt: skip
 FILES = tuple(name for name in NAMES if name != "digits")
 DRAW = figures.figures_of

@@ -28,8 +28,10 @@ def config(**changes) -> RunConfig:
 
 
 OTHER = dict(
-    dataset="mnist", data_fingerprint="e" * 64, n_train=0, inputs="standardised", network="cnn", activation="elu", hidden=(6,),
-    init="xavier", method="sam", constants="published", settings=tuple(dataclasses.asdict(method("samt").settings(dict(beta=0.02))).items()),
+    dataset="mnist", data_fingerprint="e" * 64, n_train=0, inputs="standardised", network="cnn",
+    activation="elu", hidden=(6,),
+    init="xavier", method="sam", constants="published",
+    settings=tuple(dataclasses.asdict(method("samt").settings(dict(beta=0.02))).items()),
     seed=1, epochs=3, batch_size=50, evaluate_every=0.5, read_test=False,
     gradient_norm=True, lane="time",
 )  # fmt: skip

@@ -25,10 +25,17 @@ def test_every_grid_loads_and_plans_under_every_profile(name, profile):
     assert (grid.name, grid.profile) == (name, profile)
     assert grid.title and grid.question and grid.paper
     runs = plan(grid, PRINTS, lambda run_key: dict(status="done", curve=[dict(val_accuracy=0.5)]))
-    networks = sum(len(entry.overrides.get("hidden", grid.hidden)) for entry in grid.entries)
+
+    def sizes(entry) -> int:  # rows and constants, of which a second value counts where it changes anything
+        given = {key: entry.overrides.get(key, getattr(grid, key)) for key in ("n_train", "constants")}
+        again = len(given["constants"]) - 1 if entry.method.depends_on_rows else 0
+        return sum(1 + (again if n else 0) for n in given["n_train"])
+
+    networks = sum(len(entry.overrides.get("hidden", grid.hidden)) * sizes(entry) for entry in grid.entries)
     problems = len(grid.datasets) * len(grid.activations) * networks
     assert len(runs) == problems * (grid.seeds + grid.trials) > 0
-    identity = {(r.config.dataset, r.config.hidden, r.config.activation, r.label, r.config.seed, r.trial) for r in runs}
+    where = ("dataset", "n_train", "hidden", "activation", "constants", "seed")
+    identity = {(*(getattr(r.config, key) for key in where), r.label, r.trial) for r in runs}
     assert len(identity) == len(runs)
     made = stacks(runs, SHAPES, CPU)
     assert sum(map(len, made)) == len({run.run_key for run in runs})

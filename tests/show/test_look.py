@@ -1,6 +1,7 @@
 """Colours: fixed, distinct, and told apart by every eye."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ EYES = dict(
 )
 
 
+SETTINGS = {f"SAMT {shape}": dict(shape=shape) for shape in ("scalar", "row", "column", "element")}
+
+
 def smallest_distance(colours: list[str], eye: np.ndarray) -> float:
     """The least distance in CIE Lab between any two of the colours, as the eye sees them."""
     rgb = np.array([to_rgb(colour) for colour in colours])
@@ -46,30 +50,40 @@ def test_known_methods_have_fixed_and_distinct_colours():
         assert smallest_distance(own, matrix) > 12, eye
 
 
+def row(method: str, label: str, **settings) -> tuple[str, str, str]:
+    return method, label, json.dumps(settings)
+
+
 def test_a_label_looks_the_same_whichever_methods_are_there():
-    pairs = [(method, label) for label, (method, *_) in LABELS.items()]
-    everywhere = styles(pairs)
-    assert everywhere["Adam"] == styles([("adam", "Adam")])["Adam"] == style_of("adam")
-    assert everywhere["SAMT element"] == styles([("samt", "SAMT element")])["SAMT element"]
-    assert styles(reversed(pairs)) == everywhere
+    rows = [row(method, label, **SETTINGS.get(label, {})) for label, (method, *_) in LABELS.items()]
+    everywhere = styles(rows)
+    assert everywhere["Adam"] == styles([row("adam", "Adam")])["Adam"] == style_of("adam")
+    assert everywhere["SAMT element"] == styles([row("samt", "My SAMT", shape="element")])["My SAMT"]
+    assert styles(reversed(rows)) == everywhere
 
 
 @pytest.mark.parametrize(
-    "pairs",
+    "rows",
     [
-        [("samt", f"SAMT {shape}") for shape in ("scalar", "row", "column", "element")],
-        [("tiam", f"TIAM p=({a},{b},{c})") for a in (".9", "0.0") for b in (".9", "0") for c in (".5", "0")],
-        [("sgd", f"SGD {rate}") for rate in range(12)],
-        [("samt", "SAMT"), ("samt", "SAMT row"), ("samt", "SAMT row, T = 2")],
+        [row("samt", f"SAMT {shape}", shape=shape) for shape in ("scalar", "row", "column", "element")],
+        [row("tiam", f"{p}", **dict(zip(("p1", "p2", "p3"), p))) for p in itertools.product((0.9, 0.0), repeat=3)],
+        [row("sgd", f"SGD {rate}") for rate in range(12)],
+        [row("samt", label, shape="row") for label in ("SAMT", "SAMT row", "SAMT row, T = 2")],
     ],
 )
-def test_settings_of_one_method_are_told_apart(pairs):
-    looks = list(styles(pairs).values())
-    assert len({look.colour for look in looks}) == len({(look.line, look.marker) for look in looks}) == len(pairs)
+def test_settings_of_one_method_are_told_apart(rows):
+    looks = list(styles(rows).values())
+    assert len({look.colour for look in looks}) == len({(look.line, look.marker) for look in looks}) == len(rows)
 
 
 def test_full_inertia_is_tiams_own_colour_and_unknown_methods_have_one():
-    look = styles([("tiam", "TIAM p=(0,0,0)"), ("tiam", "TIAM p=(.9,.9,.5)"), ("heavy-ball", "Heavy ball")])
-    assert look["TIAM p=(.9,.9,.5)"] == style_of("tiam")
+    none, full = dict(p1=0.0, p2=0.0, p3=0.0), dict(p1=0.9, p2=0.9, p3=0.5)
+    look = styles([row("tiam", "None", **none), row("tiam", "Full", **full), row("heavy-ball", "Heavy ball")])
+    assert look["Full"] == style_of("tiam") and look["None"] == style_of("tiam", 7)
     assert look["Heavy ball"] == style_of("heavy-ball") != style_of("light-ball")
     assert style_of("heavy-ball").colour == "#cf5a9b"  # a hash of the name, the same on every machine
+
+
+def test_a_setting_that_varies_within_a_label_fixes_no_position():
+    varied = [row("tiam", "p1", p1=p, p2=0.9, p3=0.5) for p in (0.0, 0.9)]
+    assert styles([*varied, row("tiam", "TIAM", p1=0.9, p2=0.9, p3=0.5)])["TIAM"] == style_of("tiam")

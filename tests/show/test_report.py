@@ -77,7 +77,8 @@ def run_row(label: str, seed: int, **changes) -> dict:
     row = dict(
         grid="tiny", profile="light", rule="paper", lane="accuracy", dataset="mnist", data_official="True",
         data_fingerprint="d027fbe1abd1b831", n_train="5000", activation="relu", hidden="100-100", method="tiam",
-        label=label, seed=seed, status="done", device="cpu", torch="2.15.0", commit="7de4bb77c076+", run_key=key,
+        label=label, hyperparameters="{}", seed=seed, status="done", device="cpu", torch="2.15.0",
+        commit="7de4bb77c076+", run_key=key,
     )  # fmt: skip
     return row | changes
 

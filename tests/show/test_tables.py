@@ -27,7 +27,8 @@ def test_a_page_is_filled_between_its_markers_only(tmp_path):
     (tmp_path / "claims.md").write_text("| claims |\n")
     page = tmp_path / "page.md"
     page.write_text(
-        "a\n<!-- table: g -->\nold\n<!-- end -->\nb\n<!-- table: claims -->\n<!-- end -->\n<!-- table: h -->\nkept\n<!-- end -->\n"
+        "a\n<!-- table: g -->\nold\n<!-- end -->\nb\n<!-- table: claims -->\n<!-- end -->\n"
+        "<!-- table: h -->\nkept\n<!-- end -->\n"
     )
     assert fill(page, tmp_path) == ["g", "claims"]
     assert page.read_text() == (

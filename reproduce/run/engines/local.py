@@ -2,7 +2,7 @@
 
 On a GPU one stack after another in this process; on a CPU in one single-threaded process per core, which for
 networks this small beats one process with as many threads, and makes the numbers independent of the number of cores.
-Stacks of the time lane come last, one after another in one process that has all cores, so that nothing runs beside them.
+Stacks of the time lane come last, one after another in one process that has all cores: nothing runs beside them.
 """
 
 import concurrent.futures

@@ -107,12 +107,12 @@ def train_stack(
             [chosen.settings(dict(run.config.settings)) for run in runs],
             [run.config.seed for run in runs],
             prepared,
-            config.hidden,
-            config.activation,
-            config.init,
-            config.budget,
-            progress,
-            graphs,
+            hidden=config.hidden,
+            activation_name=config.activation,
+            init=config.init,
+            budget=config.budget,
+            progress=progress,
+            graphs=graphs,
         )
     except InputError:
         raise

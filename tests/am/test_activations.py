@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles.dladmm import scalar_prox
+from scalars import scalar_prox
 
 import am.activations
 from am.activations import ACTIVATIONS, activation
