@@ -1,15 +1,11 @@
 """Kills: at every write, in the middle, and two commands at once."""
 
-import fcntl
 import hashlib
 import json
 import os
-import random
 import signal
-import struct
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -236,61 +232,126 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     assert place.untimed() == several.untimed()
 
 
-def in_training(place: Place) -> bool:
-    """Whether any process holds a run of the store."""
+# As KILLER: imports once and forks the commands, and the commands their two workers, for sixty starts of three processes
+# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker has begun to train.
+SIXTY = """
+import fcntl, json, multiprocessing, os, random, signal, struct, sys, time
+sys.path[:0] = [sys.argv[1]]
+from helpers import METHODS, Place, cheap_figures
+from collections import Counter
+from pathlib import Path
+from am.data import load
+import reproduce.judge.claims, reproduce.judge.derived, reproduce.judge.published, reproduce.run.session
+from reproduce.show import figures
+figures.figures_of = cheap_figures
+load("digits")
+real = multiprocessing.get_context
+multiprocessing.get_context = lambda name: real("fork")
+
+def start(place, jobs):
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        log = os.open(place.root / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os._exit(place.do("run", "tiny", "--jobs", str(jobs)))
+    return pid
+
+def training(place):
     if not (place.store / "locks").exists():
         return False
-    with open(place.store / "locks", "rb+") as file:
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # any byte of the file
+    with open(place.store / "locks", "rb+") as file:  # does anyone hold any byte?
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         return struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+
+def session(leader):
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
+            if fields and fields[0] != "Z" and int(fields[3]) == leader:
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+def fresh(name):
+    place = Place(Path(sys.argv[2]) / name)
+    place.write(text=Path(sys.argv[3]).read_text())
+    return place
+
+def whole(place):
+    counts = Counter(run["run_key"] for run in place.stored())
+    return dict(
+        keys=sorted(counts), most=max(counts.values()), same=place.untimed() == reference.untimed(),
+        left=[str(path) for path in place.root.rglob("*.part")],
+    )
+
+reference = fresh("reference")
+assert os.waitpid(start(reference, 1), 0)[1] == 0
+draw, kills, ends, place = random.Random(0), 0, 0, fresh("0")
+while True:
+    pid = start(place, 2)
+    ended = 0, 0
+    while not training(place) and not ended[0]:
+        time.sleep(0.002)
+        ended = os.waitpid(pid, os.WNOHANG)
+    victim = draw.choice(["command", "group"])
+    end = time.monotonic() + draw.uniform(0, 1.5)
+    while kills < 60 and not ended[0] and time.monotonic() < end:
+        time.sleep(0.002)
+        ended = os.waitpid(pid, os.WNOHANG)
+    if kills < 60 and not ended[0]:
+        workers = len(session(pid)) - 1
+        caught = training(place)
+        (os.kill if victim == "command" else os.killpg)(pid, signal.SIGKILL)
+    if not ended[0]:
+        ended = os.waitpid(pid, 0)
+    began = time.monotonic()
+    while (orphans := session(pid)) and time.monotonic() < began + 20:
+        time.sleep(0.01)
+    if ended[1] == signal.SIGKILL:
+        kills += 1
+        print("KILL", json.dumps(dict(
+            victim=victim, workers=workers, caught=caught, orphans=len(orphans), there=len(place.stored()),
+            parts=len(list(place.root.rglob("*.part"))),
+        )), flush=True)
+    else:
+        ends += 1
+        print("END", json.dumps(dict(status=ended[1], orphans=len(orphans)) | whole(place)), flush=True)
+        if kills == 60:
+            break
+        place = fresh(str(ends))
+print("KEYS", json.dumps(sorted(run["run_key"] for run in reference.stored())), flush=True)
+"""
 
 
 @pytest.mark.slow
-def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, mark, tmp_path):
-    """Two workers; the command alone or its whole group is killed, up to a second after training has begun."""
-    text = place.write(
+def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path):
+    """Two workers; a command that reaches its end before it is killed begins anew in another place."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    grid = place.write(
         methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6
-    ).read_text()
-    place.run()  # in this process, without workers
-    reference, keys = place.untimed(), {run["run_key"] for run in place.stored()}
-    draw, kills, finished, parts, runs = random.Random(0), Counter(), 0, 0, 0
-    there = Place(tmp_path / "0")
-    there.write(text=text)
-
-    def check() -> None:
-        stored = Counter(run["run_key"] for run in there.stored())
-        assert set(stored) == keys and set(stored.values()) == {1}
-        assert there.untimed() == reference
-        assert not list(there.root.rglob("*.part"))
-
-    while kills.total() < 60:
-        command = there.start("tiny", "--jobs", "2", mark=mark)
-        while command.poll() is None and not in_training(there):
-            time.sleep(0.01)
-        time.sleep(draw.random())
-        victim = draw.choice(["command", "group"])
-        if command.poll() is None:
-            (os.kill if victim == "command" else os.killpg)(command.pid, signal.SIGKILL)
-        status = command.wait(PATIENCE)
-        until(lambda: not marked(mark), lambda: True)  # no worker outlives it
-        if status == -signal.SIGKILL:
-            kills[victim] += 1
-            parts += len(list(there.root.rglob("*.part")))
-            before, runs = runs, len(there.stored())
-            assert runs >= before
-        else:
-            assert status == 0
-            check()
-            finished, runs = finished + 1, 0
-            there = Place(tmp_path / str(finished))
-            there.write(text=text)
-    command = there.start("tiny", "--jobs", "2", mark=mark)
-    assert command.wait(PATIENCE) == 0
-    check()
-    until(lambda: not marked(mark), lambda: True)
+    )
+    words = [sys.executable, "-c", SIXTY, str(ROOT / "tests"), str(tmp_path), str(grid)]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=4 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list] = dict(KILL=[], END=[], KEYS=[])
+    for word, _, rest in (line.partition(" ") for line in done.stdout.splitlines()):
+        found[word].append(json.loads(rest))
+    kills, ends, (keys,) = found.values()
+    assert len(kills) == 60 and not any(kill["orphans"] for kill in kills)
+    assert len(keys) == 36
+    for end in ends:
+        assert end == dict(status=0, orphans=0, keys=keys, most=1, same=True, left=[])
+    caught = sum(kill["caught"] and kill["workers"] == 2 for kill in kills)
+    assert caught > 30
     logs = "".join(path.read_text() for path in tmp_path.glob("*/log.txt"))
     assert "Traceback" not in logs and "torn" not in logs
+    victims = Counter(kill["victim"] for kill in kills)
     print(
-        f"{kills['command']} commands and {kills['group']} groups killed while they trained; {finished + 1} times the end "
-        f"was reached, with {len(keys)} runs each, none twice; {parts} parts were left behind and swept, no process was"
+        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them while two "
+        f"workers trained; {sum(kill['parts'] for kill in kills)} parts were left behind and swept, no process was; "
+        f"{len(ends)} ends, each with the {len(keys)} runs and the CSVs of an uninterrupted one, no run trained twice"
     )
