@@ -14,9 +14,7 @@ from reproduce.files import malformed, read_text, sweep, write
 from reproduce.run.config import RunConfig
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
-from reproduce.run.rows import (
-    Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text,
-)  # fmt: skip
+from reproduce.run.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
 from reproduce.run.store import FINAL, Store
 
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")

@@ -331,9 +331,7 @@ print("KEYS", json.dumps(sorted(run["run_key"] for run in reference.stored())), 
 def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path):
     """Two workers; a command that reaches its end before it is killed begins anew in another place."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    grid = place.write(
-        methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6
-    )
+    grid = place.write(methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6)
     words = [sys.executable, "-c", SIXTY, str(ROOT / "tests"), str(tmp_path), str(grid)]
     done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=4 * PATIENCE)
     assert done.returncode == 0, done.stderr
