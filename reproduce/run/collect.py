@@ -146,7 +146,7 @@ def is_whole(row: Row, curve: Sequence[Row]) -> bool:
 
 
 def prune(folder: Path) -> int:
-    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials that were."""
+    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went."""
     removed = 0
     for name in ("curves.csv", "runs.csv", "tuning.csv"):  # rows last: a curve without a row would be refused
         path = folder / name

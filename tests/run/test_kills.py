@@ -232,8 +232,8 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     assert place.untimed() == several.untimed()
 
 
-# As KILLER: imports once and forks the commands, and the commands their two workers, for sixty starts of three processes
-# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker has begun to train.
+# As KILLER: imports once and forks the commands, and the commands their two workers: sixty starts of three processes
+# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker began to train.
 SIXTY = """
 import fcntl, json, multiprocessing, os, random, signal, struct, sys, time
 sys.path[:0] = [sys.argv[1]]
