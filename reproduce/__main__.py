@@ -289,7 +289,9 @@ def report_only(args: argparse.Namespace) -> None:
 
     found = profiles_with_csvs(args.results, args.profile) or [args.profile or "paper"]
     if args.out and len(found) > 1:
-        raise InputError(f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out.")
+        raise InputError(
+            f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out."
+        )
     for profile in found:
         results, figures = place(args.results, profile), place(args.figures, profile)
         out = args.out or results / "report.html"

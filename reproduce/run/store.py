@@ -129,7 +129,9 @@ def _take(file: int, run_keys: Sequence[str]) -> set[str]:
             held.add(key)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise InputError(f"the store's folder knows no locks ({error.strerror}); choose another place.") from None
+                raise InputError(
+                    f"the store's folder knows no locks ({error.strerror}); choose another place."
+                ) from None
     return held
 
 

@@ -512,7 +512,9 @@ def test_a_grid_of_none_but_stale_rows_is_told_and_not_shown(done, monkeypatch, 
     for command in ("figures", "tables"):
         capsys.readouterr()
         assert done.do(command) == 0
-        assert "runs.csv: all 6 rows are stale, of other code or another grid; `make reproduce-tiny`" in one_sentence(capsys)
+        assert "runs.csv: all 6 rows are stale, of other code or another grid; `make reproduce-tiny`" in one_sentence(
+            capsys
+        )
     assert main(["claims", "--results", str(done.results)]) == 0
     assert main(["prune", "--results", str(done.results)]) == 0
     assert "6 stale rows removed" in capsys.readouterr().out

@@ -15,8 +15,8 @@ from am import methods as methods_module
 from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
-from reproduce.run.config import code_hash
 from reproduce.run import session
+from reproduce.run.config import code_hash
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on

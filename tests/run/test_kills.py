@@ -232,8 +232,8 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     assert place.untimed() == several.untimed()
 
 
-# As KILLER: imports once and forks the commands, and the commands their two workers, for sixty starts of three processes
-# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker has begun to train.
+# As KILLER: imports once and forks the commands, and the commands their two workers: sixty starts of three processes
+# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker began to train.
 SIXTY = """
 import fcntl, json, multiprocessing, os, random, signal, struct, sys, time
 sys.path[:0] = [sys.argv[1]]
@@ -331,9 +331,7 @@ print("KEYS", json.dumps(sorted(run["run_key"] for run in reference.stored())), 
 def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path):
     """Two workers; a command that reaches its end before it is killed begins anew in another place."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    grid = place.write(
-        methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6
-    )
+    grid = place.write(methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6)
     words = [sys.executable, "-c", SIXTY, str(ROOT / "tests"), str(tmp_path), str(grid)]
     done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=4 * PATIENCE)
     assert done.returncode == 0, done.stderr
@@ -351,7 +349,7 @@ def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path)
     assert "Traceback" not in logs and "torn" not in logs
     victims = Counter(kill["victim"] for kill in kills)
     print(
-        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them while two "
-        f"workers trained; {sum(kill['parts'] for kill in kills)} parts were left behind and swept, no process was; "
+        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them while "
+        f"two workers trained; {sum(kill['parts'] for kill in kills)} parts were left behind and swept, no process was; "
         f"{len(ends)} ends, each with the {len(keys)} runs and the CSVs of an uninterrupted one, no run trained twice"
     )

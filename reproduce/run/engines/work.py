@@ -129,7 +129,7 @@ def train_stack(
 
 @functools.cache
 def commit(root: Path = Path(__file__).parents[3]) -> str:
-    """The commit of the code that runs, '+' where the working tree has other or further files; empty outside a checkout."""
+    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
