@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
+from am.machine import device_memory, stack_bytes, worker_bytes
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.engines.local import run_local
@@ -42,6 +43,7 @@ class Session:
         self.folder = args.data
         self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
         self.seeds_per_round = args.seeds_per_round
+        self.debug = args.debug
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
@@ -89,7 +91,7 @@ class Session:
         for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
             fresh = [run for run in this_round if run.run_key in missing - planned]
             planned |= {run.run_key for run in fresh}
-            made += stacks(fresh, self.shapes, self.device)
+            made += stacks(fresh, self.shapes, self.device, self.jobs)
         return made
 
     def train(self) -> bool:
@@ -98,7 +100,9 @@ class Session:
         With a time limit, stacks that would not end in time are not begun.
         """
         for grid in self.grids:
-            kept_runs(self.results / grid.name, self.store)  # what a collect would refuse is refused before hours of work
+            kept_runs(
+                self.results / grid.name, self.store
+            )  # what a collect would refuse is refused before hours of work
         pending = self.pending()
         print_plan(self, pending)
         trained, tried = bool(pending), set()
@@ -137,7 +141,8 @@ class Session:
                 bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
 
             latest = [self.end - estimate(self, stack) for stack in pending]
-            run_local(pending, self.folder, self.device, self.place, self.jobs, report, self.graphs, latest=latest)
+            where = (self.folder, self.device, self.place, self.jobs)
+            run_local(pending, *where, report, self.graphs, latest, self.debug)
         self.store.refresh()
         trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
         print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
@@ -162,6 +167,25 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
+        print(memory(session, pending))
+
+
+def memory(session: Session, pending: list[list[PlannedRun]]) -> str:
+    """The sentence that says what memory the training may take, and what its largest stack needs at the most."""
+    sizes = []
+    for stack in pending:
+        c = stack[0].config
+        inputs, rows = session.shapes[c.dataset]
+        widths, n_train = (inputs, *c.hidden, 10), training_rows(rows, c.n_train)
+        sizes.append(stack_bytes(method(c.method), widths, n_train, c.batch_size, len(stack)))
+    largest = max(range(len(sizes)), key=sizes.__getitem__)
+    gigabytes = lambda size: f"{size / 1e9:.2g} GB"
+    room = worker_bytes(session.device, session.jobs)
+    return (
+        f"memory: {gigabytes(device_memory(session.device))}, up to {gigabytes(room)} for each of {session.jobs} "
+        f"processes; the largest stack, {len(pending[largest])} of {pending[largest][0].label}, "
+        f"needs {gigabytes(sizes[largest])}" + (", more than that." if sizes[largest] > room else ".")
+    )
 
 
 def duration(seconds: float) -> str:
