@@ -39,7 +39,7 @@ def test_an_allocation_that_fails_is_a_sentence_and_failed_rows(place, no_memory
 def test_the_plan_says_what_memory_it_expects(place, capsys):
     assert place.do("plan", "tiny", "--jobs", "2") == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("memory: "))
-    assert "for each of 2 processes; the largest stack, 2 of " in line
+    assert "for each of 2 processes; the largest stack, 1 of " in line
 
 
 def workers_of(parent: int) -> list[int]:
