@@ -2,16 +2,13 @@
 
 import argparse
 import math
-import operator
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
@@ -23,6 +20,7 @@ from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.places import place
 from reproduce.run.plan import PlannedRun, plan, rounds, stacks
+from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
 
 
@@ -64,6 +62,8 @@ class Session:
         for name in sets if self.missing() else ():
             images = load(name, self.folder)
             self.shapes[name] = (images.x_train[0].size, len(images.x_train))
+        known = [run for runs in self.plans.values() for run in runs]
+        self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
@@ -129,20 +129,14 @@ class Session:
         return []
 
     def _train(self, pending: list[list[PlannedRun]]) -> None:
-        began, shares = time.monotonic(), [0.0] * len(pending)
-        missing = [sum(not self.store.finished(run.run_key) for run in stack) for stack in pending]
-        line = "{l_bar}{bar}| {n:.0f}/{total} runs [{elapsed}<{remaining}]{postfix}"
-        every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between lines; a log file needs few
-        with tqdm(total=sum(missing), bar_format=line, mininterval=every, maxinterval=every) as bar:
-
-            def report(i: int, share: float) -> None:
-                shares[i] = max(shares[i], share)
-                bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
-                bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
-
-            latest = [self.end - estimate(self, stack) for stack in pending]
+        began = time.monotonic()
+        expected = [self.estimates(stack) for stack in pending]
+        labels = [f"{stack[0].config.dataset}, {stack[0].label}" for stack in pending]
+        progress = Progress(expected, labels, min(self.jobs, len(pending)))
+        latest = [self.end - seconds for seconds in expected]
+        with shown(progress, duration):
             where = (self.folder, self.device, self.place, self.jobs)
-            run_local(pending, *where, report, self.graphs, latest, self.debug)
+            run_local(pending, *where, progress.report, self.graphs, latest, self.debug)
         self.store.refresh()
         trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
         print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
@@ -164,7 +158,8 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         done = sum(session.store.finished(run.run_key) for run in runs)
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
     if pending:
-        seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
+        session.estimates.prepare(pending)
+        seconds = session.estimates.altogether(pending, session.jobs)
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
         print(memory(session, pending))
@@ -196,41 +191,3 @@ def duration(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def estimate(session: Session, stack: list[PlannedRun]) -> float:
-    """Seconds that a stack should take: its work over the same method's speed so far, else over a cautious guess."""
-    speeds = _speeds(session)
-    chosen = method(stack[0].config.method)
-    todo = [run for run in stack if not session.store.finished(run.run_key)]
-    guess = 8e10 if session.device.type == "cpu" else 2e12
-    return sum(_work(session, run) for run in todo) / speeds.get(chosen.name, speeds.get("", guess))
-
-
-def _speeds(session: Session) -> dict[str, float]:
-    """Work per second of every method in the store, and of all of them under ""."""
-    totals: dict[str, list[float]] = {}
-    for runs in session.plans.values():
-        for run in runs:
-            found = session.store.get(run.run_key)
-            if found and found["status"] == "done" and (session.shapes.get(run.config.dataset)):
-                seconds = found["train_seconds"] + found["evaluate_seconds"]
-                for name in (run.config.method, ""):
-                    total = totals.setdefault(name, [0.0, 0.0])
-                    total[0] += _work(session, run)
-                    total[1] += seconds
-    return {name: work / seconds for name, (work, seconds) in totals.items() if seconds > 0}
-
-
-def _work(session: Session, run: PlannedRun) -> float:
-    """A rough count of operations: passes over the data times parameters, with a floor for small steps."""
-    c = run.config
-    inputs, rows = session.shapes[c.dataset]
-    rows = training_rows(rows, c.n_train)
-    widths = (inputs, *c.hidden, 10)
-    parameters = sum(a * b for a, b in zip(widths, widths[1:]))
-    chosen = method(c.method)
-    if chosen.full_batch:
-        return c.epochs * rows * parameters * 10
-    passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings)))
-    return c.epochs * (rows // c.batch_size) * passes * (c.batch_size * parameters * 6 + 4e6)
