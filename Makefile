@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -15,7 +15,7 @@ PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -44,7 +44,7 @@ gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profi
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
 
-RUN := $(OPTIONS) $(if $(FOR),--for $(FOR))
+RUN := $(OPTIONS) $(if $(FOR),--for $(FOR)) $(if $(ROUND),--seeds-per-round $(ROUND))
 
 reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/. FOR=2h: for so long.
 	$(PYTHON) -m reproduce run all $(RUN)

@@ -135,6 +135,9 @@ def parser() -> Parser:
         metavar="BEFORE",
         help="instead, time a twentieth of profile light in that checkout and in this one",
     )
+    sub.add_argument(
+        "--earlier", type=Path, metavar="BEFORE", help="instead, time iterations of TIAM and mDLAM there and here"
+    )
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -329,11 +332,16 @@ def prune_only(args: argparse.Namespace) -> None:
 
 
 def bench_only(args: argparse.Namespace) -> None:
-    from reproduce.bench.command import bench
+    from reproduce.bench.command import bench, rows_of
+    from reproduce.bench.earlier import earlier
+    from reproduce.bench.measure import Scale
     from reproduce.bench.suite import light
 
     if args.light:
         print(light(args.light, args.data, args.results))
+        return
+    if args.earlier:
+        print(earlier(args.earlier, *rows_of(args.data, Scale().rows, device_of("cpu")), args.results))
         return
     only = [word for word in args.only.split(",") if word]
     print(f"{bench(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")

@@ -37,7 +37,7 @@ class Store:
         self.folder, self.quiet = results / ".store", quiet
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe-{os.getpid()}"
+            probe = self.folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
             probe.write_text("")
             probe.unlink()
         except OSError as error:

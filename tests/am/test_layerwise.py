@@ -31,14 +31,11 @@ def launch(name: str, x, y, W, b, batches, act: str = "relu", **hp):
 # Numbers
 
 
-@pytest.mark.parametrize(
-    "name, threads",
-    # With two threads the small products of mini-batch methods are those of am.linalg, and tested there.
-    [(name, threads) for name in ("dladmm", "bcd", "pdadmm") for threads in (1, 2)]
-    + [("locoprop", 1), ("proxprop", 1)],
-)
-def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads):
-    widths, before = (50, 30, 20, 10), torch.get_num_threads()
+@pytest.mark.parametrize("widths", [(50, 30, 20, 10), (33, 17, 9, 7)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["dladmm", "bcd", "pdadmm"])
+def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads, widths):
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         x, y, W, b, batches = data(512, widths, 3, torch.float32)

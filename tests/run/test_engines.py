@@ -2,22 +2,24 @@
 
 import dataclasses
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
 
 import pytest
 import torch
-from helpers import METHODS, PATIENCE, TUNED, Place, place_fixture, until  # noqa: F401
+from helpers import METHODS, PATIENCE, TUNED, Place, one_sentence, place_fixture, until  # noqa: F401
 
 from am import methods as methods_module
 from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
 from reproduce.run.config import code_hash
+from reproduce.run import session
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
-from reproduce.run.engines.work import DataOnDevice, device_of, train_stack, work_on
+from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import PlannedRun, plan, stacks
 from reproduce.run.store import Store
@@ -296,3 +298,60 @@ def test_a_stop_from_the_keyboard_loses_nothing(place, monkeypatch, capsys):
     assert len(place.shards()) == 2
     place.run()
     assert len(place.rows()) == 6
+
+
+def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    assert commit(tmp_path) == ""  # no checkout
+    for folder in ("am/methods", "reproduce/grids", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "old.py").write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "old")
+
+    def marked() -> bool:
+        commit.cache_clear()
+        found = commit(tmp_path)
+        assert len(found.rstrip("+")) == 12
+        return found.endswith("+")
+
+    assert not marked()
+    (tmp_path / "results" / "new.csv").write_text("")
+    assert not marked()
+    for file in ("am/methods/mine.py", "reproduce/grids/mine.toml"):
+        (tmp_path / file).write_text("")
+        assert marked()
+        (tmp_path / file).unlink()
+    (tmp_path / "am/methods/old.py").write_text("x = 1")
+    assert marked()
+    commit.cache_clear()
+
+
+def test_what_would_not_end_in_time_is_left_and_the_rest_is_collected_and_drawn(place, trained, monkeypatch, capsys):
+    real = session.estimate
+    endless = lambda s, stack: 1e9 if stack[0].config.seed else real(s, stack)
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "estimate", endless)
+        place.run("tiny", "--for", "1h")
+    assert "time is up: 3 runs are left, and the same command continues.\n" in capsys.readouterr().out
+    assert [row["seed"] for row in place.rows()] == ["0"] * 3 and len(trained) == 3
+    assert (place.drawn / "tiny" / "accuracy_epochs.png").exists()
+    place.run("tiny", "--for", "2h")
+    assert len(place.rows()) == 6
+    capsys.readouterr()
+    for text in ("2", "h", "-1h", "0m", "2d", "inf"):
+        assert place.do("run", "tiny", f"--for={text}") == 2
+        assert "must be a time, for example 2h, 90m or 3600s" in one_sentence(capsys)
+
+
+def test_rounds_go_over_all_grids_and_a_tuned_one_joins_with_its_choice(place, trained):
+    place.write("tuned", **TUNED)
+    place.run("tiny", "tuned")
+    rows = {row["run_key"]: row["seed"] for grid in ("tiny", "tuned") for row in place.rows(grid)}
+    trials = {row["run_key"] for row in place.rows("tuned", "tuning.csv")}
+    order = ["trial" if key in trials else rows[key] for stack in trained for key in stack]
+    assert order == ["trial"] * 6 + ["0"] * 5 + ["1"] * 5

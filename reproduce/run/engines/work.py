@@ -158,9 +158,8 @@ def _sentence(error: Exception) -> str:
 
 
 @functools.cache
-def commit() -> str:
+def commit(root: Path = Path(__file__).parents[3]) -> str:
     """The commit of the code that runs, '+' where the working tree has other or further files; empty outside a checkout."""
-    root = Path(__file__).parents[3]
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
