@@ -10,6 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from reproduce.stopping import SENTENCE, end_in_a_sentence
+
+if __name__ == "__main__":
+    end_in_a_sentence()  # before the imports that take seconds
+
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
@@ -69,6 +74,7 @@ def parser() -> Parser:
                 metavar="N",
                 help="seeds of every setting to train before any grid goes on to further ones (default: 1)",
             )
+            sub.add_argument("--debug", action="store_true", help="print the traceback of a run that fails")
             below = "those of profiles light and smoke lie below it, in light and smoke"
             sub.add_argument("--results", type=Path, help=f"folder of CSVs (default: results); {below}")
             sub.add_argument("--figures", type=Path, help=f"folder of figures (default: figures); {below}")
@@ -160,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped; the same command continues where it was.", file=sys.stderr)
+        print(f"\n{SENTENCE}", file=sys.stderr)
         return 130
 
 
@@ -380,6 +386,6 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     if status:
-        sys.exit(status)  # the long way out: a command that was stopped may leave processes and semaphores
+        sys.exit(status)  # the long way out: a command that was refused may have processes to wait for
     # Skips the interpreter's teardown of the tensor library, which can take seconds.
     os._exit(status)
