@@ -11,7 +11,7 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
+
+lint: $(READY)  ## Format, lint and types of the library.
+	$(VENV)/bin/ruff format --check am
+	$(VENV)/bin/ruff check am
+	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "slow" tests
