@@ -15,13 +15,13 @@ from am import methods as methods_module
 from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
-from reproduce.run import session
 from reproduce.run.config import code_hash
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.seconds import Estimates
 from reproduce.run.store import Store
 
 CPU = torch.device("cpu")
@@ -332,10 +332,8 @@ def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
 
 
 def test_what_would_not_end_in_time_is_left_and_the_rest_is_collected_and_drawn(place, trained, monkeypatch, capsys):
-    real = session.estimate
-    endless = lambda s, stack: 1e9 if stack[0].config.seed else real(s, stack)
     with monkeypatch.context() as patched:
-        patched.setattr(session, "estimate", endless)
+        patched.setattr(Estimates, "__call__", lambda self, stack: 1e9 if stack[0].config.seed else 1.0)
         place.run("tiny", "--for", "1h")
     assert "time is up: 3 runs are left, and the same command continues.\n" in capsys.readouterr().out
     assert [row["seed"] for row in place.rows()] == ["0"] * 3 and len(trained) == 3
