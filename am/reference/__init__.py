@@ -49,7 +49,7 @@ class Slow:
     steps: int | None = None
     as_released: bool = False
     last: dict[str, Tensor] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
+    memory: dict[Any, Any] = field(default_factory=dict)
     iterations: int = 0
     trials: int = 0
 

@@ -114,7 +114,9 @@ def adadelta(s: Slow, name: str, g: Tensor, eta: float, k: int) -> Tensor:  # (8
     return -eta * D
 
 
-BOTH = dict(momentum=momentum, adam=adam, adamw=adamw, rmsprop=rmsprop, adagrad=adagrad, adadelta=adadelta)
+BOTH: dict[str, Rule] = dict(
+    momentum=momentum, adam=adam, adamw=adamw, rmsprop=rmsprop, adagrad=adagrad, adadelta=adadelta
+)
 RULES: dict[str, Rule] = dict(gd=sgd, sgd=sgd, nesterov=nesterov) | BOTH
 RULES |= {f"{name}-full-batch": rule for name, rule in BOTH.items()}
 STEPS = {name: step_of(rule) for name, rule in RULES.items()}

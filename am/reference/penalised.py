@@ -258,5 +258,5 @@ def released_objective(s: Slow, put_back: dict[str, Tensor] | None = None) -> fl
 
 STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released"), init) | {"ipdlam": ipdlam_init}
 STEPS = {"tiam": tiam_step, "mdlam": mdlam_step, "mdlam-released": released_step, "ipdlam": ipdlam_step}
-OBJECTIVES = {name: objective for name in ("tiam", "mdlam")}
+OBJECTIVES: dict[str, Callable[[Slow], float]] = {name: objective for name in ("tiam", "mdlam")}
 OBJECTIVES |= {"mdlam-released": released_objective, "ipdlam": ipdlam_objective}

@@ -42,7 +42,7 @@ from am.reference.gradient import adam_direction, course, rate, running, step_of
 
 
 def square(tensors: dict[str, Tensor]) -> Tensor:
-    return sum((t * t).sum() for t in tensors.values())
+    return torch.stack([(t * t).sum() for t in tensors.values()]).sum()
 
 
 def nadamw(s: Slow, name: str, g: Tensor, eta: float, k: int) -> Tensor:  # (1)
