@@ -58,7 +58,10 @@ def parser() -> Parser:
                 "--jobs", type=_positive, help="processes to train with (default: the CPU's cores; 1 with a GPU)"
             )
             sub.add_argument(
-                "--engine", choices=("local", "ray"), default="local", help="what trains: this machine, or Ray (default: local)"
+                "--engine",
+                choices=("local", "ray"),
+                default="local",
+                help="what trains: this machine, or Ray (default: local)",
             )
             sub.add_argument(
                 "--address",
@@ -149,9 +152,7 @@ def parser() -> Parser:
         metavar="BEFORE",
         help="instead, time a twentieth of profile light in that checkout and in this one",
     )
-    command(
-        "ray-check", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False
-    )
+    command("ray-check", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False)
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -232,7 +233,9 @@ def run(args: argparse.Namespace) -> None:
     elif session.share:
         print("share {} of {}: all of its runs are there.".format(*session.share))
         if waiting := [grid.name for grid in session.grids if session.waits(grid)]:
-            print(f"{', '.join(waiting)}: `adopt` the other shares' trials here, then the same command trains what counts.")
+            print(
+                f"{', '.join(waiting)}: `adopt` the other shares' trials here, then the same command trains what counts."
+            )
     elif not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
@@ -320,7 +323,9 @@ def report_only(args: argparse.Namespace) -> None:
 
     found = profiles_with_csvs(args.results, args.profile) or [args.profile or "paper"]
     if args.out and len(found) > 1:
-        raise InputError(f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out.")
+        raise InputError(
+            f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out."
+        )
     for profile in found:
         results, figures = place(args.results, profile), place(args.figures, profile)
         out = args.out or results / "report.html"

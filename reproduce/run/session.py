@@ -117,7 +117,9 @@ class Session:
         With a time limit, stacks that would not end in time are not begun.
         """
         for grid in self.grids:
-            kept_runs(self.results / grid.name, self.store)  # what a collect would refuse is refused before hours of work
+            kept_runs(
+                self.results / grid.name, self.store
+            )  # what a collect would refuse is refused before hours of work
         pending = self.pending()
         print_plan(self, pending)
         trained, tried = bool(pending), set()
