@@ -10,6 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from reproduce.stopping import SENTENCE, end_in_a_sentence
+
+if __name__ == "__main__":
+    end_in_a_sentence()  # before the imports that take seconds
+
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
@@ -92,6 +97,7 @@ def parser() -> Parser:
                 metavar="N",
                 help="seeds of every setting to train before any grid goes on to further ones (default: 1)",
             )
+            sub.add_argument("--debug", action="store_true", help="print the traceback of a run that fails")
             below = "those of profiles light and smoke lie below it, in light and smoke"
             sub.add_argument("--results", type=Path, help=f"folder of CSVs (default: results); {below}")
             sub.add_argument("--figures", type=Path, help=f"folder of figures (default: figures); {below}")
@@ -152,6 +158,9 @@ def parser() -> Parser:
         metavar="BEFORE",
         help="instead, time a twentieth of profile light in that checkout and in this one",
     )
+    sub.add_argument(
+        "--earlier", type=Path, metavar="BEFORE", help="instead, time iterations of TIAM and mDLAM there and here"
+    )
     command("ray-check", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False)
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
@@ -181,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped; the same command continues where it was.", file=sys.stderr)
+        print(f"\n{SENTENCE}", file=sys.stderr)
         return 130
 
 
@@ -360,11 +369,16 @@ def prune_only(args: argparse.Namespace) -> None:
 
 
 def bench_only(args: argparse.Namespace) -> None:
-    from reproduce.bench.command import bench
+    from reproduce.bench.command import bench, rows_of
+    from reproduce.bench.earlier import earlier
+    from reproduce.bench.measure import Scale
     from reproduce.bench.suite import light
 
     if args.light:
         print(light(args.light, args.data, args.results))
+        return
+    if args.earlier:
+        print(earlier(args.earlier, *rows_of(args.data, Scale().rows, device_of("cpu")), args.results))
         return
     only = [word for word in args.only.split(",") if word]
     print(f"{bench(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
@@ -415,6 +429,6 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     if status:
-        sys.exit(status)  # the long way out: a command that was stopped may leave processes and semaphores
+        sys.exit(status)  # the long way out: a command that was refused may have processes to wait for
     # Skips the interpreter's teardown of the tensor library, which can take seconds.
     os._exit(status)

@@ -41,7 +41,7 @@ def sweep(folder: Path) -> None:
 
 
 def malformed(path: Path, found: str, evidence: bool = False) -> InputError:
-    """What is raised for a CSV that the suite did not write. evidence: its rows may be all there is of finished runs."""
+    """What is raised for a CSV that the suite did not write. evidence: its rows may be all that is left of runs."""
     if evidence:
         return InputError(
             f"{path} is malformed ({found}), and writing it anew would lose its rows; restore it, for example by "
@@ -86,7 +86,9 @@ def read_text(path: Path, columns: Sequence[str] = (), evidence: bool = False) -
         fresh = frame[frame["stale"] != "True"].drop(columns="stale").reset_index(drop=True)
         if path.name == "runs.csv" and len(frame) and fresh.empty:
             target = f"make reproduce-{path.parent.name}"
-            raise Stale(f"{path}: all {len(frame)} rows are stale, of other code or another grid; `{target}` trains anew.")
+            raise Stale(
+                f"{path}: all {len(frame)} rows are stale, of other code or another grid; `{target}` trains anew."
+            )
         return fresh
     return frame
 

@@ -14,9 +14,7 @@ from reproduce.files import malformed, read_text, sweep, write
 from reproduce.run.config import RunConfig
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
-from reproduce.run.rows import (
-    Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text,
-)  # fmt: skip
+from reproduce.run.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
 from reproduce.run.store import FINAL, Store
 
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
@@ -148,7 +146,7 @@ def is_whole(row: Row, curve: Sequence[Row]) -> bool:
 
 
 def prune(folder: Path) -> int:
-    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials that were."""
+    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went."""
     removed = 0
     for name in ("curves.csv", "runs.csv", "tuning.csv"):  # rows last: a curve without a row would be refused
         path = folder / name

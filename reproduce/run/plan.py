@@ -134,9 +134,9 @@ def share_of(plans: Sequence[Sequence[PlannedRun]], number: int, shares: int, se
 
 
 def stacks(
-    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device
+    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device, workers: int = 1
 ) -> list[list[PlannedRun]]:
-    """Runs that train together: equal in all but seed and float settings, at the most what the machine holds.
+    """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
@@ -152,7 +152,7 @@ def stacks(
                 f"batch_size {c.batch_size} is larger than the {n_train} training images "
                 f"of {c.dataset} ({group[0].label})."
             )
-        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
+        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
         limit = 1 if c.lane == "time" else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)

@@ -16,7 +16,10 @@ Row = dict[str, str]
 # What a run's last evaluation says; the store has it in the curve.
 LAST = ("test_accuracy", "val_accuracy", "train_loss", "objective", "gradient_norm")
 _RUNS = TABLES["runs"].names
-OUTCOME = ("n_train", *(name for name in _RUNS[_RUNS.index("status") :] if name not in ("run_key", "checksum", "stale")))
+OUTCOME = (
+    "n_train",
+    *(name for name in _RUNS[_RUNS.index("status") :] if name not in ("run_key", "checksum", "stale")),
+)
 _MOOD = (*by_unit("runs", "s"), *by_unit("curves", "s"), "stack_runs", "commit")
 _CURVE = TABLES["curves"].names
 POINT = tuple(name for name in _CURVE[_CURVE.index("iteration") :] if name != "stale")

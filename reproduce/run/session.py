@@ -4,19 +4,17 @@ import argparse
 import contextlib
 import functools
 import math
-import operator
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
+from am.machine import device_memory, stack_bytes, worker_bytes
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.engines.local import run_local
@@ -24,6 +22,7 @@ from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.places import place
 from reproduce.run.plan import PlannedRun, plan, rounds, share_of, stacks
+from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
 
 
@@ -49,6 +48,7 @@ class Session:
         if self.address and self.engine != "ray":
             raise InputError("--address is that of a Ray cluster; it needs --engine ray.")
         self.jobs_asked = args.jobs
+        self.debug = args.debug
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
@@ -69,6 +69,8 @@ class Session:
         for name in sets if self.missing() else ():
             images = load(name, self.folder)
             self.shapes[name] = (images.x_train[0].size, len(images.x_train))
+        known = [run for runs in self.plans.values() for run in runs]
+        self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
@@ -108,7 +110,7 @@ class Session:
         for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
             fresh = [run for run in this_round if run.run_key in missing - planned]
             planned |= {run.run_key for run in fresh}
-            made += stacks(fresh, self.shapes, self.device)
+            made += stacks(fresh, self.shapes, self.device, self.jobs)
         return made
 
     def train(self) -> bool:
@@ -158,21 +160,14 @@ class Session:
         return []
 
     def _train(self, pending: list[list[PlannedRun]], engine: Callable[..., None]) -> None:
-        began, shares = time.monotonic(), [0.0] * len(pending)
-        missing = [sum(not self.store.finished(run.run_key) for run in stack) for stack in pending]
-        line = "{l_bar}{bar}| {n:.0f}/{total} runs [{elapsed}<{remaining}]{postfix}"
-        every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between lines; a log file needs few
-        with tqdm(total=sum(missing), bar_format=line, mininterval=every, maxinterval=every) as bar:
-
-            def report(i: int, share: float) -> None:
-                shares[i] = max(shares[i], share)
-                bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
-                bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
-
-            seconds = [estimate(self, stack) for stack in pending]
-            latest = [self.end - needed for needed in seconds]
-            work = (pending, self.folder, self.device, self.place, self.jobs, report, self.graphs)
-            engine(*work, latest=latest, expected=seconds)
+        began = time.monotonic()
+        expected = [self.estimates(stack) for stack in pending]
+        labels = [f"{stack[0].config.dataset}, {stack[0].label}" for stack in pending]
+        progress = Progress(expected, labels, min(self.jobs, len(pending)))
+        latest = [self.end - seconds for seconds in expected]
+        with shown(progress, duration):
+            work = (pending, self.folder, self.device, self.place, self.jobs, progress.report, self.graphs)
+            engine(*work, latest=latest, debug=self.debug, expected=expected)
         self.store.refresh()
         trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
         print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
@@ -198,9 +193,29 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
     if session.share:
         print("  share {} of {}".format(*session.share))
     if pending:
-        seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
+        session.estimates.prepare(pending)
+        seconds = session.estimates.altogether(pending, session.jobs)
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
+        print(memory(session, pending))
+
+
+def memory(session: Session, pending: list[list[PlannedRun]]) -> str:
+    """The sentence that says what memory the training may take, and what its largest stack needs at the most."""
+    sizes = []
+    for stack in pending:
+        c = stack[0].config
+        inputs, rows = session.shapes[c.dataset]
+        widths, n_train = (inputs, *c.hidden, 10), training_rows(rows, c.n_train)
+        sizes.append(stack_bytes(method(c.method), widths, n_train, c.batch_size, len(stack)))
+    largest = max(range(len(sizes)), key=sizes.__getitem__)
+    gigabytes = lambda size: f"{size / 1e9:.2g} GB"
+    room = worker_bytes(session.device, session.jobs)
+    return (
+        f"memory: {gigabytes(device_memory(session.device))}, up to {gigabytes(room)} for each of {session.jobs} "
+        f"processes; the largest stack, {len(pending[largest])} of {pending[largest][0].label}, "
+        f"needs {gigabytes(sizes[largest])}" + (", more than that." if sizes[largest] > room else ".")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -211,41 +226,3 @@ def duration(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def estimate(session: Session, stack: list[PlannedRun]) -> float:
-    """Seconds that a stack should take: its work over the same method's speed so far, else over a cautious guess."""
-    speeds = _speeds(session)
-    chosen = method(stack[0].config.method)
-    todo = [run for run in stack if not session.store.finished(run.run_key)]
-    guess = 8e10 if session.device.type == "cpu" else 2e12
-    return sum(_work(session, run) for run in todo) / speeds.get(chosen.name, speeds.get("", guess))
-
-
-def _speeds(session: Session) -> dict[str, float]:
-    """Work per second of every method in the store, and of all of them under ""."""
-    totals: dict[str, list[float]] = {}
-    for runs in session.plans.values():
-        for run in runs:
-            found = session.store.get(run.run_key)
-            if found and found["status"] == "done" and (session.shapes.get(run.config.dataset)):
-                seconds = found["train_seconds"] + found["evaluate_seconds"]
-                for name in (run.config.method, ""):
-                    total = totals.setdefault(name, [0.0, 0.0])
-                    total[0] += _work(session, run)
-                    total[1] += seconds
-    return {name: work / seconds for name, (work, seconds) in totals.items() if seconds > 0}
-
-
-def _work(session: Session, run: PlannedRun) -> float:
-    """A rough count of operations: passes over the data times parameters, with a floor for small steps."""
-    c = run.config
-    inputs, rows = session.shapes[c.dataset]
-    rows = training_rows(rows, c.n_train)
-    widths = (inputs, *c.hidden, 10)
-    parameters = sum(a * b for a, b in zip(widths, widths[1:]))
-    chosen = method(c.method)
-    if chosen.full_batch:
-        return c.epochs * rows * parameters * 10
-    passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings)))
-    return c.epochs * (rows // c.batch_size) * passes * (c.batch_size * parameters * 6 + 4e6)

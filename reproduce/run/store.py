@@ -37,7 +37,7 @@ class Store:
         self.folder, self.quiet = results / ".store", quiet
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe-{os.getpid()}"
+            probe = self.folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
             probe.write_text("")
             probe.unlink()
         except OSError as error:
@@ -129,7 +129,9 @@ def _take(file: int, run_keys: Sequence[str]) -> set[str]:
             held.add(key)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise InputError(f"the store's folder knows no locks ({error.strerror}); choose another place.") from None
+                raise InputError(
+                    f"the store's folder knows no locks ({error.strerror}); choose another place."
+                ) from None
     return held
 
 

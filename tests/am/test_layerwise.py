@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from locoprop import LocoLayer, LocopropTrainer
 
 import am
 from am import reference
@@ -30,14 +31,11 @@ def launch(name: str, x, y, W, b, batches, act: str = "relu", **hp):
 # Numbers
 
 
-@pytest.mark.parametrize(
-    "name, threads",
-    # With two threads the small products of mini-batch methods are those of am.linalg, and tested there.
-    [(name, threads) for name in ("dladmm", "bcd", "pdadmm") for threads in (1, 2)]
-    + [("locoprop", 1), ("proxprop", 1)],
-)
-def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads):
-    widths, before = (50, 30, 20, 10), torch.get_num_threads()
+@pytest.mark.parametrize("widths", [(50, 30, 20, 10), (33, 17, 9, 7)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["dladmm", "bcd", "pdadmm"])
+def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads, widths):
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         x, y, W, b, batches = data(512, widths, 3, torch.float32)
@@ -103,3 +101,33 @@ def test_the_proximal_move_is_the_minimiser(d):
     for i in range(50):
         noise = [10.0 ** (-3 + i % 4) * torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in best]
         assert (f(*(t + n for t, n in zip(best, noise))) > f(*best)).all()
+
+
+@pytest.mark.parametrize("act, module", [("relu", torch.nn.ReLU()), ("softplus", torch.nn.Softplus(threshold=40.0))])
+def test_the_matching_form_is_that_of_the_package_locoprop(act, module):
+    """dvruette/locoprop-torch 0.1.0 without its correction of the next layer's input, and without momentum."""
+    x, y, W, b, batches = data()
+    hp = dict(learning_rate=3e-3, gamma=10.0, local_steps=5, decay=0.9, epsilon=1e-6)
+    run = launch("locoprop", x, y, [w[0] for w in W], [v[0] for v in b], batches, act, loss="matching", **hp)
+    layers = []
+    for l, (w, v) in enumerate(zip(W, b), 1):
+        linear = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(w[0].shape), dtype=x.dtype)
+        linear.load_state_dict(dict(weight=w[0], bias=v[0]))
+        last = l == len(W)  # whose softmax belongs to the loss
+        layers.append(LocoLayer(linear, torch.nn.Softmax(1) if last else module, implicit=last))
+    optimizer = dict(lr=hp["learning_rate"], alpha=hp["decay"], eps=hp["epsilon"], momentum=0.0)
+    trainer = LocopropTrainer(
+        torch.nn.Sequential(*layers),
+        torch.nn.functional.cross_entropy,
+        optimizer_hparams=optimizer,
+        learning_rate=hp["gamma"],
+        local_iterations=hp["local_steps"],
+        correction=0.0,
+    )
+    for k in range(20):
+        rows = batches[k % len(batches)]
+        trainer.step(x[rows], y[rows])
+        shown = run.step().variables()
+        for l, layer in enumerate(layers, 1):
+            for key, theirs in ((f"W{l}", layer.module.weight), (f"b{l}", layer.module.bias)):
+                assert (shown[key] - theirs.detach()).abs().max() <= 1e-10, (key, k)

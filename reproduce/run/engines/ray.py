@@ -101,6 +101,7 @@ def run_ray(
     report: Report,
     graphs: bool = False,
     latest: Sequence[float] = (),
+    debug: bool = False,
     *,
     ray: ModuleType,
     expected: Sequence[float],
@@ -189,7 +190,7 @@ def run_ray(
     if timed:
         tell: Report = lambda i, share: report(timed[i], share)
         chosen, ends = [stacks[i] for i in timed], [latest[i] for i in timed]
-        run_local(chosen, folder, device, results, jobs, tell, graphs, latest=ends)
+        run_local(chosen, folder, device, results, jobs, tell, graphs, latest=ends, debug=debug)
 
 
 def _room(ray: ModuleType, kind: str) -> int:
