@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -11,11 +11,11 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -49,7 +49,7 @@ gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profi
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
 
-RUN := $(OPTIONS) $(if $(FOR),--for $(FOR)) $(if $(ROUND),--seeds-per-round $(ROUND))
+RUN := $(OPTIONS) $(if $(FOR),--for $(FOR)) $(if $(ROUND),--seeds-per-round $(ROUND)) $(if $(SHARE),--share $(SHARE))
 
 reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/. FOR=2h: for so long.
 	$(PYTHON) -m reproduce run all $(RUN)
@@ -62,6 +62,9 @@ collect: $(READY)  ## Write the CSVs again from the finished runs.
 
 adopt: $(READY)  ## Take finished runs from the CSVs into the store: of FROM="folder ..." (default: of results/).
 	$(PYTHON) -m reproduce adopt $(FROM) $(CSVS)
+
+ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two nodes here that loses a worker and a node.
+	$(PYTHON) -m reproduce ray-check
 
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
 	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))

@@ -63,6 +63,29 @@ def parser() -> Parser:
                 "--jobs", type=_positive, help="processes to train with (default: the CPU's cores; 1 with a GPU)"
             )
             sub.add_argument(
+                "--engine",
+                choices=("local", "ray"),
+                default="local",
+                help="what trains: this machine, or Ray (default: local)",
+            )
+            sub.add_argument(
+                "--address",
+                metavar="HOST:PORT",
+                help="of a running Ray cluster (default: one of this machine, on 127.0.0.1, while the command runs)",
+            )
+            sub.add_argument(
+                "--deadline",
+                type=_seconds,
+                metavar="TIME",
+                help="with Ray, least time until a stack that gives no answer is handed out again (default: 600s)",
+            )
+            sub.add_argument(
+                "--share",
+                type=_share,
+                metavar="I/N",
+                help="only every N-th stack of the plan, from the I-th on: 1/3, 2/3 and 3/3 on three machines are all",
+            )
+            sub.add_argument(
                 "--graphs",
                 action="store_true",
                 help="replay mini-batch steps as CUDA graphs (default: launch them one by one); needs a GPU",
@@ -138,6 +161,7 @@ def parser() -> Parser:
     sub.add_argument(
         "--earlier", type=Path, metavar="BEFORE", help="instead, time iterations of TIAM and mDLAM there and here"
     )
+    command("ray-check", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False)
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
@@ -176,6 +200,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, for example 2/3, not '{text}'")
+    return int(found[1]), int(found[2])
+
+
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([hms])", text)
     if not found or not 0 < float(found[1]) < 1e6:
@@ -208,6 +239,12 @@ def run(args: argparse.Namespace) -> None:
         )
     if missing:
         print(f"time is up: {len(missing)} runs are left, and the same command continues.")
+    elif session.share:
+        print("share {} of {}: all of its runs are there.".format(*session.share))
+        if waiting := [grid.name for grid in session.grids if session.waits(grid)]:
+            print(
+                f"{', '.join(waiting)}: `adopt` the other shares' trials here, then the same command trains what counts."
+            )
     elif not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
@@ -345,6 +382,12 @@ def bench_only(args: argparse.Namespace) -> None:
         return
     only = [word for word in args.only.split(",") if word]
     print(f"{bench(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
+
+
+def ray_check(args: argparse.Namespace) -> None:
+    from reproduce.run.engines.ray_check import check  # Ray need not be installed
+
+    check()
 
 
 def list_methods(args: argparse.Namespace) -> None:

@@ -108,6 +108,31 @@ def rounds(plans: Sequence[Sequence[PlannedRun]], seeds: int = 1) -> Iterator[li
         trials = []
 
 
+def alike(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Runs that can train together, each once: equal in all but seed and float settings."""
+    groups: dict[RunConfig, list[PlannedRun]] = {}
+    seen = set()
+    for run in runs:
+        if run.run_key not in seen:
+            seen.add(run.run_key)
+            shape = tuple((k, v) for k, v in run.config.settings if not isinstance(v, float))
+            groups.setdefault(dataclasses.replace(run.config, seed=0, settings=shape), []).append(run)
+    return list(groups.values())
+
+
+def share_of(plans: Sequence[Sequence[PlannedRun]], number: int, shares: int, seeds: int = 1) -> set[str]:
+    """The run keys of a share of the plans: every `shares`-th stack from the `number`-th on, counted from one.
+
+    Counted before a machine's memory splits stacks and whatever is done already, so machines agree without a word.
+    """
+    owner: dict[str, int] = {}
+    groups = (group for this_round in rounds(plans, seeds) for group in alike(this_round))
+    for i, group in enumerate(groups):
+        for run in group:
+            owner.setdefault(run.run_key, i % shares + 1)
+    return {run_key for run_key, owned in owner.items() if owned == number}
+
+
 def stacks(
     runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device, workers: int = 1
 ) -> list[list[PlannedRun]]:
@@ -117,15 +142,8 @@ def stacks(
     stacks of an uninterrupted one.
     Raises InputError for a batch larger than the training set.
     """
-    groups: dict[tuple, list[PlannedRun]] = {}
-    seen = set()
-    for run in runs:
-        if run.run_key not in seen:
-            seen.add(run.run_key)
-            shape = tuple((k, v) for k, v in run.config.settings if not isinstance(v, float))
-            groups.setdefault((dataclasses.replace(run.config, seed=0, settings=shape),), []).append(run)
     made = []
-    for group in groups.values():
+    for group in alike(runs):
         c = group[0].config
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)

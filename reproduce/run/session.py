@@ -1,10 +1,12 @@
 """A session: what one command works on, what it would train, and the training."""
 
 import argparse
+import contextlib
+import functools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.places import place
-from reproduce.run.plan import PlannedRun, plan, rounds, stacks
+from reproduce.run.plan import PlannedRun, plan, rounds, share_of, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
 
@@ -41,6 +43,11 @@ class Session:
         self.folder = args.data
         self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
         self.seeds_per_round = args.seeds_per_round
+        self.share: tuple[int, int] | None = getattr(args, "share", None)
+        self.engine, self.address, self.deadline = args.engine, args.address, args.deadline
+        if self.address and self.engine != "ray":
+            raise InputError("--address is that of a Ray cluster; it needs --engine ray.")
+        self.jobs_asked = args.jobs
         self.debug = args.debug
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
@@ -68,7 +75,18 @@ class Session:
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
         self.plans = {grid.name: plan(grid, self.identities, self._found(grid)) for grid in self.grids}
-        self.wanted = {name: plan(grid, self.identities, self.store.get) for name, grid in self.narrowed.items()}
+        self.wanted = {name: self._wanted(grid) for name, grid in self.narrowed.items()}
+        self.mine = share_of(list(self.wanted.values()), *self.share, self.seeds_per_round) if self.share else None
+
+    def _wanted(self, grid: Grid) -> list[PlannedRun]:
+        """The grid's runs. Of a share, those that count only once all trials are there: so all count stacks alike."""
+        runs = plan(grid, self.identities, self.store.get)
+        trials = [run for run in runs if run.trial is not None]
+        return trials if self.share and not all(self.store.finished(run.run_key) for run in trials) else runs
+
+    def waits(self, grid: Grid) -> bool:
+        """Whether runs of this grid wait for trials of other shares."""
+        return grid.rule == "tuned" and all(run.trial is not None for run in self.wanted[grid.name])
 
     def _found(self, grid: Grid) -> Callable[[str], dict[str, Any] | None]:
         """Runs by key, and trials that the CSVs alone still have: what was chosen among them keeps its rows."""
@@ -78,8 +96,9 @@ class Session:
         return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:
-        """Runs that are not there for good: not trained yet, or failed."""
-        return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]
+        """Runs, of this share where there are shares, that are not there for good: not trained yet, or failed."""
+        wanted = (run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key))
+        return [run for run in wanted if self.mine is None or run.run_key in self.mine]
 
     def pending(self) -> list[list[PlannedRun]]:
         """Stacks of what is missing, by rounds: of every grid the trials and the first seed, then of every the second.
@@ -106,13 +125,25 @@ class Session:
         pending = self.pending()
         print_plan(self, pending)
         trained, tried = bool(pending), set()
-        while following := self._next(pending, tried):
-            self._train(following)
-            # What failed or came too late is not tried twice by one command.
-            tried |= {run.run_key for stack in following for run in stack}
-            self.plan()
-            pending = self.pending()
+        with self._engine() if pending else contextlib.nullcontext() as engine:
+            while following := self._next(pending, tried):
+                self._train(following, engine)
+                # What failed or came too late is not tried twice by one command.
+                tried |= {run.run_key for stack in following for run in stack}
+                self.plan()
+                pending = self.pending()
         return trained
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[Callable[..., None]]:
+        """What trains stacks, given what `run_local` is given and the seconds that each is expected to take."""
+        if self.engine == "local":
+            yield lambda *work, expected, **options: run_local(*work, **options)
+            return
+        from reproduce.run.engines.ray import DEADLINE, connected, run_ray  # Ray need not be installed
+
+        with connected(self.address, self.device, self.jobs_asked) as ray:
+            yield functools.partial(run_ray, ray=ray, least=self.deadline or DEADLINE)
 
     def _next(self, pending: list[list[PlannedRun]], tried: set[str]) -> list[list[PlannedRun]]:
         """The stacks to hand to the engine at once: all, or one round of them.
@@ -128,15 +159,15 @@ class Session:
                 return now
         return []
 
-    def _train(self, pending: list[list[PlannedRun]]) -> None:
+    def _train(self, pending: list[list[PlannedRun]], engine: Callable[..., None]) -> None:
         began = time.monotonic()
         expected = [self.estimates(stack) for stack in pending]
         labels = [f"{stack[0].config.dataset}, {stack[0].label}" for stack in pending]
         progress = Progress(expected, labels, min(self.jobs, len(pending)))
         latest = [self.end - seconds for seconds in expected]
         with shown(progress, duration):
-            where = (self.folder, self.device, self.place, self.jobs)
-            run_local(pending, *where, progress.report, self.graphs, latest, self.debug)
+            work = (pending, self.folder, self.device, self.place, self.jobs, progress.report, self.graphs)
+            engine(*work, latest=latest, debug=self.debug, expected=expected)
         self.store.refresh()
         trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
         print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
@@ -151,12 +182,16 @@ class Session:
 
 def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
     where = torch.cuda.get_device_name() if session.device.type == "cuda" else f"{session.jobs} CPU processes"
+    if session.engine == "ray":
+        where = f"the Ray cluster at {session.address}" if session.address else f"a Ray cluster here, {where}"
     print(f"profile {session.profile} on {where}; results in {session.results}/, figures in {session.figures}/")
     width = max(len(grid.name) for grid in session.grids)
     for grid in session.grids:
         runs = session.wanted[grid.name]
         done = sum(session.store.finished(run.run_key) for run in runs)
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+    if session.share:
+        print("  share {} of {}".format(*session.share))
     if pending:
         session.estimates.prepare(pending)
         seconds = session.estimates.altogether(pending, session.jobs)

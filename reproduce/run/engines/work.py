@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from am.data import Data, load, prepare, training_rows
+from am.data import Data, Images, load, prepare, training_rows
 from am.errors import InputError
 from am.methods import method
 from am.training import train
@@ -41,11 +41,11 @@ class DataOnDevice:
         self._key: tuple | None = None
         self._data: Data | None = None
 
-    def __call__(self, config: RunConfig) -> Data:
+    def __call__(self, config: RunConfig, images: Images | None = None) -> Data:
         key = (config.dataset, config.n_train, config.inputs)
         if key != self._key:
             self._data = None  # frees the last one before the next is made
-            images = load(config.dataset, self.folder)
+            images = images or load(config.dataset, self.folder)
             n_train = training_rows(len(images.x_train), config.n_train)
             self._data = prepare(images, n_train, config.inputs, self.device)
             self._key = key
