@@ -109,6 +109,7 @@ def choices() -> list:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, overrides", choices())
 def test_no_setting_mixes_devices(name, overrides, monkeypatch):
     chosen = method(name)
@@ -116,6 +117,7 @@ def test_no_setting_mixes_devices(name, overrides, monkeypatch):
     assert at_start == 0 and (in_steps == 0 or chosen.asks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation_name", ACTIVATIONS)
 @pytest.mark.parametrize("name", ["samt", "dladmm"])
 def test_no_activation_mixes_devices(name, activation_name, monkeypatch):

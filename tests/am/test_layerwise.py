@@ -32,7 +32,7 @@ def launch(name: str, x, y, W, b, batches, act: str = "relu", **hp):
 
 
 @pytest.mark.parametrize("widths", [(50, 30, 20, 10), (33, 17, 9, 7)], ids=str)
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["dladmm", "bcd", "pdadmm"])
 def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads, widths):
     before = torch.get_num_threads()

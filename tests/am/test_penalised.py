@@ -64,7 +64,15 @@ def threads():
 
 
 @every_method
-@pytest.mark.parametrize("count, dtype", [(1, torch.float32), (1, torch.float64), (2, torch.float32)])
+@pytest.mark.parametrize(
+    "count, dtype",
+    [
+        (1, torch.float32),
+        (1, torch.float64),
+        # Two threads for each of the processes that share the cores would wait for one another.
+        pytest.param(2, torch.float32, marks=pytest.mark.slow),
+    ],
+)
 def test_every_number_of_a_run_is_the_same_alone_and_in_a_stack(name, count, dtype, threads):
     """Bit for bit, over rows enough for every reduction to be shared among threads."""
     threads(count)
