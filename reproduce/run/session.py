@@ -19,7 +19,7 @@ from reproduce.run.collect import collect, collect_trials, kept_trials
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
-from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.plan import PlannedRun, plan, short_of_rows, stacks
 from reproduce.run.store import Store
 
 
@@ -131,6 +131,8 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         runs = session.wanted[grid.name]
         done = sum(session.store.finished(run.run_key) for run in runs)
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+        for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
+            print(f"  {'':<{width}}  {sentence}")
     if pending:
         seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
         count = len({run.run_key for run in session.missing()})
