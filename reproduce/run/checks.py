@@ -298,7 +298,9 @@ def make_label(place: str, text: str, settings: dict[str, Any]) -> str:
             if field not in settings:
                 raise unknown("hyper-parameter", field, settings, f"{place}: {name}")
             if re.search(r"\d{3}|\{", form or ""):
-                raise InputError(f"{place}: {name} has the format '{clipped(form)}'; write a shorter one, as in {{x:.3g}}.")
+                raise InputError(
+                    f"{place}: {name} has the format '{clipped(form)}'; write a shorter one, as in {{x:.3g}}."
+                )
         label = text.format_map(settings)
     except (ValueError, IndexError, TypeError) as error:
         if isinstance(error, InputError):

@@ -16,6 +16,7 @@ from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_trials
+from reproduce.run.copies import check_copies
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
@@ -49,6 +50,7 @@ class Session:
         if absent := [word for word in only if word not in there]:
             raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
+        check_copies(sets, self.folder)
         ensure(sets, self.folder, announce=print)
         self.store = Store(self.results)
         self.identities = {name: identity_of(name, self.folder) for name in sets}

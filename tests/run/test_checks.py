@@ -188,7 +188,10 @@ AT_HOME = {
     "title of a profile's target": (dict(profile=dict(light={"target": []})), "it belongs at the top of the file."),
     "label at the top": (dict(label="x"), "unknown key 'label'; it belongs in a [[methods]] block."),
     "set at the top": (dict(set={}), "unknown key 'set'; it belongs in a [[methods]] block."),
-    "step size at the top": (dict(learning_rate=0.1), "it belongs in the 'set' or 'over' of a method that has it, for example "),
+    "step size at the top": (
+        dict(learning_rate=0.1),
+        "it belongs in the 'set' or 'over' of a method that has it, for example ",
+    ),
     "step size of a block": (
         dict(methods=[dict(name="sgd", learning_rate=0.1)]),
         "methods: unknown key 'learning_rate'; it belongs in the 'set' or 'over' of a method that has it",
