@@ -13,12 +13,11 @@ from am.data import NAMES, data_folder
 from am.errors import InputError
 from am.methods import methods
 from reproduce.files import make_folder, write_whole
-from reproduce.run.checks import MOST, clipped
+from reproduce.run.checks import MOST, clipped, shown
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, PROFILES, Grid, grid_names, load_grid
 from reproduce.run.session import Session, print_plan
 from reproduce.schema import page
-
 
 MOST_JOBS = 1_000  # processes; more cores than any machine has
 
@@ -129,6 +128,9 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
+        for word in sys.argv[1:] if argv is None else argv:
+            if not word.isprintable():
+                raise InputError(f"the word {shown(word)} of the command has what cannot be printed; leave it out.")
         args, strange = (words := parser()).parse_known_args(argv)
         if strange:
             raise InputError(_unrecognized(strange, words, args.command))
@@ -316,7 +318,7 @@ def clean(args: argparse.Namespace) -> None:
     if store.is_symlink() or (store.exists() and not store.is_dir()):
         raise InputError(f"{store} is no folder of finished runs; it is left as it is.")
     if not store.exists():
-        if not any(args.results.glob("**/runs.csv")):
+        if not any(found for depth in ("*", "*/*") for found in args.results.glob(f"{depth}/runs.csv")):
             raise InputError(f"{args.results} is no results folder, with no .store and no CSVs; name it with RESULTS=.")
         print(f"{store} is not there: nothing to delete.")
         return

@@ -137,6 +137,8 @@ def write_whole(path: Path, content: str | bytes, advice: str = "what was there 
     data = content.encode() if isinstance(content, str) else content
     if path.is_file() and path.read_bytes() == data:
         return
+    if path.exists() and not path.is_file():  # a device or a pipe would be replaced, and gone for all
+        raise InputError(f"{path} cannot be written (it is no regular file); {advice}.")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:

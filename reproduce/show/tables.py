@@ -116,6 +116,8 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
 
 def fill(page: Path, results: Path) -> list[str]:
     """Put what a page names between its markers, a grid's table or a file of the results folder; returns the names."""
+    if page.exists() and not page.is_file():
+        raise InputError(f"{page} is no file; choose another page with --page.")
     try:
         text, filled = page.read_text(encoding="utf-8"), []
     except OSError as error:
