@@ -66,7 +66,7 @@ MOST = dict(
     evaluate_every=1_000_000,
 )
 LEAST_EVERY = 1e-4  # epochs between evaluations
-MOST_RUNS = 100_000  # of a grid; the largest of the suite has 3,000
+MOST_RUNS = 20_000  # of a grid; the largest of the suite has 3,000
 MOST_VALUES = 1_000  # of a list
 MOST_LAYERS, MOST_UNITS = 1_000, 100_000
 BYTES, LEVELS, CHARACTERS, KEY_CHARACTERS = 1_000_000, 6, 2_000, 64  # of a file, a nesting, a text, a key

@@ -17,7 +17,8 @@ from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
 from reproduce.run.config import RunConfig, run_key
-from reproduce.run.grid import PER_METHOD, Grid
+from reproduce.run.checks import PER_METHOD
+from reproduce.run.grid import Grid
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
 
