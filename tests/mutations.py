@@ -250,7 +250,7 @@ def mutated_field(draw: random.Random, path: Path) -> str:
 def mutated_evidence(draw: random.Random, place: Place) -> str:
     """A CSV, a shard or a note of what was drawn; the store is gone in half of the cases."""
     kind = draw.choice(("field", "field", "field", "bytes", "bytes", "file", "store", "encoding"))
-    csvs = sorted((place.results / "tiny").glob("*.csv"))
+    csvs = sorted(place.results.rglob("tiny/*.csv"))
     without = draw.random() < 0.5 and kind != "store"
     if without:
         shutil.rmtree(place.store)
