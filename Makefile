@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -7,14 +7,15 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") 
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
 	$(if $(GRIDS),--grids "$(GRIDS)") $(if $(GRAPHS),--graphs)
-PLACES := $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
-	$(if $(GRIDS),--grids "$(GRIDS)")
+KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
+CSVS := $(if $(RESULTS),--results "$(RESULTS)")
+PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns methods grids clean env
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -28,10 +29,15 @@ $(READY): requirements.txt
 	@touch $(READY)
 
 quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures in a few minutes.
-	$(PYTHON) -m reproduce run quickstart --profile smoke --results results --figures figures $(if $(DEVICE),--device $(DEVICE))
+	$(PYTHON) -m reproduce run quickstart --profile smoke $(if $(DEVICE),--device $(DEVICE))
 
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
+
+lint: $(READY)  ## Format, lint and types of the library.
+	$(VENV)/bin/ruff format --check am
+	$(VENV)/bin/ruff check am
+	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "slow" tests
@@ -43,28 +49,36 @@ gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profi
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
 
-reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/.
-	$(PYTHON) -m reproduce run all $(OPTIONS)
+RUN := $(OPTIONS) $(if $(FOR),--for $(FOR)) $(if $(ROUND),--seeds-per-round $(ROUND))
+
+reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/. FOR=2h: for so long.
+	$(PYTHON) -m reproduce run all $(RUN)
 
 reproduce-%: $(READY)  ## One grid, for example reproduce-tiam_accuracy.
-	$(PYTHON) -m reproduce run $* $(OPTIONS)
+	$(PYTHON) -m reproduce run $* $(RUN)
 
 collect: $(READY)  ## Write the CSVs again from the finished runs.
 	$(PYTHON) -m reproduce collect all $(OPTIONS)
+
+adopt: $(READY)  ## Take finished runs from the CSVs into the store: of FROM="folder ..." (default: of results/).
+	$(PYTHON) -m reproduce adopt $(FROM) $(CSVS)
+
+prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
+	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
 
 figures: $(READY)  ## Draw all figures again from the CSVs.
 	$(PYTHON) -m reproduce figures $(PLACES)
 
 tables: $(READY)  ## Write the tables again from the CSVs, and the README's with them.
-	$(PYTHON) -m reproduce tables $(if $(RESULTS),--results "$(RESULTS)")
+	$(PYTHON) -m reproduce tables $(CSVS) $(KIND)
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
-	$(PYTHON) -m reproduce claims $(if $(RESULTS),--results "$(RESULTS)")
+	$(PYTHON) -m reproduce claims $(CSVS) $(KIND)
 
 report: $(READY)  ## One HTML page of it all, results/report.html: claims, tables, interactive curves, figures, provenance.
 	$(PYTHON) -m reproduce report $(PLACES)
 
-BENCH := $(if $(DATA),--data "$(DATA)") $(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)")
+BENCH := $(if $(DATA),--data "$(DATA)") $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)")
 
 bench: $(READY)  ## Speed and memory against straightforward code and the machine's limit, on an idle machine: about half an hour.
 	$(PYTHON) -m reproduce bench $(BENCH) --device cpu
@@ -79,4 +93,4 @@ methods grids: $(READY)  ## List the methods with their settings, or the grids w
 	$(PYTHON) -m reproduce $@
 
 clean: $(READY)  ## Delete the store of finished runs; CSVs and figures stay.
-	$(PYTHON) -m reproduce clean $(if $(RESULTS),--results "$(RESULTS)")
+	$(PYTHON) -m reproduce clean $(CSVS)

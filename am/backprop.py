@@ -25,3 +25,18 @@ def backpropagate(x: Tensor, y: Tensor, params: Parameters, act: Activation, out
         if l:
             delta = torch.bmm(delta, params.W[l]).mul_(act.derivative(zs[l - 1], inputs[l]))
     return zs[-1]
+
+
+def output_gradients(
+    x: Tensor, y: Tensor, params: Parameters, act: Activation
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    # x: (R, B, d0) or (N, d0); y: (R, B) or (N,)
+    """Every layer's input a_{l-1}, output z_l and the mean cross-entropy's gradient with respect to z_l, (R, B, d)."""
+    inputs, z = [x], list[Tensor]()
+    for l, (W, b) in enumerate(zip(params.W, params.b)):
+        inputs += [act.value(z[-1])] if l else []
+        z.append(linear(inputs[-1], W, b))
+    deltas = [logits_gradient(z[-1], y)]
+    for l in range(len(z) - 1, 0, -1):
+        deltas.insert(0, torch.bmm(deltas[0], params.W[l]).mul_(act.derivative(z[l - 1], inputs[l])))
+    return inputs, z, deltas

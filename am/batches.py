@@ -26,7 +26,7 @@ class Batches:
         batch_size: int = 0,
         given: Tensor | None = None,  # (K, B) int64, the same for all runs
         runs: int = 1,
-    ):
+    ) -> None:
         if given is None and not 1 <= batch_size <= len(x):
             raise InputError(f"batch_size must lie in [1, {len(x)}], the number of training images, not {batch_size}.")
         self.x, self.y, self.seeds, self.given, self.runs = x, y, tuple(seeds), given, runs

@@ -14,7 +14,7 @@ CLOCKS = ("train", "evaluate", "record")
 
 @dataclass
 class Clocks:
-    """Seconds of training, evaluation and recording. A reading waits for the device, so no work leaks between clocks."""
+    """Seconds of training, evaluation and recording. A reading waits for the device: no work leaks between clocks."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
@@ -44,7 +44,7 @@ class Clocks:
 
 
 def flops_of(work: Callable[[], None]) -> int:
-    """Multiply-adds of the matrix products that `work` makes, counted twice each as usual; elementwise work is not counted."""
+    """FLOPs of the matrix products that `work` makes, two for a multiply-add; elementwise work is not counted."""
     from torch.utils.flop_counter import FlopCounterMode  # takes a second to load
 
     with FlopCounterMode(display=False) as counter:

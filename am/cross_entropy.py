@@ -143,7 +143,8 @@ def fista_cross_entropy(
     """CE(z, y) + rho/2 ||z - c||^2 by FISTA from z on, as the dlADMM authors release it (SPEC 4).
 
     Step 4 (twice what the curvature of CE allows), at most 500 iterations, stopped where the objective of a run, summed
-    over samples, moved by less than the tolerance. Where e^z overflows or vanishes the released code patches the probabilities;
+    over samples, moved by less than the tolerance. Where e^z overflows or vanishes the released code patches the
+    probabilities;
     here they stay exact. Worked in float64 whatever the dtype: in float32 a sum over many samples moves by 1e-3 of
     rounding alone, which then decides when to stop.
     """

@@ -159,7 +159,7 @@ def load(name: str, folder: str | Path | None = None) -> Images:
 
 
 class Identity(NamedTuple):
-    """What tells one copy of a data set from another, without its images; `rows` are all training images of the copy."""
+    """What tells one copy of a data set from another, without its images. rows: all training images of the copy."""
 
     fingerprint: str
     official: bool

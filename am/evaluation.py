@@ -1,4 +1,4 @@
-"""What is measured of a run: accuracy, loss, the gradient's norm and the gap of the constraints. Methods see none of it."""
+"""What is measured of a run: accuracy, loss, gradient norm and gap of the constraints. Methods see none of it."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -76,7 +76,8 @@ def constraint_gap(variables: dict[str, Tensor], act: Activation) -> Tensor | No
 
     None for methods that keep no z_l and a_l.
     """
-    total, count, l = 0.0, 0, 1
+    total: Any = 0.0
+    count, l = 0, 1
     while f"a{l}" in variables and f"z{l}" in variables:
         a, z = variables[f"a{l}"], variables[f"z{l}"]
         total = total + (a - act.value(z)).square().sum((1, 2), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""CUDA graphs: a mini-batch step captured once for a stack and replayed, with the same numbers as the eager step.
+"""CUDA graphs: a step captured once for a stack and replayed, with the same numbers as the eager step.
 
 On a GPU the step of a small network is dozens of kernels that run for less time than it takes to launch them; a replay
 launches them all at once. It runs the captured kernels on the captured memory and no Python, so what an eager step
@@ -6,7 +6,7 @@ takes as a new object waits in memory that stays: k in a 0-d tensor, the rows of
 state in the tensors that it has when the step is captured. A step that leaves its state in new tensors, as SAMT does
 with the pass that it carries over, is followed by copies into the old ones.
 
-Full-batch methods ask the device how backtracking went, which a graph cannot wait for: they have no graph.
+A method that asks the device how backtracking went has no graph, which could not wait for the answer.
 """
 
 import copy
@@ -43,13 +43,13 @@ def captured(step: Step, state: Any, problem: Problem, record: Recorder = cuda_g
     Between replays the state may be read as ever, and nothing of it may be replaced. What else the step writes, it
     writes in place.
     """
-    if problem.batches is None:
-        raise InputError("a full-batch step waits for the device and has no CUDA graph; mini-batch steps have one.")
     device = problem.x.device
     number = torch.zeros((), dtype=torch.float64, device=device)  # float64, as the powers of beta that it enters
-    batches = FixedBatches(problem.batches, number)
+    batches: Any = None
+    if problem.batches is not None:
+        batches = FixedBatches(problem.batches, number)
+        problem.batches.forget()  # SAMT carries one of them over, and is about to write to it
     fixed = dataclasses.replace(problem, batches=batches)
-    problem.batches.forget()  # SAMT carries one of them over, and is about to write to it
 
     def work() -> None:
         before = same_tensors(state)
@@ -61,7 +61,8 @@ def captured(step: Step, state: Any, problem: Problem, record: Recorder = cuda_g
 
     def replay(k: int) -> None:
         number.fill_(k)
-        batches.fill(k)
+        if batches is not None:
+            batches.fill(k)
         launch()
 
     return replay
@@ -70,7 +71,7 @@ def captured(step: Step, state: Any, problem: Problem, record: Recorder = cuda_g
 class FixedBatches:
     """The two batches that a step may ask for, its own and the next one, by row numbers in memory that stays."""
 
-    def __init__(self, batches: Batches, number: Tensor):
+    def __init__(self, batches: Batches, number: Tensor) -> None:
         self.batches, self.number, self.per_epoch = batches, number, batches.per_epoch
         self.now, self.next = (torch.zeros_like(batches.rows(EAGER_STEPS)) for _ in range(2))  # (R, B)
 
@@ -86,7 +87,7 @@ class FixedBatches:
 def leaves(node: Any, path: str = "state") -> Iterator[tuple[str, Any]]:
     """All that is no container, by its place in a tree of objects, lists, tuples and dicts."""
     if isinstance(node, (list, tuple)):
-        inner = enumerate(node)
+        inner: Any = enumerate(node)
     elif isinstance(node, dict):
         inner = node.items()
     elif hasattr(node, "__dict__") and not isinstance(node, Tensor):
@@ -122,7 +123,7 @@ def copy_back(before: Any, after: Any) -> None:
 def layout(found: dict[str, Any]) -> dict[str, tuple]:
     """What copies between tensors cannot change of a state: shapes, which tensors share memory and how, and numbers."""
     first: dict[int, str] = {}
-    made = {}
+    made: dict[str, tuple] = {}
     for path, leaf in found.items():
         if isinstance(leaf, Tensor):
             shares = first.setdefault(_address(leaf), path)

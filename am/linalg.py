@@ -57,7 +57,7 @@ def gram_multiply_adds(rows: int, d: int) -> int:
 
 
 def inner(u: Tensor, v: Tensor) -> Tensor:  # (R, n, m), (R, n, m) -> (R, 1, 1) float64
-    """<u, v> of every run: rows in the dtype of u, which rounds no worse than the products do, then over rows in float64."""
+    """<u, v> of every run: a row in the dtype of u, which rounds no worse than products, then over rows in float64."""
     return (u * v).sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64)
 
 
@@ -85,7 +85,7 @@ def read_flag(flag: Tensor) -> bool:  # 0-d bool
 
 
 def worthwhile(mask: Tensor) -> bool:  # (R, ...) bool
-    """Whether a branch that serves only some runs is worth entering: on a GPU always, since asking would wait for it."""
+    """Whether a branch that serves only some runs is worth entering: on a GPU always, for asking would wait."""
     return mask.is_cuda or ask(mask)
 
 

@@ -47,7 +47,8 @@ class Parameters:
     def finite(self) -> Tensor:  # (R,) bool
         """Which runs have only finite parameters: a sum is finite only where every term is, at one pass and no copy."""
         tensors = (*self.W, *self.b) if self.flat is None else (self.flat,)
-        total = sum(t.sum((1, 2)) for t in tensors)
+        first, *others = (t.sum((1, 2)) for t in tensors)
+        total = sum(others, first)
         gap = total - total  # 0, or NaN where the sum is not finite; a third of the price of isfinite
         return gap == gap
 

@@ -170,7 +170,7 @@ def activation_step(
         leads, looks, stretches = (worthwhile(runs & (inert != 0)) for inert in (p.p1, p.p2, p.p3))
         tau = _exact_tau(rho, M) if hp.step_rule == "lipschitz" else hp.tau_0.clone()
         trying = runs & (tau < bound) & (hp.step_rule != "lipschitz")
-        taken, keeps = [], ask(trying)
+        taken, keeps = list[Tensor](), ask(trying)
 
         def blocks() -> Iterator[_Block]:
             for i, (at, room) in enumerate(row_blocks(a, d_in, d_in, d_in, d_in, d_in, d_out, d_out)):

@@ -9,6 +9,7 @@
 (10, ['W1', 'W2', 'b1', 'b2', 'z1', 'z2', 'a1', 'fallbacks'])
 """
 
+import dataclasses
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -226,7 +227,7 @@ def start(
     )
     name = chosen.name
     params, single = inputs.network(weights, biases, x)
-    fields = chosen.hyperparameters.__dataclass_fields__
+    fields = {f.name for f in dataclasses.fields(chosen.hyperparameters)}
     for key in hyperparameters:
         if key not in fields:
             raise unknown("hyper-parameter", key, [*fields, "activation", "batches", "steps"], name)

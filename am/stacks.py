@@ -16,11 +16,13 @@ from torch import Tensor
 
 from am.method import Problem
 
+ALIGNMENT = 64  # bytes, at multiples of which torch begins a tensor on a CPU
+
 
 def run_by_run(function: Callable) -> Callable:
     """`function(state, problem, hp, ...)` called for every run of a stack; its (R, ...) results together, if any.
 
-    The state's tensors must be changed in place: a run is given views of them (`run_of`).
+    The state's tensors must be changed in place: a run is given its part of them (`run_of`).
     """
 
     @wraps(function)
@@ -28,25 +30,38 @@ def run_by_run(function: Callable) -> Callable:
         runs = state.params.runs
         if problem.x.is_cuda or runs == 1:
             return function(state, problem, hp, *others)
-        results = [function(run_of(state, r), problem, run_of(hp, r), *others) for r in range(runs)]
+        results = []
+        for r in range(runs):
+            moved: list[tuple[Tensor, Tensor]] = []
+            results.append(function(run_of(state, r, moved), problem, run_of(hp, r, moved), *others))
+            for view, copy in moved:
+                view.copy_(copy)
         return torch.cat(results) if isinstance(results[0], Tensor) else None
 
     return each
 
 
-def run_of(part: Any, r: int) -> Any:
-    """Run r of a state or of settings: views of all that has a run axis, the rest as it is.
+def run_of(part: Any, r: int, moved: list[tuple[Tensor, Tensor]]) -> Any:
+    """Run r of a state or of settings: what has a run axis cut to it, the rest as it is.
 
     Three axes or one are (R, n, m) or (R,), two are shared data; a list has an entry a layer, a tuple an entry a run.
+    A cut is a view, or where that would begin at another kind of address than a run alone has, by which products are
+    rounded, a copy: `moved` takes the view and its copy, for the way back.
     """
     if isinstance(part, Tensor):
-        return part[r : r + 1] if part.dim() in (1, 3) else part
+        if part.dim() not in (1, 3):
+            return part
+        view = part[r : r + 1]
+        if view.data_ptr() % ALIGNMENT == 0:
+            return view
+        moved.append((view, view.clone(memory_format=torch.contiguous_format)))
+        return moved[-1][1]
     if isinstance(part, list):
-        return [run_of(u, r) for u in part]
+        return [run_of(u, r, moved) for u in part]
     if isinstance(part, tuple):
         return part[r : r + 1]
     if isinstance(part, SimpleNamespace):
-        return SimpleNamespace(**{name: run_of(value, r) for name, value in vars(part).items()})
+        return SimpleNamespace(**{name: run_of(value, r, moved) for name, value in vars(part).items()})
     if is_dataclass(part) and not isinstance(part, type):
-        return type(part)(**{f.name: run_of(getattr(part, f.name), r) for f in fields(part)})
+        return type(part)(**{f.name: run_of(getattr(part, f.name), r, moved) for f in fields(part)})
     return part

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from am.activations import Activation, activation
 from am.batches import Batches
@@ -70,6 +69,7 @@ def train(
     settings: Sequence[Any],
     seeds: Sequence[int],
     data: Data,
+    *,
     hidden: Sequence[int],
     activation_name: str,
     init: str,
@@ -80,26 +80,29 @@ def train(
     """Train R = len(seeds) runs of one method together; where memory runs out, in halves.
 
     settings: one hyper-parameter dataclass per run, equal in all that is not a float.
-    graphs: whether a GPU replays mini-batch steps as a CUDA graph. Full-batch steps have none and stay as they are, and
-    so do those of a method without a graph.
+    graphs: whether a GPU replays steps as a CUDA graph. A method whose steps ask the device, or differ in what they do,
+    has none and stays as it is.
     """
-    graphs = graphs and method.has_graph and not method.full_batch
+    graphs = graphs and method.has_graph and not method.asks
+    shared: dict[str, Any] = dict(
+        hidden=hidden, activation_name=activation_name, init=init, budget=budget, graphs=graphs
+    )
     try:
-        return _train_stack(method, settings, seeds, data, hidden, activation_name, init, budget, progress, graphs)
+        return _train_stack(method, settings, seeds, data, progress=progress, **shared)
     except RuntimeError as error:
         if len(seeds) == 1 or not _out_of_memory(error):
             raise
     # Outside the handler: the traceback would keep the failed stack's tensors alive.
     if data.x.is_cuda:
         torch.cuda.empty_cache()
-    half, results = len(seeds) // 2, []
-    for part in (slice(0, half), slice(half, None)):
-        done = len(results) / len(seeds)
-        share = lambda s: progress(done + s * len(seeds[part]) / len(seeds))
-        results += train(
-            method, settings[part], seeds[part], data, hidden, activation_name, init, budget, share, graphs
-        )
-    return results
+
+    def half(runs: slice) -> list[Result]:
+        before, size = runs.start or 0, len(seeds[runs])
+        told = lambda share: progress((before + share * size) / len(seeds))
+        return train(method, settings[runs], seeds[runs], data, progress=told, **shared)
+
+    middle = len(seeds) // 2
+    return half(slice(0, middle)) + half(slice(middle, None))
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -111,6 +114,7 @@ def _train_stack(
     settings: Sequence[Any],
     seeds: Sequence[int],
     data: Data,
+    *,
     hidden: Sequence[int],
     activation_name: str,
     init: str,
@@ -145,7 +149,7 @@ def _train_stack(
             at.append(k)
             seconds.append(clocks.seconds["train"])
 
-    def one_step(k: int | Tensor, problem: Problem = problem) -> None:
+    def one_step(k: Any, problem: Problem = problem) -> None:
         method.step(state, problem, hp, k)
         if step_flops is None:  # the step in which a run diverges is the last that it is charged for
             spent.copy_(torch.where(alive, state.flops, spent))
@@ -153,7 +157,8 @@ def _train_stack(
         survived.add_(alive)
 
     evaluate_now(0)
-    k, advance = 0, one_step
+    advance: Callable[[Any], None] = one_step
+    k = 0
     while k < total:
         with clocks.on("train"):
             stop = min(k + every - k % every, total)

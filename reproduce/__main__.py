@@ -4,19 +4,30 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from reproduce.stopping import SENTENCE, end_in_a_sentence
+
+if __name__ == "__main__":
+    end_in_a_sentence()  # before the imports that take seconds
+
 from am.data import NAMES, data_folder
-from am.errors import InputError
+from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import make_folder, write_whole
+from reproduce.files import Stale, make_folder, write_whole
+from reproduce.run.adopt import adopt, folders_of
 from reproduce.run.checks import MOST, clipped, shown
+from reproduce.run.collect import prune, stale_runs
 from reproduce.run.engines.work import device_of
-from reproduce.run.grid import APART, PROFILES, Grid, grid_names, load_grid
+from reproduce.run.grid import APART, Grid, grid_names, load_grid
+from reproduce.run.places import PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.run.session import Session, print_plan
+from reproduce.run.store import Store
 from reproduce.schema import page
 
 MOST_JOBS = 1_000  # processes; more cores than any machine has
@@ -39,7 +50,7 @@ def parser() -> Parser:
         # No abbreviations: --seed is a slip for --seeds as much as --sed is, and says so.
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(does=does)
-        if does in (run, show_plan, collect_only, figures_only, tables_only, report_only, list_grids):
+        if does in (run, show_plan, collect_only, figures_only, tables_only, claims_only, report_only, list_grids):
             own = "folder of your own grids, NAME.toml, in place of the suite's"
             sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
@@ -65,20 +76,39 @@ def parser() -> Parser:
                 help="replay mini-batch steps as CUDA graphs (default: launch them one by one); needs a GPU",
             )
             sub.add_argument(
-                "--results", type=Path, help="folder of CSVs (default: results; results/smoke in profile smoke)"
+                "--seeds-per-round",
+                type=_whole(MOST["seeds"]),
+                default=1,
+                metavar="N",
+                help="seeds of every setting to train before any grid goes on to further ones (default: 1)",
             )
-            sub.add_argument(
-                "--figures", type=Path, help="folder of figures (default: figures; figures/smoke in profile smoke)"
-            )
+            sub.add_argument("--debug", action="store_true", help="print the traceback of a run that fails")
+            below = "those of profiles light and smoke lie below it, in light and smoke"
+            sub.add_argument("--results", type=Path, help=f"folder of CSVs (default: results); {below}")
+            sub.add_argument("--figures", type=Path, help=f"folder of figures (default: figures); {below}")
         return sub
 
-    command("run", run, "Train what is missing of the grids, then collect and draw. Safe to stop and to repeat.")
+    def places(sub: argparse.ArgumentParser, *names: str, profile: bool = True) -> None:
+        for name in names:
+            text = f"folder of {'CSVs' if name == 'results' else name} (default: {name})"
+            sub.add_argument(f"--{name}", type=Path, default=Path(name), help=text)
+        if profile:
+            text = f"only the CSVs of this profile, one of {', '.join(PROFILES)} (default: of every one that has some)"
+            sub.add_argument("--profile", help=text)
+
+    sub = command("run", run, "Train what is missing of the grids, then collect and draw. Safe to stop and to repeat.")
+    sub.add_argument(
+        "--for",
+        type=_seconds,
+        dest="seconds",
+        metavar="TIME",
+        help="begin nothing that would not end within this time, for example 2h, 90m or 3600s; then collect and draw",
+    )
     command("plan", show_plan, "Print what `run` would do: runs, what is already there, estimated time.")
     command("collect", collect_only, "Write the CSVs of the grids from the finished runs.")
     sub = command("figures", figures_only, "Draw the figures of the grids from their CSVs.", grids=False)
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to draw (default: all that have CSVs)")
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
-    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    places(sub, "results", "figures")
     sub = command(
         "tables",
         tables_only,
@@ -86,7 +116,7 @@ def parser() -> Parser:
         grids=False,
     )
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to write (default: all that have CSVs)")
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    places(sub, "results")
     page_help = "page with table markers to fill (default: README.md, where there is one)"
     sub.add_argument("--page", type=Path, help=page_help)
     sub = command(
@@ -95,18 +125,16 @@ def parser() -> Parser:
         "Judge the papers' claims on the CSVs: claims.csv, and published numbers beside ours.",
         grids=False,
     )
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    places(sub, "results")
     sub = command(
         "report", report_only, "Write one HTML page from the CSVs and figures; it works offline.", grids=False
     )
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
-    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
-    sub.add_argument("--out", type=Path, help="the page (default: report.html in the folder of CSVs)")
+    places(sub, "results", "figures")
+    sub.add_argument("--out", type=Path, help="the page (default: report.html in the folder of CSVs of its profile)")
     sub = command("bench", bench_only, "Measure the library's speed and memory: CSVs and a figure, bench.", grids=False)
     sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
     sub.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
-    sub.add_argument("--figures", type=Path, default=Path("figures"), help="folder of figures")
+    places(sub, "results", "figures", profile=False)
     sub.add_argument(
         "--only", default="", help="only these parts, letters separated by commas (default: all; h needs a GPU)"
     )
@@ -116,13 +144,26 @@ def parser() -> Parser:
         metavar="BEFORE",
         help="instead, time a twentieth of profile light in that checkout and in this one",
     )
+    sub.add_argument(
+        "--earlier", type=Path, metavar="BEFORE", help="instead, time iterations of TIAM and mDLAM there and here"
+    )
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
     sub = command("columns", columns, "Write docs/columns.md: every column of every CSV.", grids=False)
     sub.add_argument("--out", type=Path, default=Path("docs/columns.md"), help="the page")
+    sub = command(
+        "adopt", adopt_only, "Take finished runs from the CSVs of results folders into the store.", grids=False
+    )
+    sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: --results)")
+    places(sub, "results", profile=False)
+    sub = command(
+        "prune", prune_only, "Remove the stale rows, of other code or another grid, from the CSVs.", grids=False
+    )
+    sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to prune (default: all that have CSVs)")
+    places(sub, "results")
     sub = command("clean", clean, "Delete the store of finished runs; CSVs and figures stay.", grids=False)
-    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of CSVs")
+    places(sub, "results", profile=False)
     return made
 
 
@@ -144,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error.filename} cannot be read or written ({error.strerror}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped; the same command continues where it was.", file=sys.stderr)
+        print(f"\n{SENTENCE}", file=sys.stderr)
         return 130
 
 
@@ -170,6 +211,13 @@ def _whole(most: int) -> Callable[[str], int]:
     return whole
 
 
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([hms])", text)
+    if not found or not 0 < float(found[1]) < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a time, for example 2h, 90m or 3600s, not '{text}'")
+    return float(found[1]) * dict(h=3600, m=60, s=1)[found[2]]
+
+
 def show_plan(args: argparse.Namespace) -> None:
     session = Session(args)
     print_plan(session, session.pending())
@@ -187,12 +235,15 @@ def run(args: argparse.Namespace) -> None:
             csvs, drawn = session.results / grid.name, session.figures / grid.name
             print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
     _judge(session.results, args.grid_folder)
-    if failed := {run.run_key for run in session.missing()}:
+    missing = {run.run_key for run in session.missing()}
+    if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
             f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
             "and the same command tries them again."
         )
-    if not trained:
+    if missing:
+        print(f"time is up: {len(missing)} runs are left, and the same command continues.")
+    elif not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
 
@@ -201,7 +252,10 @@ def collect_grid(session: Session, grid: Grid) -> bool:
     from reproduce.judge.summary import write_summary  # loads statistics, which plan and --help need not wait for
 
     changed = session.collect(grid)
-    return write_summary(session.results / grid.name) or changed
+    folder = session.results / grid.name
+    if changed and (count := stale_runs(folder)):
+        print(f"{folder}: {count} rows are stale, of other code or another grid; `make prune` removes them")
+    return write_summary(folder) or changed
 
 
 def collect_only(args: argparse.Namespace) -> None:
@@ -216,30 +270,40 @@ def collect_only(args: argparse.Namespace) -> None:
 def figures_only(args: argparse.Namespace) -> None:
     from reproduce.show.figures import figures_of
 
-    for name in _with_csvs(args):
-        grid = load_grid(name, "light", folder=args.grid_folder)
-        for path in figures_of(args.results, name, args.figures, grid.title, next(iter(grid.targets), None)):
-            print(path)
+    for results, name, grid in _with_csvs(args):
+        out = place(args.figures, grid.profile)
+        with _told_if_stale():
+            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None)):
+                print(path)
 
 
-def _with_csvs(args: argparse.Namespace) -> list[str]:
+def _with_csvs(args: argparse.Namespace) -> Iterator[tuple[Path, str, Grid]]:
+    """(folder of the profile, name, grid) of the grids asked for that have CSVs, under every profile that they have."""
     known = grid_names(args.grid_folder)
-    names = args.grids or [name for name in known if (args.results / name / "runs.csv").exists()]
-    if not names:
-        raise InputError(f"no grid has CSVs in {args.results}; run `make quickstart` or `make reproduce-all` first.")
-    return names
+    for name in args.grids:
+        if name not in known:
+            raise unknown("grid", name, known)
+    for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
+        for name in (name for name in names if name in known):
+            yield place(args.results, profile), name, load_grid(name, profile, folder=args.grid_folder)
 
 
-def _title(name: str, args: argparse.Namespace) -> str:
-    return load_grid(name, "light", folder=args.grid_folder).title
+@contextmanager
+def _told_if_stale() -> Iterator[None]:
+    """A grid of none but stale rows is told, and the others go on."""
+    try:
+        yield
+    except Stale as error:
+        print(error, file=sys.stderr)
 
 
 def tables_only(args: argparse.Namespace) -> None:
     from reproduce.show.tables import fill, tables_of
 
-    for name in _with_csvs(args):
-        for path in tables_of(args.results, name, _title(name, args)):
-            print(path)
+    for results, name, grid in _with_csvs(args):
+        with _told_if_stale():
+            for path in tables_of(results, name, grid.title):
+                print(path)
     own = Path("README.md")
     if page := args.page or (own if own.exists() else None):
         print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
@@ -258,26 +322,62 @@ def _judge(results: Path, grid_folder: Path | None = None) -> None:
 
 
 def claims_only(args: argparse.Namespace) -> None:
-    if not any(args.results.glob("*/runs.csv")):
-        raise InputError(f"no grid has CSVs in {args.results}; run `make reproduce-all` first.")
-    _judge(args.results)
+    for profile in grids_to_show(args.results, profile=args.profile):
+        _judge(place(args.results, profile), args.grid_folder)
 
 
 def report_only(args: argparse.Namespace) -> None:
     from reproduce.show.report import write_report
 
-    out = args.out or args.results / "report.html"
-    for path in write_report(args.results, args.figures, out, args.grid_folder):
-        print(f"{path} is not in it: the page would be too big")
-    print(out)
+    found = profiles_with_csvs(args.results, args.profile) or [args.profile or "paper"]
+    if args.out and len(found) > 1:
+        raise InputError(
+            f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out."
+        )
+    for profile in found:
+        results, figures = place(args.results, profile), place(args.figures, profile)
+        out = args.out or results / "report.html"
+        beside = () if profile == "paper" else ((args.results, args.figures),)
+        for path in write_report(results, figures, out, args.grid_folder, beside):
+            print(f"{path} is not in it: the page would be too big")
+        print(out)
+
+
+def adopt_only(args: argparse.Namespace) -> int:
+    store = Store(args.results)
+    refused = 0
+    for source in args.folders or [args.results]:
+        for folder in folders_of(source):
+            report = adopt(folder, store)
+            print(report)
+            refused += len(report.refused)
+            for sentence in report.refused:
+                print(sentence, file=sys.stderr)
+    return 2 if refused else 0
+
+
+def prune_only(args: argparse.Namespace) -> None:
+    from reproduce.judge.summary import write_summary
+
+    for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
+        for name in names:
+            folder = place(args.results, profile) / name
+            count = prune(folder)
+            write_summary(folder)
+            print(f"{folder}: {count} stale rows removed")
 
 
 def bench_only(args: argparse.Namespace) -> None:
-    from reproduce.bench.command import bench
+    from reproduce.bench.command import bench, rows_of
+    from reproduce.bench.earlier import earlier
+    from reproduce.bench.measure import Scale
     from reproduce.bench.suite import light
 
     if args.light:
         print(light(args.light, args.data, args.results))
+        return
+    if args.earlier:
+        print(earlier(args.earlier, *rows_of(args.data, Scale().rows, device_of("cpu")), args.results))
         return
     only = [word for word in args.only.split(",") if word]
     print(f"{bench(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
@@ -330,6 +430,6 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     if status:
-        sys.exit(status)  # the long way out: a command that was stopped may leave processes and semaphores
+        sys.exit(status)  # the long way out: a command that was refused may have processes to wait for
     # Skips the interpreter's teardown of the tensor library, which can take seconds.
     os._exit(status)

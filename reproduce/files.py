@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import fcntl
 import io
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,19 +17,51 @@ from am.errors import InputError
 from reproduce.schema import COLUMNS, TABLES
 
 
-def malformed(path: Path, found: str) -> InputError:
-    """What is raised for a CSV that the suite did not write, with the command that writes it anew."""
+class Stale(InputError):
+    """All rows of a runs.csv are of other code or another grid: there is nothing to show or to judge."""
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError where something that is no file stands in a file's place: reading a FIFO would never end."""
+    kind = "a symbolic link" if path.is_symlink() else "a folder" if path.is_dir() else "no regular file"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError(f"{path} is {kind} where a file belongs; move it away.")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the parts that killed processes left in a folder: a part that is being written is locked by its writer."""
+    for path in folder.glob(".*.part"):
+        try:
+            if path.is_symlink() or not path.is_file():
+                continue
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - path.stat().st_mtime > 1:  # a writer locks right after it has opened
+                    path.unlink()
+        except OSError:
+            pass  # being written, gone meanwhile, or another user's
+
+
+def malformed(path: Path, found: str, evidence: bool = False) -> InputError:
+    """What is raised for a CSV that the suite did not write. evidence: its rows may be all that is left of runs."""
+    if evidence:
+        return InputError(
+            f"{path} is malformed ({found}), and writing it anew would lose its rows; restore it, for example by "
+            "`git checkout`, or move it away."
+        )
     table = TABLES.get(path.stem)
     target = "reproduce-all" if table is None else table.target
     target = f"reproduce-{path.parent.name}" if target == "collect" else target
     return InputError(f"{path} is malformed ({found}); delete it and run `make {target}` to write it anew.")
 
 
-def read_text(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_text(path: Path, columns: Sequence[str] = (), evidence: bool = False) -> pd.DataFrame:
     """A CSV as text, "" for an empty field. Raises InputError where it lacks one of `columns` or is no CSV.
 
-    A column that is later than the CSV is empty.
+    A column that is later than the CSV is empty. Stale rows are left out, and with them the column that marks them,
+    unless the CSV is read as `evidence`, whose every row counts. Raises Stale for a runs.csv of none but stale rows.
     """
+    require_file(path)
     try:
         # Not pandas' reader: it fills up a row that was torn.
         with open(path, newline="", encoding="utf-8") as file:
@@ -36,18 +70,28 @@ def read_text(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         target = malformed(path, "").args[0].partition("`make ")[2].partition("`")[0]
         raise InputError(f"{path} is not there; run `make {target}` to write it.") from None
     except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
-        raise malformed(path, " ".join(str(error).split())) from None
+        raise malformed(path, " ".join(str(error).split()), evidence) from None
+    if evidence and not path.read_bytes().endswith(b"\n"):
+        raise malformed(path, "its last line is torn", evidence)
     if not lines:
-        raise malformed(path, "no columns in it")
+        raise malformed(path, "no columns in it", evidence)
     for line in lines:
         if len(line) != len(lines[0]):
-            raise malformed(path, f"a row of {len(line)} fields under {len(lines[0])} columns")
+            raise malformed(path, f"a row of {len(line)} fields under {len(lines[0])} columns", evidence)
     frame = pd.DataFrame(lines[1:], columns=lines[0], dtype=str)
     for name in columns:
         if name not in frame and name in COLUMNS and COLUMNS[name].later:
             frame[name] = ""
         if name not in frame:
-            raise malformed(path, f"no column '{name}'")
+            raise malformed(path, f"no column '{name}'", evidence)
+    if "stale" in frame and not evidence:
+        fresh = frame[frame["stale"] != "True"].drop(columns="stale").reset_index(drop=True)
+        if path.name == "runs.csv" and len(frame) and fresh.empty:
+            target = f"make reproduce-{path.parent.name}"
+            raise Stale(
+                f"{path}: all {len(frame)} rows are stale, of other code or another grid; `{target}` trains anew."
+            )
+        return fresh
     return frame
 
 
@@ -105,6 +149,7 @@ def write(path: Path, rows: pd.DataFrame | Iterable[dict[str, str]], digits: int
         writer.writeheader()
         writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
         content = text.getvalue()
+    require_file(path)
     if path.is_file() and path.read_bytes() == content.encode():
         return False
     write_whole(path, content)
@@ -142,6 +187,7 @@ def write_whole(path: Path, content: str | bytes, advice: str = "what was there 
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -98,6 +98,13 @@ COLUMNS = {
         Column("torch", "text", "version of PyTorch"),
         Column("commit", "text", "commit of the code that ran, + where the working tree differed"),
         Column("run_key", "text", "hash of the configuration and of the code behind it"),
+        Column("n_train_asked", "integer", "training images asked for at the most; 0: all", later=True),
+        Column("epochs_asked", "integer", "epochs asked for", later=True),
+        Column("batch_size", "integer", "rows of a mini-batch; 0: full batch", later=True),
+        Column("evaluate_every", "number", "epochs between evaluations", later=True),
+        Column("gradient_norms", "flag", "whether evaluations took the gradient's norm", later=True),
+        Column("checksum", "text", "hash of what came of the run, its curve in it: `adopt` takes no other", later=True),
+        Column("stale", "flag", "whether the code or the grid has changed since; read by nothing but prune", later=True),
         Column("iteration", "integer", "steps so far"),
         Column("epoch", "number", "passes over the training images so far"),
         Column("constraint_gap", "number", "root mean square of a - h(z) over hidden units and samples"),
@@ -253,12 +260,13 @@ def _ends(column: Column) -> list[Column]:
 _SETTING = "grid profile dataset data_official n_train activation hidden method label constants"
 _IDENTITY = (
     "grid profile rule lane dataset data_official data_rows data_fingerprint n_train inputs network activation hidden "
-    "init method label constants hyperparameters seed"
+    "init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
+    "gradient_norms"
 )
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
 _ENDED = (
     "val_accuracy train_loss objective gradient_norm diverged_at seconds train_seconds evaluate_seconds record_seconds "
-    "stack_runs device torch commit run_key"
+    "stack_runs device torch commit run_key checksum stale"
 )
 _MACHINE = "data device threads torch"
 _SECONDS = Column("seconds", "number", "median of the readings of an iteration or a step", "s")
@@ -274,7 +282,7 @@ TABLES = {
         _columns(
             "run_key dataset activation hidden method label seed iteration epoch parameter_updates "
             "gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap gradient_norm "
-            "seconds"
+            "seconds stale"
         ), "collect",
     ),
     "tuning": Table(
@@ -395,6 +403,14 @@ TABLES = {
         _columns(
             "grids", Column("epochs", "text", "share of the profile's epochs"), "repetitions before_seconds",
             Column("seconds", "number", "this checkout", "s"), "ratio~",
+        ), "bench",
+    ),
+    "earlier": Table(
+        "bench/earlier.csv", "an iteration in an earlier checkout and in this one, in alternation",
+        _columns(
+            "method hidden n runs threads repetitions before_seconds",
+            Column("seconds", "number", "an iteration here", "s"), "ratio~ gemm_flops_per_second limit_seconds",
+            Column("share", "number", "limit_seconds over the measured seconds"), *_ends(_SHARE), "data device torch",
         ), "bench",
     ),
     "targets": Table(

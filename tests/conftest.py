@@ -62,7 +62,10 @@ def floats(method: Method) -> list[dataclasses.Field]:
 def middle(method: Method, overrides: dict[str, Any] | None = None, share: float = 1.0) -> Any:
     """The middle of the search space, where one is given, times `share`: the defaults of some are for large data."""
     space = method.search_space()
-    values = {f.name: share * (space[f.name].at(0.5) if f.name in space else f.default) for f in floats(method)}
+    values = {
+        f.name: max(f.metadata["low"], share * (space[f.name].at(0.5) if f.name in space else f.default))
+        for f in floats(method)
+    }
     return method.settings(values | (overrides or {}))
 
 

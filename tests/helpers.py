@@ -86,6 +86,15 @@ class Place:
         return self.root / "figures"
 
     @property
+    def csvs(self) -> Path:
+        """Where profile smoke has its CSVs."""
+        return self.results / "smoke"
+
+    @property
+    def drawn(self) -> Path:
+        return self.figures / "smoke"
+
+    @property
     def store(self) -> Path:
         return self.results / ".store"
 
@@ -128,17 +137,17 @@ class Place:
         return [run for path in self.shards() for run in json.loads(path.read_text())["payload"]["runs"]]
 
     def rows(self, grid: str = "tiny", file: str = "runs.csv") -> list[dict[str, str]]:
-        with open(self.results / grid / file, newline="") as f:
+        with open(self.csvs / grid / file, newline="") as f:
             return list(csv.DictReader(f))
 
     def untimed(self, grid: str = "tiny") -> dict[str, Any]:
         """The content of the three CSVs without the seconds."""
         runs = [{key: value for key, value in row.items() if key not in TIMING} for row in self.rows(grid)]
-        return {file: (self.results / grid / file).read_bytes() for file in CSVS[1:]} | {"runs.csv": runs}
+        return {file: (self.csvs / grid / file).read_bytes() for file in CSVS[1:]} | {"runs.csv": runs}
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:
         """Content and time of change of every file, locks aside."""
-        files = [path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        files = [path for path in self.root.rglob("*") if path.is_file() and path.name != "locks"]
         return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 

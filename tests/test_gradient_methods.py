@@ -184,10 +184,11 @@ def test_a_method_steps_exactly_as_torch_optim(name, act, dtype, tolerance):
     params = initialise(WIDTHS, range(R), "normal(0.5)", dtype)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).view(-1, BATCH)
     batches = torch.arange(ROWS).view(1, -1) if name == "gd" else order
+    given = None if name == "gd" else order
     keys = sorted({key for variant in variants for key in variant})
-    defaults = start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], act, batches).method.settings()
+    defaults = start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], act, given).method.settings()
     stacked = {key: [variant.get(key, getattr(defaults, key)) for variant in variants] for key in keys}
-    run = start(name, x, y, params.W, [b[:, 0] for b in params.b], act, batches, **stacked)
+    run = start(name, x, y, params.W, [b[:, 0] for b in params.b], act, given, **stacked)
     alone = []
     for r, variant in enumerate(variants):
         weights = [W[r].clone().requires_grad_() for W in params.W]

@@ -22,10 +22,10 @@ from am.graphs import EAGER_STEPS, captured, copy_back, cuda_graph, same_tensors
 from am.methods import method, methods
 from am.training import Budget
 
-MINI_BATCH = [name for name, chosen in methods().items() if chosen.has_graph and not chosen.full_batch]
+CAPTURED = [name for name, chosen in methods().items() if chosen.has_graph and not chosen.asks]
 # The powers of a number that is known when the step is written come from C's pow, those of a tensor from torch's, and
 # a square or cube from products: the last digit differs.
-ROUNDED = ("adam", "adamw", "am-adam", "am-adam-released", "samt")
+ROUNDED = ("adam", "adamw", "adam-full-batch", "adamw-full-batch", "am-adam", "am-adam-released", "samt")
 # Reads of a value, copies from the host, and shapes that depend on values.
 WAITS = {"_local_scalar_dense", "lift_fresh", "lift_fresh_copy", "nonzero", "masked_select", "equal", "is_nonzero"}
 OTHER_SAMT = dict(query="support", order="backward", inner_steps=2, meta="gd", shape="element")
@@ -109,7 +109,7 @@ def worst(u, v):
 
 
 @pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("name", MINI_BATCH)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_replayed_steps_are_the_eager_ones(name, runs):
     chosen = method(name)
     (u, *noted), (v, *again) = eager_and_replayed(chosen, spread(chosen)[:runs])
@@ -131,7 +131,7 @@ def test_no_activation_waits_for_the_device(activation_name):
     assert worst(u, v) <= 1e-12
 
 
-@pytest.mark.parametrize("name", MINI_BATCH)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_float32_steps_are_replayed_too(name):
     chosen = method(name)
     (u, *_), (v, *_) = eager_and_replayed(chosen, spread(chosen), dtype=torch.float32)
@@ -169,13 +169,13 @@ def taped(monkeypatch):
     monkeypatch.setattr(training, "captured", lambda *args: captured(*args, tape))
 
 
-@pytest.mark.parametrize("name", [*MINI_BATCH, "tiam", "gd"])
+@pytest.mark.parametrize("name", [*CAPTURED, "tiam"])
 def test_training_with_graphs_gives_the_same_results(name, taped):
     data = small_data(torch.float64)
     budget = Budget(epochs=3, batch_size=8, evaluate_every=0.6, gradient_norm=True)
     eager, replayed = (run(name, data, budget=budget, graphs=graphs) for graphs in (False, True))
     for u, v in zip(map(without_time, eager), map(without_time, replayed), strict=True):
-        assert (u.pop("device"), v.pop("device")) == ("cpu", "cpu" if method(name).full_batch else "cpu, CUDA graphs")
+        assert (u.pop("device"), v.pop("device")) == ("cpu", "cpu, CUDA graphs" if name in CAPTURED else "cpu")
         curves = u.pop("curve"), v.pop("curve")
         assert u == v and len(curves[0]) > 3
         for p, q in zip(*curves, strict=True):
@@ -206,11 +206,11 @@ def test_a_run_that_diverges_in_a_replay_stays_noted():
 def test_a_halved_stack_keeps_its_graphs(taped, monkeypatch):
     real, asked = training._train_stack, []
 
-    def limited(method, settings, seeds, *rest):
-        asked.append((len(seeds), rest[-1]))
+    def limited(method, settings, seeds, *rest, **options):
+        asked.append((len(seeds), options["graphs"]))
         if len(seeds) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(method, settings, seeds, *rest)
+        return real(method, settings, seeds, *rest, **options)
 
     monkeypatch.setattr(training, "_train_stack", limited)
     run("sgd", seeds=[0, 1], graphs=True)
@@ -247,12 +247,6 @@ def test_a_step_that_waits_for_the_device_is_found():
     )
     with pytest.raises(AssertionError, match="_local_scalar_dense"):
         eager_and_replayed(asks, spread(sgd))
-
-
-def test_a_full_batch_step_is_refused():
-    made = launch(method("tiam"), spread(method("tiam")), [1, 2, 3])
-    with pytest.raises(InputError, match="mini-batch steps have one"):
-        captured(lambda k, problem: None, made.state, made.problem, tape)
 
 
 def test_on_a_cpu_there_is_no_graph():
@@ -363,7 +357,7 @@ def test_rows_and_gathered_batches_agree_with_the_batches():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("name", MINI_BATCH)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_a_cuda_graph_gives_the_eager_numbers(name, runs):
     chosen = method(name)
     (u, *noted), (v, *again) = eager_and_replayed(chosen, spread(chosen)[:runs], cuda_graph, device="cuda")
@@ -389,12 +383,12 @@ def test_every_activation_has_a_cuda_graph(activation_name):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", [*MINI_BATCH, "gd"])
+@pytest.mark.parametrize("name", [*CAPTURED, "tiam"])
 def test_training_with_cuda_graphs_gives_the_same_results(name):
     data = small_data(torch.float64, "cuda")
     eager, replayed = (run(name, data, graphs=graphs) for graphs in (False, True))
     for u, v in zip(eager, replayed, strict=True):
         assert (u.status, u.iterations) == (v.status, v.iterations)
-        assert v.device.endswith("CUDA graphs") is not method(name).full_batch
+        assert v.device.endswith("CUDA graphs") is (name in CAPTURED)
         for p, q in zip(u.curve, v.curve, strict=True):
             assert p == pytest.approx(q, rel=1e-9)

@@ -124,7 +124,7 @@ def _moved_code(state: AmAdamState, hp: SimpleNamespace, l: int, act: Activation
 
 
 def step_flops(widths: Sequence[int], rows: int, settings: Any) -> int:
-    """FLOPs of a step: forward, each code's steps forth and back through the layer above, output and gradient of all."""
+    """FLOPs of a step: forward, a code's steps forth and back through the layer above, output and gradient of all."""
     products = [2 * rows * a * b for a, b in zip(widths, widths[1:])]
     return 3 * sum(products) + 2 * settings.code_steps * sum(products[1:])
 

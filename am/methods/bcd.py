@@ -1,10 +1,11 @@
 """BCD: block coordinate descent over a network split into U_i = V_{i-1} W_i^T + b_i and V_i = h(U_i), V_0 = X.
 
 Minimises 1/2 ||V_N - Y||^2 + gamma/2 sum_i ||V_i - h(U_i)||^2 + rho/2 sum_i ||U_i - V_{i-1} W_i^T - b_i||^2, Y one-hot
-and h the identity in layer N, in blocks with proximal weight alpha on V_N and U_i (i < N), and alpha_weights on W_i and b_i, which stand against sums
-over all samples (SPEC 8). One sweep visits V_N, U_N, (W_N, b_N), then V_i, U_i, (W_i, b_i) for i = N-1, ..., 1 (SPEC 4). Every block is an exact minimiser: V_i and
-W_i by Cholesky, U_i the scalar prox of the activation. As released, and our reading of "(W_i, b_i)": each of the two is
-solved at the other's last value; the net's own forward pass predicts.
+and h the identity in layer N, in blocks with proximal weight alpha on V_N and U_i (i < N), and alpha_weights on W_i and
+b_i, which stand against sums over all samples (SPEC 8). One sweep visits V_N, U_N, (W_N, b_N), then V_i, U_i,
+(W_i, b_i) for i = N-1, ..., 1 (SPEC 4). Every block is an exact minimiser: V_i and W_i by Cholesky, U_i the scalar prox
+of the activation. As released, and our reading of "(W_i, b_i)": each of the two is solved at the other's last value;
+the net's own forward pass predicts.
 
 The authors start from W ~ .01 N(0, 1) and b = .1, which is the initialisation's to do, and use one alpha for
 all blocks: 5 for three hidden layers, 1 for ten.
@@ -102,7 +103,8 @@ def input_solve(s: Tensor, target: Tensor, W: Tensor, b: Tensor, kappa: Tensor) 
     if _narrows(*W.shape[1:]):
         q = solve_rows(torch.baddbmm(target, s, W.mT, alpha=-1).sub_(b), cholesky(ridge(W @ W.mT, kappa)))
         return torch.baddbmm(s, q, W)
-    return solve_rows((kappa * s).sub_(b @ W).baddbmm_(target, W), cholesky(ridge(W.mT @ W, kappa)))
+    right = (kappa * s).sub_(b @ W)
+    return solve_rows(torch.baddbmm(right, target, W, out=right), cholesky(ridge(W.mT @ W, kappa)))
 
 
 def _narrows(e: int, d: int) -> bool:

@@ -233,15 +233,19 @@ def step_block(state: DladmmState, problem: Problem, hp: SimpleNamespace, k: int
         state.u.addcmul_(z[-1] - state.products[-1], rho)
     elif name[0] == "W":
         C, shared = correlate(target[l], a[l - 1] if l else x), dict(G=state.gram[l], total=state.total[l])
-        W, _ = weight_block(W=params.W[l], b=params.b[l], C=C, weight=rho, theta0=state.theta[l], **shared)
+        W, theta = weight_block(W=params.W[l], b=params.b[l], C=C, weight=rho, theta0=state.theta[l], **shared)
         params.W[l].copy_(W)
+        if hp.keep_step_sizes:
+            state.theta[l].copy_(theta)
     elif name[0] == "b":
         params.b[l].copy_(bias_block(params.W[l], state.total[l], target[l].sum(1, keepdim=True), len(x)))
     elif name[0] == "a":
         following = dict(W=params.W[l + 1], b=params.b[l + 1], target=target[l + 1])
-        activation_block(
+        tau, _ = activation_block(
             a[l], centre=act.value(z[l]), weight=rho, pull=torch.ones_like(rho), tau0=state.tau[l], **following
         )
+        if hp.keep_step_sizes:
+            state.tau[l].copy_(tau)
     elif l < L - 1:
         act.prox(state.products[l], a[l], torch.ones_like(rho), out=z[l])
     else:
@@ -300,7 +304,7 @@ def activation_block(
     (R, 1, 1) bool.
     """
     g = torch.sub(a, centre, out=centre).mul_(pull).add_(b @ W)
-    g.baddbmm_(torch.baddbmm(target, a, W.mT, beta=-1), W)  # the gradient, but for the weight
+    torch.baddbmm(g, torch.baddbmm(target, a, W.mT, beta=-1), W, out=g)  # the gradient, but for the weight
     M = W @ W.mT if W.shape[1] < W.shape[2] else W.mT @ W
     # ||M||_F bounds the largest eigenvalue of W^T W: where tau_0 is above the bound, it is accepted as it stands.
     tau, asked = tau0, tau0 < weight * (pull + square(M).sqrt())
@@ -338,9 +342,9 @@ def objective(state: DladmmState, problem: Problem, hp: SimpleNamespace) -> Tens
     """The augmented Lagrangian L at the current variables."""
     value = cross_entropy(state.z[-1], images(problem, hp)[1])
     value = value + inner(state.u, state.z[-1] - state.products[-1]).flatten()
-    gaps = sum(square(z - c) for z, c in zip(state.z, state.products))
-    gaps = gaps + sum(square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a))
-    return value + (state.rho / 2 * gaps).flatten()
+    gaps = [square(z - c) for z, c in zip(state.z, state.products)]
+    gaps += [square(a - problem.activation.value(z)) for z, a in zip(state.z, state.a)]
+    return value + (state.rho / 2 * sum(gaps)).flatten()
 
 
 def variables(state: DladmmState) -> dict[str, Tensor]:

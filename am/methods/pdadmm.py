@@ -11,9 +11,9 @@ once, of which only the lines of p and q read another layer:
     q_l  (rho p_{l+1} + u_l + nu h(z_l)) / (rho + nu), l < L
     u_l  u_l + rho (p_{l+1} - q_l)
 
-Our readings, where the paper is silent or does otherwise: z, p and q start at a forward pass, z_L at +1 at the label and
--1 elsewhere, u at 0; gradient steps backtrack by doubling from tau_0 and theta_0 in every call (the released code starts
-at 20 and gives up after 10 doublings); b_l is exact; z_l has no proximal term; z_L is exact.
+Our readings, where the paper is silent or does otherwise: z, p and q start at a forward pass, z_L at +1 at the label
+and -1 elsewhere, u at 0; gradient steps backtrack by doubling from tau_0 and theta_0 in every call (released: from 20,
+and they give up after 10 doublings); b_l is exact; z_l has no proximal term; z_L is exact.
 
 Cost per step: layer 1 makes two passes over the data, for its Gram matrix is constant; each layer above it about five
 products of N d_l d_{l-1} multiply-adds. No trial touches the data.
@@ -125,13 +125,14 @@ METHOD = Method(
     name="pdadmm",
     title="pdADMM",
     family="full-batch AM",
+    full_batch=True,
+    asks=True,
+    monotone_only=True,
+    requires=needs_hidden_layer,
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    full_batch=True,
-    gradients=lambda depth, settings: 2 * depth - 1,
-    monotone_only=True,
     objective=objective,
     variables=variables,
-    requires=needs_hidden_layer,
+    gradients=lambda depth, settings: 2 * depth - 1,
 )

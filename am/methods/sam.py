@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from am.method import Log, Method, Problem, setting
 from am.methods import samt
+from am.networks import Parameters
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Hyperparameters:
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
 
 
-def init(problem: Problem, params, hp: SimpleNamespace) -> samt.SamtState:
+def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> samt.SamtState:
     return samt.init(problem, params, SimpleNamespace(alpha0=hp.alpha, shape="scalar"))
 
 

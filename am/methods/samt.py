@@ -47,7 +47,7 @@ class Hyperparameters:
 class BatchPass:
     """One mini-batch and the layers' outputs on it that are still those of the current parameters."""
 
-    def __init__(self, x: Tensor, y: Tensor, act: Activation):
+    def __init__(self, x: Tensor, y: Tensor, act: Activation) -> None:
         self.x, self.y, self.act = x, y, act
         self.z: list[Tensor] = []  # pre-activations of the layers that are current
         self.a: list[Tensor] = [x]  # a[l] is the input of layer l

@@ -143,8 +143,9 @@ def remember(g: Tensor, sides: list[Side | None], share: Tensor) -> None:
 def eigenvectors(M: Tensor) -> Tensor:  # (R, d, d), symmetric -> (R, d, d)
     """Orthonormal columns, the largest eigenvalue first; NaN for a matrix that is not finite, which no solver takes."""
     finite = torch.isfinite(M).flatten(1).all(1)[:, None, None]
-    Q = by_run(lambda m: torch.linalg.eigh(m)[1], torch.where(finite, M, 0.0)).flip(2)
-    return torch.where(finite, Q, torch.nan)
+    # In float64: in float32 the solver gives up on the many equal eigenvalues of a null space.
+    Q = by_run(lambda m: torch.linalg.eigh(m)[1], torch.where(finite, M, 0.0).double()).flip(2)
+    return torch.where(finite, Q, torch.nan).to(M.dtype)
 
 
 def turn(side: Side, v: Tensor, axis: int) -> None:  # v: (R, m, n), sorted along the axis

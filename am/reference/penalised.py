@@ -34,6 +34,8 @@ from am.reference.majoriser import Map, activation_objective, backtrack, column_
 
 Three = tuple[float, float, float]
 
+TIE = 1e-13  # of F: where two values are as near, rounding decides between two steps; `memory["tied"]` says that it did
+
 
 def init(s: Slow) -> None:
     """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere."""
@@ -91,18 +93,19 @@ def mdlam_step(s: Slow, k: int) -> None:  # (9)
 
 
 def ipdlam_step(s: Slow, k: int) -> None:  # (11)
-    p = s.hp.inertia
-    sweep(s, k, (p, p, 0.0), grown(s, k))
+    p, rho = s.hp.inertia, s.hp.rho * min((1 + s.hp.growth) ** k, s.hp.most)
+    s.u["rho"] = torch.full_like(s.u["rho"], rho)
+    sweep(s, k, (p, p, 0.0), rho)
 
 
-def grown(s: Slow, k: int) -> float:  # (11)
-    """rho_k."""
-    return s.hp.rho * min((1 + s.hp.growth) ** k, s.hp.most)
+def ipdlam_init(s: Slow) -> None:
+    init(s)
+    s.u["rho"] = torch.full((1, 1), s.hp.rho, dtype=s.x.dtype, device=s.x.device)
 
 
 def ipdlam_objective(s: Slow) -> float:
     """F at the rho of the last iteration."""
-    return objective(s, rho=grown(s, max(s.iterations - 1, 0)))
+    return objective(s, rho=s.u["rho"].item())
 
 
 def nesterov(k: int) -> float:  # (9)
@@ -217,9 +220,12 @@ def released_visit(s: Slow, l: int, omega: float, eps: float) -> None:  # (10)
     def guarded(name: str, plus: Map, *put_back: str) -> None:
         """A block's step, and again from u^k where F is above what it is with these blocks as they were."""
         extrapolated = before[name] + omega * (before[name] - s.last.get(name, before[name]))
-        u[name] = plus(extrapolated)
-        if released_objective(s) > released_objective(s, {other: before[other] for other in put_back}):
-            u[name] = plus(before[name])
+        u[name], plain = plus(extrapolated), plus(before[name])
+        now, then = released_objective(s), released_objective(s, {other: before[other] for other in put_back})
+        if abs(now - then) <= TIE * abs(then) and not torch.allclose(u[name], plain, rtol=0, atol=TIE):
+            s.memory["tied"] = True
+        if now > then:
+            u[name] = plain
         s.last[name] = before[name]
 
     guarded(f"W{l}", lambda v: weight_plus(s, l, rho, v, v, most), f"W{l}")
@@ -250,7 +256,7 @@ def released_objective(s: Slow, put_back: dict[str, Tensor] | None = None) -> fl
     return objective(other, s.hp.penalty_count)
 
 
-STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released", "ipdlam"), init)
+STARTS = dict.fromkeys(("tiam", "mdlam", "mdlam-released"), init) | {"ipdlam": ipdlam_init}
 STEPS = {"tiam": tiam_step, "mdlam": mdlam_step, "mdlam-released": released_step, "ipdlam": ipdlam_step}
 OBJECTIVES = {name: objective for name in ("tiam", "mdlam")}
 OBJECTIVES |= {"mdlam-released": released_objective, "ipdlam": ipdlam_objective}

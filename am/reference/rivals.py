@@ -26,7 +26,7 @@ With eta the learning rate at step k, a schedule included; powers, products and 
               W <- (1 - eta lambda) [W - eta sqrt(1 - beta2^k) / (1 - beta1^k)
                                      Q_L ((Q_L^T m Q_R) / (sqrt(v) + epsilon)) Q_R^T]  (Vyas et al. 2024, 2409.11321)
 (6)  sgd-hd:  alpha <- alpha + beta <g, g_last>;  W <- W - alpha g, alpha of all parameters; a schedule multiplies
-              alpha in the step alone                                               (Baydin et al. 2018, arXiv 1703.04782)
+              alpha in the step alone                                             (Baydin et al. 2018, arXiv 1703.04782)
 (7)  osgm:    x+ = x - P * g;  g+, f(x+) on the same batch;  H = -(g+ * g) / ||g||^2, all parameters in one norm
               S <- S + H^2;  P <- P - eta H / (sqrt(S) + epsilon);  x <- x+ unless f(x+) > f(x); a schedule
               multiplies P, in x+ and in H, and not eta           (Gao et al. 2024, arXiv 2411.01803; 2025, 2502.11229)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.files import make_folder, read, write, write_whole
+from reproduce.files import Stale, make_folder, read, write, write_whole
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
@@ -178,7 +178,10 @@ def _judged(results: Path, claim: dict[str, Any], grid_folder: Path | None) -> d
     measure, column = _measure(claim)
     if not (folder / "runs.csv").exists():
         return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run")
-    runs = read(folder / "runs.csv")
+    try:
+        runs = read(folder / "runs.csv")
+    except Stale:
+        return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run on this code")
     try:
         table = measure.table(Case(claim, runs, folder, column, targets_of(claim["grid"], grid_folder)))
     except InputError as error:
@@ -261,7 +264,7 @@ def _markdown(table: pd.DataFrame) -> str:
         "of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 "
         "times; 0 times means that only the comparator missed the target, ∞ times that the method itself did; where "
         "both missed it on every seed there is no effect. Every single comparison is in the column `effects` of "
-        "`results/claims.csv`."
+        "`claims.csv`."
     )
     lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
     for row in table.itertuples():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import read, write
+from reproduce.files import Stale, read, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.ranks import rank_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes
@@ -21,6 +21,7 @@ from reproduce.judge.targets import cost_table, target_table
 from reproduce.run.grid import Target, targets_of
 
 RANKED = "fair"
+PER_GRID = ("convergence", "stability", "to_target", "step_cost")
 
 
 def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
@@ -30,7 +31,13 @@ def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
     """
     written = []
     for path in sorted(results.glob("*/runs.csv")):
-        grid, runs, curves = path.parent.name, read(path), path.with_name("curves.csv")
+        grid, curves = path.parent.name, path.with_name("curves.csv")
+        try:
+            runs = read(path)
+        except Stale:
+            for name in PER_GRID:
+                path.with_name(f"{name}.csv").unlink(missing_ok=True)
+            continue
         points = read(curves) if curves.exists() else pd.DataFrame()
         for name, made in _tables(grid, runs, points, targets_of(grid, grid_folder)).items():
             target = results / "ranks.csv" if name == "ranks" else path.with_name(f"{name}.csv")

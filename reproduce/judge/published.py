@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.files import make_folder, markdown_cell, read, write, write_whole
+from reproduce.files import Stale, make_folder, markdown_cell, read, write, write_whole
 from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
@@ -36,7 +36,10 @@ def comparison(results: Path) -> pd.DataFrame:
 
 
 def _ours(folder: Path, label: str, at: float) -> dict | None:
-    runs, curves = read(folder / "runs.csv"), read(folder / "curves.csv")
+    try:
+        runs, curves = read(folder / "runs.csv"), read(folder / "curves.csv")
+    except Stale:
+        return None
     found = curves[(curves["label"] == label) & ((curves["epoch"] - at).abs() < 1e-9)]
     if found.empty:
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from reproduce.files import read, write
+from reproduce.files import Stale, read, write
 from reproduce.judge.estimates import mean_interval
 from reproduce.judge.rows import CHANCE, SETTING, STATUSES, check_one_row_per_seed, is_finished, require_columns
 from reproduce.schema import TABLES
@@ -53,7 +53,14 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_summary(folder: Path) -> bool:
-    """Write summary.csv beside a grid's runs.csv, where there is one; True if it changed."""
-    if not (folder / "runs.csv").exists():
-        return False
-    return write(folder / "summary.csv", summary(read(folder / "runs.csv")))
+    """Write summary.csv beside a grid's runs.csv; True if it changed. Without a run that counts there is none."""
+    path = folder / "summary.csv"
+    try:
+        runs = read(folder / "runs.csv") if (folder / "runs.csv").exists() else None
+    except Stale:
+        runs = None
+    if runs is not None:
+        return write(path, summary(runs))
+    there = path.is_file()
+    path.unlink(missing_ok=True)
+    return there

@@ -1,44 +1,83 @@
-"""Collect: from the store to `results/<grid>/{runs,curves}.csv`, the same bytes for the same runs."""
+"""Collect: from the store to the CSVs of a grid, the same bytes for the same runs; no finished row is ever dropped.
 
-import json
+A row that the code and the grid of now no longer give stays, marked stale, until `prune` removes it; a CSV that cannot
+be read whole is refused, not written anew.
+"""
+
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
-from reproduce.files import read_text, write
+from reproduce.files import malformed, read_text, sweep, write
+from reproduce.run.config import RunConfig
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
-from reproduce.run.store import Store
-from reproduce.schema import TABLES
+from reproduce.run.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
+from reproduce.run.store import FINAL, Store
+
+EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
 
 
 def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
-    """Write runs.csv and curves.csv of the grid's planned runs; True if any of them changed.
+    """Write runs.csv and curves.csv of the grid; True if any of them changed.
 
-    Rows that an earlier collect wrote stay while they belong to the plan, also where their shards are gone. With no row
-    at all, nothing is written and what is there stays.
+    First the planned runs, then the stale rows. Rows that an earlier collect wrote stay also where their shards are
+    gone, and rows of more seeds than are planned count on. With no row at all, nothing is written and what is there
+    stays. Raises InputError where a row that is there would be lost.
     """
     folder = results / grid.name
-    kept_rows, kept_curves = _by_key(folder / "runs.csv"), _by_key(folder / "curves.csv")
-    rows: list[dict[str, str]] = []
-    points: list[dict[str, str]] = []
-    for run in runs:
-        if found := store.get(run.run_key):
-            row, curve = _text(_outcome(found)), [_text(point) for point in found["curve"]]
-        elif run.run_key in kept_rows:
+    kept, curves = kept_runs(folder, store)
+    rows: list[Row] = []
+    points: list[Row] = []
+    planned = with_further_seeds(runs, kept)
+    for run in planned:
+        found = store.get(run.run_key)
+        there = kept.get(run.run_key)
+        if found and (found["status"] in FINAL or not there):
+            row, curve = outcome(found)
+        elif there:
             # A grid may show one run under two labels, each with the whole curve.
-            row = kept_rows[run.run_key][0]
-            curve = [point for point in kept_curves.get(run.run_key, []) if point["label"] == row["label"]]
+            row, curve = there[0], _curve_of(there[0], curves)
         else:
             continue
-        rows.append(row | _text(_identity(grid, run)))
-        points += [point | _text(_curve_identity(run)) for point in curve]
+        rows.append(row | text(identity(grid, run)))
+        points += [point | text(curve_identity(run)) for point in curve]
+    current = {run.run_key for run in planned}
+    for row in (row for key, found in kept.items() if key not in current for row in found):
+        rows.append(row | dict(stale="True"))
+        points += [point | dict(stale="True") for point in _curve_of(row, curves)]
     if not rows:
         return False
     _make(folder)
     changed = write(folder / "runs.csv", rows)
     return write(folder / "curves.csv", points) or changed
+
+
+def with_further_seeds(runs: Sequence[PlannedRun], kept: dict[str, list[Row]]) -> list[PlannedRun]:
+    """The planned runs and, beside those of its setting, every run in the CSV that differs from them in its seed alone.
+
+    So whoever asks for fewer seeds than are there loses none, and the order is that of whoever asked for all.
+    """
+    planned = {run.run_key for run in runs}
+    further: dict[RunConfig, dict[str, RunConfig]] = {}
+    for key, found in kept.items():
+        if key not in planned and is_of_this_code(found[0], config := config_of(found[0])):
+            further.setdefault(dataclasses.replace(config, seed=0), {})[key] = config
+    made: list[PlannedRun] = []
+    groups: dict[tuple, list[PlannedRun]] = {}
+    for run in runs:
+        setting = dataclasses.replace(run.config, seed=0)
+        group = groups.setdefault((run.label, setting), [])
+        if not group:
+            group += [
+                dataclasses.replace(run, run_key=key, config=config) for key, config in further.get(setting, {}).items()
+            ]
+        group.append(run)
+    for group in groups.values():
+        made += sorted(group, key=lambda run: run.config.seed)
+    return made
 
 
 def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> None:
@@ -51,12 +90,18 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
     chosen = {setting(run) for run in runs if run.trial is None}
     kept = _by_key(results / grid.name / "tuning.csv")
     rows = []
-    for run in runs:
+    for run in (run for run in runs if run.trial is not None):
         found = store.get(run.run_key)
-        if run.trial is None or not (found or run.run_key in kept):
+        there = kept.get(run.run_key)
+        if found and (found["status"] in FINAL or not there):
+            row, _ = outcome(found, trial=True)
+        elif there:
+            row = there[0]
+        else:
             continue
-        row = _text(_outcome(found)) if found else kept[run.run_key][0]
-        rows.append(row | _text(_identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
+        rows.append(row | text(identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
+    current = {run.run_key for run in runs}
+    rows += [row | dict(stale="True") for key, found in kept.items() if key not in current for row in found]
     if rows:
         _make(results / grid.name)
         write(results / grid.name / "tuning.csv", rows)
@@ -64,65 +109,74 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
 
 def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
     """The trials of tuning.csv by run key, as far as the choice among them needs: so it stays without the store."""
+    path = results / grid.name / "tuning.csv"
+
+    def accuracy(row: Row) -> float:
+        try:
+            return float(row["val_accuracy"] or "nan")
+        except ValueError:
+            raise malformed(path, f"'val_accuracy' {row['val_accuracy']}", evidence=True) from None
+
     return {
-        key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=float(rows[0]["val_accuracy"] or "nan"))])
-        for key, rows in _by_key(results / grid.name / "tuning.csv").items()
+        key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=accuracy(rows[0]))])
+        for key, rows in _by_key(path).items()
     }
 
 
-def _curve_identity(run: PlannedRun) -> dict[str, Any]:
-    c = run.config
-    return dict(
-        run_key=run.run_key,
-        dataset=c.dataset,
-        activation=c.activation,
-        hidden="-".join(map(str, c.hidden)),
-        method=c.method,
-        label=run.label,
-        seed=c.seed,
-    )
+def kept_runs(folder: Path, store: Store) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """The rows of runs.csv and of curves.csv by run key, as an earlier collect wrote them.
+
+    Raises InputError where the store does not have what is torn off either of them.
+    """
+    runs, curves = _by_key(folder / "runs.csv"), _by_key(folder / "curves.csv")
+    lost = lambda keys: [key for key in keys if not store.finished(key)]
+    if bare := lost(key for key in curves if key not in runs):
+        raise malformed(folder / "runs.csv", f"no row of run {bare[0]}, whose curve is in curves.csv", evidence=True)
+    broken = (key for key, rows in runs.items() if not all(is_whole(row, _curve_of(row, curves)) for row in rows))
+    if bare := lost(broken):
+        row = runs[bare[0]][0]
+        found = f"not the whole curve of '{row['label']}' with seed {row['seed']} (run {bare[0]})"
+        raise malformed(folder / "curves.csv", found, evidence=True)
+    return runs, curves
 
 
-def _identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
-    c = run.config
-    return _curve_identity(run) | dict(
-        grid=grid.name,
-        profile=grid.profile,
-        rule=grid.rule,
-        lane=c.lane,
-        data_official=run.data.official,
-        data_rows=run.data.rows,
-        data_fingerprint=c.data_fingerprint,
-        inputs=c.inputs,
-        network=c.network,
-        constants=c.constants,
-        init=c.init,
-        hyperparameters=json.dumps(dict(c.settings)),
-    )
+def is_whole(row: Row, curve: Sequence[Row]) -> bool:
+    """Whether a row and its curve are what was collected; of rows older than checksums, whether there is a curve."""
+    return row["checksum"] == checksum(row, curve) if row.get("checksum") else bool(curve) or row["status"] != "done"
 
 
-def _outcome(found: dict[str, Any]) -> dict[str, Any]:
-    curve = found["curve"]
-    row = {key: found[key] for key in TABLES["runs"].names if key in found}
-    if curve:
-        best = max(curve, key=lambda point: point["val_accuracy"])
-        row["test_accuracy_best_val"] = best.get("test_accuracy")
-    if curve and found["status"] == "done":
-        row |= {
-            key: curve[-1].get(key)
-            for key in ("test_accuracy", "val_accuracy", "train_loss", "objective", "gradient_norm")
-        }
-    return row
+def prune(folder: Path) -> int:
+    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went."""
+    removed = 0
+    for name in ("curves.csv", "runs.csv", "tuning.csv"):  # rows last: a curve without a row would be refused
+        path = folder / name
+        if path.exists() or path.is_symlink():
+            rows = read_text(path, ["run_key"], evidence=True).to_dict("records")
+            fresh = [row for row in rows if row.get("stale") != "True"]
+            removed += (len(rows) - len(fresh)) * (name != "curves.csv")
+            if not fresh:
+                path.unlink()
+            elif len(fresh) < len(rows):
+                write(path, fresh)
+    return removed
 
 
-def _text(row: dict[str, Any]) -> dict[str, str]:
-    return {key: "" if value is None else str(value) for key, value in row.items()}
+def stale_runs(folder: Path) -> int:
+    """How many rows of runs.csv are stale."""
+    rows = (row for found in _by_key(folder / "runs.csv").values() for row in found)
+    return sum(row.get("stale") == "True" for row in rows)
 
 
-def _by_key(path: Path) -> dict[str, list[dict[str, str]]]:
+def _curve_of(row: Row, curves: dict[str, list[Row]]) -> list[Row]:
+    return [point for point in curves.get(row["run_key"], []) if point["label"] == row["label"]]
+
+
+def _by_key(path: Path) -> dict[str, list[Row]]:
     """The rows of a CSV that an earlier collect wrote, by run key; none where there is no such file."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for row in read_text(path, ["run_key"]).to_dict("records") if path.exists() else ():
+    found: dict[str, list[Row]] = {}
+    needed = ["run_key", "label", *(() if path.name == "curves.csv" else ("status", "seed"))]
+    there = path.exists() or path.is_symlink()
+    for row in read_text(path, needed, evidence=True).to_dict("records") if there else ():
         found.setdefault(row["run_key"], []).append(row)
     return found
 
@@ -132,3 +186,4 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
+    sweep(folder)

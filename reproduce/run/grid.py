@@ -19,11 +19,12 @@ from reproduce.run.checks import (
     MOST_RUNS, PER_METHOD, TYPES, axes, check_block, check_over, check_rows, check_table, clipped, make_label, read_toml, shown,
     told, unknown_key,
 )  # fmt: skip
+from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
 APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
-PROFILES = ("smoke", "light", "paper")
+TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a grid: it becomes a folder
@@ -132,6 +133,8 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     place = f"{path.parent.name}/{path.name}"
+    if path.stem in TAKEN:
+        raise InputError(f"{place}: '{path.stem}' is the name of a folder of results; call the grid something else.")
     raw = read_toml(path, place)
     profiles = raw.pop("profile", {})
     if not isinstance(profiles, dict):

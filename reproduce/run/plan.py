@@ -6,7 +6,7 @@ space is tried first (`reproduce.run.tuning`), and the seeds run with what was c
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,13 +108,32 @@ def short_of_rows(grid: Grid, identities: dict[str, Identity]) -> list[str]:
     ]
 
 
-def stacks(
-    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device
-) -> list[list[PlannedRun]]:
-    """Runs that train together: equal in all but seed and float settings, at the most what the machine holds.
+def rounds(plans: Sequence[Sequence[PlannedRun]], seeds: int = 1) -> Iterator[list[PlannedRun]]:
+    """The runs of all plans by rounds: `seeds` of every setting of every plan, so that a stop leaves what is balanced.
 
-    shapes: data set -> (inputs, training images). The grouping does not depend on what is already done, so a resumed
-    grid makes the same stacks, and the same numbers, as an uninterrupted one.
+    Trials are in the first round, before its seeds.
+    """
+    made: dict[int, list[PlannedRun]] = {}
+    for runs in plans:
+        first: dict[tuple, int] = {}
+        for run in runs:
+            setting = (run.label, dataclasses.replace(run.config, seed=0))
+            seed = run.config.seed
+            number = -1 if run.trial is not None else (seed - first.setdefault(setting, seed)) // seeds
+            made.setdefault(number, []).append(run)
+    trials = made.pop(-1, [])
+    for number in sorted(made) or ([0] if trials else []):
+        yield trials + made.get(number, [])
+        trials = []
+
+
+def stacks(
+    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device, workers: int = 1
+) -> list[list[PlannedRun]]:
+    """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
+
+    shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
+    stacks of an uninterrupted one.
     """
     groups: dict[tuple, list[PlannedRun]] = {}
     seen = set()
@@ -128,7 +147,7 @@ def stacks(
         c = group[0].config
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
-        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device)
+        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
         limit = 1 if c.lane == "time" else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)

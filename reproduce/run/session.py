@@ -1,26 +1,27 @@
 """A session: what one command works on, what it would train, and the training."""
 
 import argparse
-import operator
+import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from am.data import NAMES, ensure, identity_of, load, training_rows
 from am.errors import InputError
+from am.machine import device_memory, stack_bytes, worker_bytes
 from am.methods import method
-from reproduce.run.collect import collect, collect_trials, kept_trials
+from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.copies import check_copies
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
-from reproduce.run.plan import PlannedRun, plan, short_of_rows, stacks
+from reproduce.run.places import place
+from reproduce.run.plan import PlannedRun, plan, rounds, short_of_rows, stacks
+from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
 
 
@@ -35,10 +36,13 @@ class Session:
                 "--graphs (GRAPHS=1) was asked for and the device is the CPU, which has no CUDA graphs; leave it out."
             )
         self.profile = args.profile or ("paper" if self.device.type == "cuda" else "light")
-        below = Path("smoke") if self.profile == "smoke" else Path()
-        self.results = args.results or Path("results") / below
-        self.figures = args.figures or Path("figures") / below
+        self.place = args.results or Path("results")
+        self.results = place(self.place, self.profile)
+        self.figures = place(args.figures or Path("figures"), self.profile)
         self.folder = args.data
+        self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
+        self.seeds_per_round = args.seeds_per_round
+        self.debug = args.debug
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
@@ -52,7 +56,7 @@ class Session:
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
         check_copies(sets, self.folder)
         ensure(sets, self.folder, announce=print)
-        self.store = Store(self.results)
+        self.store = Store(self.place)
         self.identities = {name: identity_of(name, self.folder) for name in sets}
         self.narrowed = wanted
         self.shapes = {}
@@ -60,6 +64,8 @@ class Session:
         for name in sets if self.missing() else ():
             images = load(name, self.folder)
             self.shapes[name] = (images.x_train[0].size, len(images.x_train))
+        known = [run for runs in self.plans.values() for run in runs]
+        self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
@@ -74,48 +80,68 @@ class Session:
         return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:
+        """Runs that are not there for good: not trained yet, or failed."""
         return [run for runs in self.wanted.values() for run in runs if not self.store.finished(run.run_key)]
 
     def pending(self) -> list[list[PlannedRun]]:
-        """Stacks, in whole, of which any run is missing. Grids that share a run train it once."""
-        if not self.missing():
-            return []
+        """Stacks of what is missing, by rounds: of every grid the trials and the first seed, then of every the second.
+
+        Grids that share a run train it once.
+        """
         made, planned = [], set()
-        for runs in self.wanted.values():
-            fresh = [run for run in runs if run.run_key not in planned]
+        missing = {run.run_key for run in self.missing()}
+        for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
+            fresh = [run for run in this_round if run.run_key in missing - planned]
             planned |= {run.run_key for run in fresh}
-            made += stacks(fresh, self.shapes, self.device)
-        return [stack for stack in made if any(not self.store.finished(run.run_key) for run in stack)]
+            made += stacks(fresh, self.shapes, self.device, self.jobs)
+        return made
 
     def train(self) -> bool:
-        """Print the plan and train what is missing of it; False where nothing was."""
+        """Print the plan and train what is missing of it; False where nothing was.
+
+        With a time limit, stacks that would not end in time are not begun.
+        """
+        for grid in self.grids:
+            kept_runs(
+                self.results / grid.name, self.store
+            )  # what a collect would refuse is refused before hours of work
         pending = self.pending()
         print_plan(self, pending)
-        trained, following = bool(pending), pending
-        while following:
+        trained, tried = bool(pending), set()
+        while following := self._next(pending, tried):
             self._train(following)
+            # What failed or came too late is not tried twice by one command.
+            tried |= {run.run_key for stack in following for run in stack}
             self.plan()
-            # A stack that failed is not tried twice by one command.
-            done = {run.run_key for stack in pending for run in stack}
-            following = [stack for stack in self.pending() if not any(run.run_key in done for run in stack)]
-            pending += following
+            pending = self.pending()
         return trained
 
+    def _next(self, pending: list[list[PlannedRun]], tried: set[str]) -> list[list[PlannedRun]]:
+        """The stacks to hand to the engine at once: all, or one round of them.
+
+        One round where runs wait for a choice among trials, and where there is a time lane: an engine takes it last.
+        """
+        left = [stack for stack in pending if not any(run.run_key in tried for run in stack)]
+        if all(stack[0].trial is None for stack in left) and len({stack[0].config.lane for stack in left}) < 2:
+            return left
+        for this_round in rounds(list(self.wanted.values()), self.seeds_per_round):
+            keys = {run.run_key for run in this_round}
+            if now := [stack for stack in left if stack[0].run_key in keys]:
+                return now
+        return []
+
     def _train(self, pending: list[list[PlannedRun]]) -> None:
-        began, shares = time.monotonic(), [0.0] * len(pending)
-        missing = [sum(not self.store.finished(run.run_key) for run in stack) for stack in pending]
-        line = "{l_bar}{bar}| {n:.0f}/{total} runs [{elapsed}<{remaining}]{postfix}"
-        every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between lines; a log file needs few
-        with tqdm(total=sum(missing), bar_format=line, mininterval=every, maxinterval=every) as bar:
-
-            def report(i: int, share: float) -> None:
-                shares[i] = max(shares[i], share)
-                bar.set_postfix_str(f"{pending[i][0].config.dataset}, {pending[i][0].label}", refresh=False)
-                bar.update(sum(map(operator.mul, shares, missing)) - bar.n)
-
-            run_local(pending, self.folder, self.device, self.results, self.jobs, report, self.graphs)
+        began = time.monotonic()
+        expected = [self.estimates(stack) for stack in pending]
+        labels = [f"{stack[0].config.dataset}, {stack[0].label}" for stack in pending]
+        progress = Progress(expected, labels, min(self.jobs, len(pending)))
+        latest = [self.end - seconds for seconds in expected]
+        with shown(progress, duration):
+            where = (self.folder, self.device, self.place, self.jobs)
+            run_local(pending, *where, progress.report, self.graphs, latest, self.debug)
         self.store.refresh()
-        print(f"trained {sum(missing)} runs in {duration(time.monotonic() - began)}")
+        trained = sum(self.store.get(run.run_key) is not None for stack in pending for run in stack)
+        print(f"trained {trained} runs in {duration(time.monotonic() - began)}")
 
     def collect(self, grid: Grid) -> bool:
         """Write the CSVs of a grid's runs and trials; True where those of its runs changed."""
@@ -136,9 +162,29 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
             print(f"  {'':<{width}}  {sentence}")
     if pending:
-        seconds = sum(estimate(session, stack) for stack in pending) / session.jobs
+        session.estimates.prepare(pending)
+        seconds = session.estimates.altogether(pending, session.jobs)
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
+        print(memory(session, pending))
+
+
+def memory(session: Session, pending: list[list[PlannedRun]]) -> str:
+    """The sentence that says what memory the training may take, and what its largest stack needs at the most."""
+    sizes = []
+    for stack in pending:
+        c = stack[0].config
+        inputs, rows = session.shapes[c.dataset]
+        widths, n_train = (inputs, *c.hidden, 10), training_rows(rows, c.n_train)
+        sizes.append(stack_bytes(method(c.method), widths, n_train, c.batch_size, len(stack)))
+    largest = max(range(len(sizes)), key=sizes.__getitem__)
+    gigabytes = lambda size: f"{size / 1e9:.2g} GB"
+    room = worker_bytes(session.device, session.jobs)
+    return (
+        f"memory: {gigabytes(device_memory(session.device))}, up to {gigabytes(room)} for each of {session.jobs} "
+        f"processes; the largest stack, {len(pending[largest])} of {pending[largest][0].label}, "
+        f"needs {gigabytes(sizes[largest])}" + (", more than that." if sizes[largest] > room else ".")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -149,41 +195,3 @@ def duration(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def estimate(session: Session, stack: list[PlannedRun]) -> float:
-    """Seconds that a stack should take: its work over the same method's speed so far, else over a cautious guess."""
-    speeds = _speeds(session)
-    chosen = method(stack[0].config.method)
-    todo = [run for run in stack if not session.store.finished(run.run_key)]
-    guess = 8e10 if session.device.type == "cpu" else 2e12
-    return sum(_work(session, run) for run in todo) / speeds.get(chosen.name, speeds.get("", guess))
-
-
-def _speeds(session: Session) -> dict[str, float]:
-    """Work per second of every method in the store, and of all of them under ""."""
-    totals: dict[str, list[float]] = {}
-    for runs in session.plans.values():
-        for run in runs:
-            found = session.store.get(run.run_key)
-            if found and found["status"] == "done" and (session.shapes.get(run.config.dataset)):
-                seconds = found["train_seconds"] + found["evaluate_seconds"]
-                for name in (run.config.method, ""):
-                    total = totals.setdefault(name, [0.0, 0.0])
-                    total[0] += _work(session, run)
-                    total[1] += seconds
-    return {name: work / seconds for name, (work, seconds) in totals.items() if seconds > 0}
-
-
-def _work(session: Session, run: PlannedRun) -> float:
-    """A rough count of operations: passes over the data times parameters, with a floor for small steps."""
-    c = run.config
-    inputs, rows = session.shapes[c.dataset]
-    rows = training_rows(rows, c.n_train)
-    widths = (inputs, *c.hidden, 10)
-    parameters = sum(a * b for a, b in zip(widths, widths[1:]))
-    chosen = method(c.method)
-    if chosen.full_batch:
-        return c.epochs * rows * parameters * 10
-    passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings)))
-    return c.epochs * (rows // c.batch_size) * passes * (c.batch_size * parameters * 6 + 4e6)

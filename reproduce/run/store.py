@@ -1,23 +1,30 @@
-"""The store of finished runs: one shard per finished stack, written whole; a lock per stack, freed by the system.
+"""The store of finished runs: one shard per finished stack, written whole; a lock per run, freed by the system.
 
 results/.store/<stack>.json holds {"sha256": ..., "payload": {"runs": [...]}}; a file whose payload does not have that
-hash is torn and counts as absent. kill -9 loses at the most the stacks in flight; two processes never repeat a stack.
+hash is torn and counts as absent. One store serves all profiles. A run in training holds one byte of the file `locks`,
+so that grids that share runs may stack them differently and still train each once. kill -9 loses at the most the stacks
+in flight.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
+import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
-from reproduce.files import write_whole
+from reproduce.files import sweep, write_whole
 
 FINAL = ("done", "diverged")  # a run of another status (failed) is tried again
+PAUSE = 0.1  # seconds between looks at a run that another process trains
 
 
 class Store:
@@ -30,13 +37,14 @@ class Store:
         self.folder, self.quiet = results / ".store", quiet
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe-{os.getpid()}"
+            probe = self.folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
             probe.write_text("")
             probe.unlink()
         except OSError as error:
             raise InputError(
                 f"the results folder {results} cannot be written ({error.strerror}); choose another with RESULTS=."
             ) from None
+        sweep(self.folder)
         self._runs: dict[str, dict[str, Any]] = {}
         self._read: dict[Path, int] = {}
         self.refresh()
@@ -44,7 +52,7 @@ class Store:
     def refresh(self) -> None:
         """Read the shards that are new or changed since the last look."""
         for path in sorted(self.folder.glob("*.json")):
-            stamp = path.stat().st_mtime_ns
+            stamp = path.lstat().st_mtime_ns
             if self._read.get(path) != stamp:
                 self._read[path] = stamp
                 for run in self._load(path):
@@ -53,14 +61,16 @@ class Store:
                         self._runs[run["run_key"]] = run
 
     def _load(self, path: Path) -> list[dict[str, Any]]:
+        regular = path.is_file() and not path.is_symlink()
         try:
-            shard = json.loads(path.read_text())
+            shard = json.loads(path.read_text()) if regular else None
             if shard["sha256"] == _digest(shard["payload"]):
                 return shard["payload"]["runs"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             pass
         if not self.quiet:
-            print(f"{path} is torn; runs that only it held count as not done.", file=sys.stderr)
+            found = "is torn" if regular else "is no file"
+            print(f"{path} {found}; runs that only it held count as not done.", file=sys.stderr)
         return []
 
     def get(self, run_key: str) -> dict[str, Any] | None:
@@ -79,19 +89,50 @@ class Store:
         self.refresh()
 
     @contextmanager
-    def lock(self, run_keys: Sequence[str], wait: bool) -> Iterator[bool]:
-        """Hold the stack's lock; yields False where another process holds it and `wait` is off.
+    def lock(self, run_keys: Sequence[str], wait: bool = False, until: float = float("inf")) -> Iterator[set[str]]:
+        """Hold those of the runs that no other process holds, and yield their keys.
 
-        The lock is the open file's: it ends with the process, however that dies.
+        wait: where that is none, look again until it is one, or until the monotonic clock says `until`. Nobody waits
+        with a lock in hand, so that no two wait for each other. The locks belong to the open file: they end with the
+        process, however that dies.
         """
-        with open(self.folder / f"{stack_id(run_keys)}.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
+        file = self._open_locks()
+        try:
+            held = _take(file, run_keys)
+            while wait and not held and time.monotonic() < until:
+                time.sleep(PAUSE)
+                held = _take(file, run_keys)
             self.refresh()
-            yield True
+            yield held
+        finally:
+            os.close(file)
+
+    def _open_locks(self) -> int:
+        path = self.folder / "locks"
+        try:  # neither flag lets a FIFO or a link in the file's place do harm
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened ({error.strerror}); move it away.") from None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise InputError(f"{path} is no regular file; move it away.")
+        return file
+
+
+def _take(file: int, run_keys: Sequence[str]) -> set[str]:
+    """Lock a byte for each of the keys that are free, in their order."""
+    held = set()
+    for key in sorted(run_keys):
+        byte = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 2
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+            held.add(key)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise InputError(
+                    f"the store's folder knows no locks ({error.strerror}); choose another place."
+                ) from None
+    return held
 
 
 def stack_id(run_keys: Sequence[str]) -> str:

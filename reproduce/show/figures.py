@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from am.errors import InputError
-from reproduce.files import finite, malformed, read, write_whole
+from reproduce.files import Stale, finite, malformed, read, sweep, write_whole
 from reproduce.run.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
@@ -80,10 +80,15 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     if not (csvs / "runs.csv").exists():
         return []
     # What was drawn is noted last, so that a stop before, also after the CSVs were written, draws again.
-    note, state = notes / f"{grid.name}.drawn", _state(csvs, folder)
-    if list(folder.glob("*.png")) and note.exists() and note.read_text() == state:
+    sweep(folder)
+    note = notes / f"{grid.profile}.{grid.name}.drawn"
+    try:
+        state = _state(csvs, folder)
+        if list(folder.glob("*.png")) and note.is_file() and note.read_bytes() == state.encode():
+            return []
+        tables_of(results, grid.name, grid.title)
+    except Stale:
         return []
-    tables_of(results, grid.name, grid.title)
     written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None))
     write_whole(note, state)
     return written
@@ -91,7 +96,8 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
 
 def _state(csvs: Path, figures: Path) -> str:
     """Hash of a grid's CSVs, and where they are drawn; what is derived from them comes later and changes nothing."""
-    content = b"".join((csvs / name).read_bytes() for name in ("runs.csv", "curves.csv", "summary.csv"))
+    names = ("runs.csv", "curves.csv", "summary.csv")
+    content = b"".join(path.read_bytes() for name in names if (path := csvs / name).is_file())
     return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
 
 

@@ -18,7 +18,7 @@ from matplotlib.markers import MarkerStyle
 from plotly.offline import get_plotlyjs
 
 from am.errors import InputError
-from reproduce.files import finite, malformed, read, read_text, write_whole
+from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
 from reproduce.schema import COLUMNS, activation_title, dataset_title
@@ -117,12 +117,22 @@ class Claim:
     details: list[tuple[str, list[str]]]
 
 
-def write_report(results: Path, figures: Path, out: Path, grid_folder: Path | None = None) -> list[Path]:
+def write_report(
+    results: Path,
+    figures: Path,
+    out: Path,
+    grid_folder: Path | None = None,
+    beside: Sequence[tuple[Path, Path]] = (),
+) -> list[Path]:
     """Write the page to `out`; returns the paths of figures that it has no room for.
 
+    beside: folders of results and of figures whose benchmarks belong on the page, too.
     Raises InputError where results has no CSV, or one that the suite did not write.
     """
-    folders = sorted({path.parent for path in results.glob("*/*.csv")})
+    found = {path.parent: figures for path in results.glob("*/*.csv")}
+    for more, drawn in beside:
+        found |= {path.parent: drawn for path in more.glob("bench*/*.csv")}
+    folders = sorted((folder for folder in found if not _is_stale(folder)), key=lambda folder: folder.name)
     claims = results / "claims.csv"
     if not folders and not claims.exists():
         raise InputError(f"no CSVs in {results}; run `make quickstart` or `make reproduce-all` first.")
@@ -133,7 +143,7 @@ def write_report(results: Path, figures: Path, out: Path, grid_folder: Path | No
         claims=_claims(claims) if claims.exists() else None,
         verdicts=VERDICTS,
         comparison=_table(comparison) if comparison.exists() else None,
-        sections=[_section(folder, runs.get(folder.name), figures, known, grid_folder) for folder in folders],
+        sections=[_section(folder, runs.get(folder.name), found[folder], known, grid_folder) for folder in folders],
         provenance=[_provenance(name, table) for name, table in runs.items()],
         axes=AXES,
         measures=MEASURES,
@@ -173,6 +183,16 @@ def _render(values: dict[str, Any]) -> str:
     )
     environment.policies["json.dumps_kwargs"] = dict(separators=(",", ":"), allow_nan=False)
     return environment.get_template("report.html.j2").render(values)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether a grid has none but stale runs: no section shows those."""
+    try:
+        if (folder / "runs.csv").exists():
+            read_text(folder / "runs.csv")
+    except Stale:
+        return True
+    return False
 
 
 def _read_runs(folder: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import torch
 from conftest import BATCH, STEPS, WIDTHS, middle
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from am import activations, cross_entropy, linalg
+from am import activations, cross_entropy, linalg, penalised_steps
 from am.activations import ACTIVATIONS, activation
 from am.batches import Batches
 from am.data import Data
@@ -24,6 +24,13 @@ from am.networks import initialise
 
 ROWS, RUNS = 40, 2
 ANSWERS = {"yes": [True], "no": [False], "in turn": [True, False], "the other turn": [False, True]}
+
+LOOPS = (
+    (cross_entropy, "FISTA_ITERATIONS"),
+    (cross_entropy, "PROX_STEPS"),
+    (activations, "NEWTON_STEPS"),
+    (penalised_steps, "DOUBLINGS"),
+)
 
 
 def fake_data() -> Data:
@@ -54,7 +61,7 @@ def audited(chosen: Method, answers: list[bool], monkeypatch, name: str = "relu"
     questions = Questions(answers)
     monkeypatch.setattr(linalg, "read_flag", questions)
     # A GPU walks these loops to their end; a few rounds trace all that is in them.
-    for module, bound in ((cross_entropy, "FISTA_ITERATIONS"), (cross_entropy, "PROX_STEPS"), (activations, "NEWTON_STEPS")):
+    for module, bound in LOOPS:
         monkeypatch.setattr(module, bound, 3)
     with FakeTensorMode():
         data, seeds = fake_data(), range(RUNS)

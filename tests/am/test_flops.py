@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from conftest import middle
-from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
+from torch.utils.flop_counter import FlopCounterMode
 
 from am.activations import activation
 from am.batches import Batches
@@ -15,7 +15,6 @@ from am.networks import initialise
 
 NETWORKS = [(6, 8, 8, 3), (7, 20, 4, 5), (5, 9, 3)]
 ROWS, BATCHES = 24, (4, 8)
-IN_PLACE = {torch.ops.aten.baddbmm_: baddbmm_flop}  # the counter knows this product only where it makes a new tensor
 PROGRAMS = ("inner_steps", "code_steps", "local_steps")  # whole numbers that repeat a part of a step
 
 
@@ -43,7 +42,7 @@ def steps_of(chosen: Method, overrides: dict, widths: tuple[int, ...], batch: in
     pairs = []
     for k in range(1, 5):
         before = 0 if chosen.flops else int(state.flops)
-        with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+        with FlopCounterMode(display=False) as counter:
             chosen.step(state, problem, hp, k)
         rows = ROWS if chosen.full_batch else batch
         said = chosen.flops(widths, rows, settings) if chosen.flops else int(state.flops) - before

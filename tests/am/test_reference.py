@@ -87,7 +87,10 @@ def assert_sweeps_agree(name, activation, problem, per_run: list[dict], runs: in
         for k in range(ITERATIONS):
             shown, objective = fast.step().variables(), fast.objective()
             for r, run in enumerate(slow):
-                assert_agree(shown, run.step().variables(), r, k + 1)
+                run.step()
+                if run.memory.get("tied"):
+                    continue  # from a step that rounding chose on, the two are other runs
+                assert_agree(shown, run.variables(), r, k + 1)
                 assert objective[r].item() == pytest.approx(run.objective(), rel=AGREEMENT)
 
 
@@ -222,6 +225,9 @@ def choices() -> list[tuple[str, dict]]:
 
 # On 24 rows the papers' constants leave blocks where they start.
 FIRST_TRIALS = dict(theta_0=1e-3, tau_0=1e-3)
+# SOAP without bases: batches of eight leave its means null spaces, of which any basis will do; test_rivals.py compares
+# the bases where there is none.
+OWN = {"soap": dict(largest_side=2)}
 
 
 def launched(name: str, activation: str = "relu", **values) -> tuple[am.Run, list[reference.Slow]]:
@@ -233,7 +239,7 @@ def launched(name: str, activation: str = "relu", **values) -> tuple[am.Run, lis
     method = methods()[name]
     rows = {} if method.full_batch else dict(batches=torch.randperm(ROWS, generator=generator).view(-1, BATCH))
     trials = {key: value for key, value in FIRST_TRIALS.items() if key in method.hyperparameters.__dataclass_fields__}
-    each = [vars(settings) | values for settings in spread(method, trials)]
+    each = [vars(settings) | values for settings in spread(method, trials | OWN.get(name, {}))]
     per_run = {key: [hp[key] for hp in each] if isinstance(each[0][key], float) else each[0][key] for key in each[0]}
     fast = am.start(name, x, y, W, b, activation, **rows, steps=STEPS, **per_run)
     one = lambda r: ([w[r] for w in W], [v[r] for v in b], activation)
@@ -248,7 +254,8 @@ def worst(fast: am.Run, slow: list[reference.Slow]) -> float:
         assert set(shown) - set(twin) <= COUNTS and not set(twin) - set(shown)
         for name, v in twin.items():
             gap = (shown[name][r].flatten() - v.flatten()).abs().max()
-            gaps.append(float(gap / v.abs().max().clamp(min=1e-12)))
+            # A multiplier is rounding alone until its layer's neighbours have moved: below 1e-6, to 1e-15.
+            gaps.append(float(gap / v.abs().max().clamp(min=1e-6)))
     return max(gaps)
 
 
@@ -276,6 +283,7 @@ def test_a_method_steps_as_its_slow_twin(name, values):
         if fast.method.objective is not None:
             assert fast.objective().tolist() == pytest.approx([run.objective() for run in slow], rel=1e-9)
     for run, before in zip(slow, begun):
+        run.step(6)  # in pdADMM a layer learns of the labels two iterations after the one above it
         for l in run.layers:
             assert (run.u[f"W{l}"] - before[f"W{l}"]).abs().max() > 1e-6
 

@@ -415,6 +415,15 @@ def test_soaps_first_bases_are_eigenvectors_and_stay_orthonormal(monkeypatch):
         assert (side.basis.mT @ side.basis - torch.eye(side.basis.shape[1])).abs().max() < 1e-12
 
 
+def test_soap_finds_bases_of_wide_null_spaces_in_float32():
+    """A gradient of 8 rows leaves most of 300 eigenvalues at zero."""
+    g = torch.randn(2, 8, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    g[:, :, ::3] = 0
+    Q = soap.eigenvectors(g.mT @ g * 1e-6)
+    assert Q.dtype == torch.float32
+    assert (Q.mT @ Q - torch.eye(300, dtype=torch.float32)).abs().max() < 1e-5
+
+
 # What they cost
 
 

@@ -7,7 +7,7 @@ import am
 from am.activations import ACTIVATIONS
 from am.methods import method
 
-METHODS = ("tiam", "mdlam", "mdlam-released", "ipdlam")
+METHODS = ("tiam", "mdlam", "mdlam-released", "ipdlam", "dladmm", "dladmm-released", "bcd", "pdadmm")
 MONOTONE = [name for name, act in ACTIVATIONS.items() if act.monotone]
 ITERATIONS, AGREEMENT = 20, 1e-9
 WIDTHS, ROWS, CLASSES = (6, 7, 5, 3), 30, 3

@@ -516,10 +516,10 @@ IN_BLOCKS = [m.name for m in methods().values() if m.step_block]
 
 
 @pytest.mark.parametrize("runs", [None, 2])
-@pytest.mark.parametrize("name", IN_BLOCKS)
-def test_all_blocks_in_turn_are_a_step(name, runs):
+@pytest.mark.parametrize("name, more", [(name, {}) for name in IN_BLOCKS] + [("dladmm", dict(keep_step_sizes=True))])
+def test_all_blocks_in_turn_are_a_step(name, more, runs):
     constant = {"epsilon_0", "epsilon_min"} & set(methods()[name].hyperparameters.__dataclass_fields__)
-    options = dict.fromkeys(constant, 0.1) | PLAIN.get(name, {})
+    options = dict.fromkeys(constant, 0.1) | PLAIN.get(name, {}) | more
     whole, pieces = driven(name, runs, **options).step(3), driven(name, runs, **options).step(3)
     for _ in range(2):
         whole.step()

@@ -104,7 +104,7 @@ def test_datasets_lists_every_data_set_and_whether_it_is_there(capsys, tmp_path,
 
 
 def test_plan_says_what_will_run_what_is_there_and_how_long_it_takes(place, capsys):
-    assert place.do("plan", "tiny") == 0
+    assert place.do("plan", "tiny", "--seeds-per-round", "2") == 0
     text = capsys.readouterr().out
     assert "profile smoke on 1 CPU" in text
     assert re.search(r"tiny +6 runs, +0 already there", text)
@@ -112,7 +112,7 @@ def test_plan_says_what_will_run_what_is_there_and_how_long_it_takes(place, caps
     assert place.shards() == [] and not place.figures.exists()
     place.run("tiny", "--methods", "adam,sgd")
     capsys.readouterr()
-    assert place.do("plan", "tiny") == 0
+    assert place.do("plan", "tiny", "--seeds-per-round", "2") == 0
     text = capsys.readouterr().out
     assert re.search(r"tiny +6 runs, +4 already there", text)
     assert re.search(r"to train: 2 runs in 1 stacks, about \d+ s", text)
@@ -139,12 +139,12 @@ def test_graphs_are_handed_on_where_there_is_a_gpu(place, monkeypatch, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
     monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
-    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args: asked.append(args[-1]))
+    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: asked.append(args[-1]))
     place.do("run", "tiny", "--device", "cuda", *words)
     assert asked == [bool(words)]
 
 
-def test_smoke_results_have_a_place_of_their_own(place):
+def test_every_profile_has_a_place_of_its_own_and_all_have_one_store(place):
     words = ["--grids", str(place.grids), "--device", "cpu", "--jobs", "1"]
     assert main(["run", "tiny", "--profile", "smoke", *words]) == 0
     assert (place.root / "results" / "smoke" / "tiny" / "runs.csv").exists()
@@ -152,7 +152,11 @@ def test_smoke_results_have_a_place_of_their_own(place):
     assert not (place.root / "results" / "tiny").exists()
     place.write(profile={}, methods=METHODS[:1])
     assert main(["run", "tiny", "--profile", "light", *words]) == 0
+    assert (place.root / "results" / "light" / "tiny" / "runs.csv").exists()
+    place.write(profile=dict(paper=dict(seeds=1)), methods=METHODS[:1])
+    assert main(["run", "tiny", "--profile", "paper", *words]) == 0
     assert (place.root / "results" / "tiny" / "runs.csv").exists()
+    assert [path.name for path in (place.root / "results").rglob(".store")] == [".store"]
 
 
 def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(place, capsys):
@@ -163,7 +167,8 @@ def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(
     places = ["--results", str(place.results), "--profile", "smoke"]
     assert main(["plan", "all", *places]) == 0
     shown = re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE)
-    assert shown == [name for name in grid_names() if name not in ("quickstart", "published_bcd", "released_vs_paper")]
+    apart = ("quickstart", "published_bcd", "released_vs_paper", "scale")
+    assert shown == [name for name in grid_names() if name not in apart]
     assert main(["plan", "all", "quickstart", shown[0], *places]) == 0
     assert re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE) == [*shown, "quickstart"]
 
@@ -179,11 +184,11 @@ def test_figures_and_tables_are_written_from_the_csvs(place, capsys):
     place.run()
     shutil.rmtree(place.figures)
     shutil.rmtree(place.store)
-    (place.results / "tiny" / "table.md").unlink()
+    (place.csvs / "tiny" / "table.md").unlink()
     assert place.do("figures") == 0
-    assert (place.figures / "tiny" / "accuracy_epochs.png").exists()
+    assert (place.drawn / "tiny" / "accuracy_epochs.png").exists()
     assert place.do("tables", "tiny") == 0
-    assert "mDLAM" in (place.results / "tiny" / "table.md").read_text()
+    assert "mDLAM" in (place.csvs / "tiny" / "table.md").read_text()
     assert not place.store.exists()
     capsys.readouterr()
     assert place.do("figures", "--results", str(place.root / "nowhere")) == 2
@@ -277,7 +282,7 @@ def test_a_results_folder_that_cannot_be_written_gets_one_sentence(finished, bel
 
 
 def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
-    (finished.results / "other").write_text("a file where the folder of CSVs should be")
+    (finished.csvs / "other").write_text("a file where the folder of CSVs should be")
     before = finished.snapshot()
     capsys.readouterr()
     assert finished.do("run", "other") == 2
@@ -285,7 +290,7 @@ def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
     assert "other cannot be made" in last and last.endswith("choose another place with RESULTS=.")
     after = finished.snapshot()
     assert before.items() <= after.items()
-    (finished.results / "other").unlink()
+    (finished.csvs / "other").unlink()
     capsys.readouterr()
     finished.run("other")
     assert "Nothing to train: all 2 runs are there." in capsys.readouterr().out
@@ -301,7 +306,7 @@ def test_a_figures_folder_that_cannot_be_written_keeps_runs_and_csvs(finished, m
     assert "file/below" in last and last.endswith("choose another place with FIGURES=.")
     after = finished.snapshot()
     assert before.items() <= after.items()
-    assert "results/other/runs.csv" in after
+    assert "results/smoke/other/runs.csv" in after
 
 
 DAMAGE = {

@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import CSVS, METHODS, Place, cheap_figures, place_fixture  # noqa: F401
+from helpers import CSVS, METHODS, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from am.data import full_rows, identity_of
 from am.methods import method, methods
+from reproduce.__main__ import main
+from reproduce.files import read_text as files_read
 from reproduce.judge.summary import write_summary
 from reproduce.run.collect import collect
 from reproduce.run.config import code_hash
@@ -40,7 +43,7 @@ def done(place: Place) -> Place:
 
 
 def files(place: Place, grid: str = "tiny") -> dict[str, bytes]:
-    return {file: (place.results / grid / file).read_bytes() for file in CSVS}
+    return {file: (place.csvs / grid / file).read_bytes() for file in CSVS}
 
 
 def stale(monkeypatch, *names: str) -> None:
@@ -51,12 +54,12 @@ def stale(monkeypatch, *names: str) -> None:
 
 
 def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
-    table = pd.read_csv(done.results / "tiny" / "runs.csv")
+    table = pd.read_csv(done.csvs / "tiny" / "runs.csv")
     assert set(RUN_COLUMNS) <= set(table.columns)
     assert list(zip(table.method, table.seed)) == [(m["name"], s) for m in METHODS for s in (0, 1)]
     for column, value in dict(
         grid="tiny", profile="smoke", rule="paper", lane="accuracy", dataset="digits", data_official=True, n_train=100,
-        inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=2,
+        inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=1, stale=False,
     ).items():  # fmt: skip
         assert (table[column] == value).all(), column
     fingerprint = identity_of("digits").fingerprint
@@ -79,8 +82,8 @@ def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
 def test_curves_start_before_training_and_end_at_the_budget(place):
     place.write(methods=[*METHODS, dict(name="adam", label="often", evaluate_every=0.5)], epochs=3, evaluate_every=2)
     place.run()
-    curves = pd.read_csv(place.results / "tiny" / "curves.csv")
-    runs = pd.read_csv(place.results / "tiny" / "runs.csv").set_index(["label", "seed"])
+    curves = pd.read_csv(place.csvs / "tiny" / "curves.csv")
+    runs = pd.read_csv(place.csvs / "tiny" / "runs.csv").set_index(["label", "seed"])
     assert set(CURVE_COLUMNS) <= set(curves.columns)
     assert len(curves.groupby(["label", "seed"])) == 8
     for key, curve in curves.groupby(["label", "seed"]):
@@ -102,8 +105,8 @@ def test_curves_start_before_training_and_end_at_the_budget(place):
 
 def test_summary_counts_and_averages_over_seeds(place):
     place.run("tiny", "--seeds", "4")
-    runs = pd.read_csv(place.results / "tiny" / "runs.csv")
-    summary = pd.read_csv(place.results / "tiny" / "summary.csv")
+    runs = pd.read_csv(place.csvs / "tiny" / "runs.csv")
+    summary = pd.read_csv(place.csvs / "tiny" / "summary.csv")
     assert summary.label.tolist() == [method(m["name"]).title for m in METHODS]
     for row in summary.itertuples():
         accuracy = runs[runs.label == row.label].test_accuracy
@@ -147,7 +150,7 @@ def test_two_places_give_the_same_csvs(done, tmp_path):
 @pytest.mark.parametrize("file", CSVS)
 def test_a_deleted_csv_is_restored_to_the_byte(done, file, capsys):
     before = files(done)
-    (done.results / "tiny" / file).unlink()
+    (done.csvs / "tiny" / file).unlink()
     assert done.do("collect", "tiny") == 0
     assert files(done) == before
     assert "written" in capsys.readouterr().out
@@ -155,7 +158,7 @@ def test_a_deleted_csv_is_restored_to_the_byte(done, file, capsys):
 
 def test_a_run_restores_the_csvs_without_training(done, capsys):
     before = files(done)
-    shutil.rmtree(done.results / "tiny")
+    shutil.rmtree(done.csvs / "tiny")
     capsys.readouterr()
     done.run()
     assert files(done) == before
@@ -167,7 +170,7 @@ def test_rows_stay_when_their_shards_are_gone(done):
     shutil.rmtree(done.store)
     assert done.do("collect", "tiny") == 0
     assert files(done) == before
-    (done.results / "tiny" / "summary.csv").unlink()
+    (done.csvs / "tiny" / "summary.csv").unlink()
     assert done.do("collect", "tiny") == 0
     assert files(done) == before
 
@@ -194,36 +197,79 @@ def test_training_one_method_first_and_the_others_later_gives_the_csvs_of_all_at
     assert place.untimed() == whole.untimed()
 
 
-def test_rows_of_edited_code_are_dropped(done, monkeypatch):
-    stale(monkeypatch, "adam")
-    done.run("tiny", "--methods", "sgd")
-    assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["mdlam"] * 2
-    assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "mdlam"}
-    assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "mdlam"}
-    done.run()
-    assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["adam"] * 2 + ["mdlam"] * 2
-    assert len(done.stored()) == 8  # the old ones stay in the store, for whoever takes the edit back
+def methods_of(rows: list[dict[str, str]], stale: str) -> list[str]:
+    return [row["method"] for row in rows if row["stale"] == stale]
 
 
-def test_rows_that_the_grid_no_longer_plans_are_dropped(done):
-    done.write(methods=METHODS[:2], seeds=1)
+def test_rows_of_edited_code_stay_are_stale_and_nobody_reads_them(done, monkeypatch, capsys):
+    before = {row["run_key"]: row for row in done.rows()}
+    with monkeypatch.context() as edited:
+        stale(edited, "adam")
+        capsys.readouterr()
+        done.run("tiny", "--methods", "sgd")
+        assert "tiny: 2 rows are stale, of other code or another grid; `make prune` removes" in capsys.readouterr().out
+        assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["mdlam"] * 2
+        assert methods_of(done.rows(), "True") == ["adam"] * 2
+        assert {row["run_key"]: row | dict(stale="False") for row in done.rows()} == before
+        assert set(methods_of(done.rows(file="curves.csv"), "True")) == {"adam"}
+        assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "mdlam"}
+        for file in CSVS[:2]:
+            assert set(files_read(done.csvs / "tiny" / file)["method"]) == {"sgd", "mdlam"}
+        done.run()
+        assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["adam"] * 2 + ["mdlam"] * 2
+        assert methods_of(done.rows(), "True") == ["adam"] * 2
+        assert len(done.stored()) == 8  # the old ones stay in the store, for whoever takes the edit back
+    shutil.rmtree(done.store)
+    assert done.do("collect", "tiny") == 0
+    assert {row["run_key"]: row for row in done.rows() if row["stale"] == "False"} == before  # the edit taken back
+    assert methods_of(done.rows(), "True") == ["adam"] * 2
+
+
+def test_rows_that_the_grid_no_longer_plans_stay_stale_until_they_are_pruned(done, capsys):
+    before = files(done)
+    done.write(methods=METHODS[:2])
     done.run()
-    assert [(row["method"], row["seed"]) for row in done.rows()] == [("sgd", "0"), ("adam", "0")]
+    assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["adam"] * 2
+    assert methods_of(done.rows(), "True") == ["mdlam"] * 2
     done.write()
     assert done.do("collect", "tiny") == 0
-    assert len(done.rows()) == 6
+    assert files(done) == before
+    done.write(methods=METHODS[:2])
+    assert done.do("collect", "tiny") == 0
+    capsys.readouterr()
+    for count in (2, 0):
+        assert main(["prune", "--results", str(done.results)]) == 0
+        assert capsys.readouterr().out == f"{done.csvs / 'tiny'}: {count} stale rows removed\n"
+        assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["adam"] * 2
+        assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "adam"}
+        assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "adam"}
+
+
+@pytest.mark.parametrize("shards", ["there", "gone"])
+def test_fewer_seeds_than_are_there_lose_none(place, shards):
+    place.run("tiny", "--seeds", "3")
+    before = files(place)
+    if shards == "gone":
+        shutil.rmtree(place.store)
+    for seeds in ("1", "2", "3"):
+        assert place.do("collect", "tiny", "--seeds", seeds) == 0
+        assert files(place) == before
+    place.run("tiny", "--seeds", "1")
+    assert [row["seed"] for row in place.rows()] == ["0", "1", "2"] * 3
+    assert {row["stale"] for row in place.rows()} == {"False"}
 
 
 def test_with_no_run_at_all_nothing_is_written_and_nothing_is_lost(done, monkeypatch, capsys):
     done.write("other", methods=[dict(name="rmsprop")])
     done.run("tiny", "other", "--methods", "adam")
-    assert not (done.results / "other").exists()
+    assert not (done.csvs / "other").exists()
     assert done.do("collect", "other") == 0
     assert "no finished runs" in capsys.readouterr().out
     stale(monkeypatch, "sgd", "adam", "mdlam")
-    before = files(done)
+    before = {file: done.rows(file=file) for file in CSVS[:2]}
     assert done.do("collect", "tiny") == 0
-    assert files(done) == before
+    for file, rows in before.items():
+        assert done.rows(file=file) == [row | dict(stale="True") for row in rows]
 
 
 @pytest.mark.parametrize("shards", ["there", "gone"])
@@ -283,7 +329,8 @@ def test_data_that_are_not_official_are_marked(place):
     arrays["x_train"][0, 0, 0] ^= 1  # one pixel of other data: other runs
     np.savez(data / "mnist.npz", **arrays)
     place.run("tiny", "--data", str(data))
-    assert len(keys & {row["run_key"] for row in place.rows()}) == 2
+    assert len(keys & {row["run_key"] for row in place.rows() if row["stale"] == "False"}) == 2
+    assert {row["run_key"] for row in place.rows() if row["stale"] == "True"} < keys
     assert len({run["run_key"] for run in place.stored()}) == 6
 
 
@@ -319,14 +366,14 @@ def test_a_second_tuned_run_does_nothing_and_touches_nothing(tuned, capsys):
 
 def test_tuned_rows_and_trials_stay_when_their_shards_are_gone(tuned):
     every = (*CSVS, "tuning.csv")
-    before = {file: (tuned.results / "tiny" / file).read_bytes() for file in every}
+    before = {file: (tuned.csvs / "tiny" / file).read_bytes() for file in every}
     keys = [row["run_key"] for row in tuned.rows()]
     shutil.rmtree(tuned.store)
     assert tuned.do("collect", "tiny") == 0
-    assert {file: (tuned.results / "tiny" / file).read_bytes() for file in every} == before
+    assert {file: (tuned.csvs / "tiny" / file).read_bytes() for file in every} == before
     tuned.run("tiny", "--methods", "sgd")
     for file in every[1:3]:
-        assert (tuned.results / "tiny" / file).read_bytes() == before[file]
+        assert (tuned.csvs / "tiny" / file).read_bytes() == before[file]
     assert [row["run_key"] for row in tuned.rows()] == keys
     assert {run["run_key"] for run in tuned.stored()} == {
         row["run_key"] for file in ("tuning.csv", "runs.csv") for row in tuned.rows(file=file) if row["method"] == "sgd"
@@ -363,22 +410,112 @@ def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(done, monkeypa
     assert drawn == []
     done.run("tiny", "--seeds", "3")
     assert drawn == ["tiny"]
-    for path in (done.figures / "tiny").iterdir():
+    for path in (done.drawn / "tiny").iterdir():
         path.unlink()
     done.run("tiny", "--seeds", "3")
     done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
     done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
     assert drawn == ["tiny"] * 3
-    assert list((done.root / "elsewhere" / "tiny").glob("*.png"))
+    assert list((done.root / "elsewhere" / "smoke" / "tiny").glob("*.png"))
 
 
 def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
     monkeypatch.setattr("reproduce.show.figures.figures_of", DRAW)
     place.write(methods=METHODS[2:], epochs=1)
     place.run()
-    names = {path.name for path in (place.figures / "tiny").iterdir()}
+    names = {path.name for path in (place.drawn / "tiny").iterdir()}
     for kind in ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective"):
         assert {f"{kind}.pdf", f"{kind}.png"} <= names
     before = place.snapshot()
     place.run()
     assert place.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link to a file", "link to nothing"])
+@pytest.mark.parametrize("file", CSVS[:2])
+def test_what_is_no_file_in_the_place_of_a_csv_is_refused(done, kind, file, capsys):
+    path = done.csvs / "tiny" / file
+    path.rename(path.with_suffix(".kept"))
+    {
+        "folder": path.mkdir,
+        "FIFO": lambda: os.mkfifo(path),
+        "link to a file": lambda: path.symlink_to(path.with_suffix(".kept")),
+        "link to nothing": lambda: path.symlink_to("nowhere"),
+    }[kind]()
+    capsys.readouterr()
+    for words in (["collect", "tiny"], ["run", "tiny"]):
+        assert done.do(*words) == 2
+        assert one_sentence(capsys).startswith(f"{path} is ")
+    assert main(["prune", "--results", str(done.results)]) == 2
+    assert main(["adopt", "--results", str(done.results)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2 and f"{path} is " in err
+
+
+@pytest.mark.parametrize("note", [b"\xff\xfe", b"", b"FIFO"])
+def test_a_corrupt_note_of_what_was_drawn_draws_again(done, note):
+    (path,) = done.store.glob("*.drawn")
+    before = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path) if note == b"FIFO" else path.write_bytes(note)
+    done.run()
+    assert path.read_bytes() == before
+
+
+def test_parts_that_a_kill_left_are_swept_wherever_a_file_is_written(done):
+    left = [folder / ".a.csv.1.part" for folder in (done.store, done.csvs / "tiny", done.drawn / "tiny")]
+    for path in left:
+        path.write_text("")
+        os.utime(path, (0, 0))
+    done.run()
+    assert not any(path.exists() for path in left)
+
+
+def test_rows_of_another_profile_stay(done):
+    """As where an earlier layout put light's CSVs into the folder of paper's."""
+    done.write(profile=dict(smoke=dict(epochs=3), paper=dict(epochs=2)))
+    before = {row["run_key"]: row for row in done.rows()}
+    assert done.do("run", "tiny") == 0
+    now = {row["run_key"]: row for row in done.rows()}
+    assert len(now) == 12 and all(now[key] == row | dict(stale="True") for key, row in before.items())
+    assert {row["epochs"] for key, row in now.items() if key not in before} == {"3.0"}
+    moved = done.csvs / "tiny"
+    shutil.copytree(moved, done.results / "tiny")
+    assert done.do("collect", "tiny", "--profile", "paper") == 0
+    rows = list(files_read(done.results / "tiny" / "runs.csv", evidence=True).to_dict("records"))
+    assert {row["run_key"] for row in rows} == set(now)
+    assert [row["run_key"] for row in rows if row["stale"] == "False"] == list(before)
+
+
+def test_figures_tables_and_claims_take_every_profile_that_has_csvs(done, capsys):
+    done.write(profile=dict(smoke=dict(epochs=2), light=dict(epochs=1)))
+    done.run("tiny", "--profile", "light")
+    capsys.readouterr()
+    assert done.do("figures") == 0
+    out = capsys.readouterr().out
+    assert all(str(done.figures / profile / "tiny") in out for profile in ("smoke", "light"))
+    assert done.do("tables", "--profile", "light") == 0
+    out = capsys.readouterr().out
+    assert str(done.results / "light" / "tiny" / "table.md") in out and "smoke" not in out
+    assert main(["claims", "--results", str(done.results), "--grids", str(done.grids)]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{done.results / profile / 'claims.csv'}: " in out for profile in ("smoke", "light"))
+    assert done.do("tables", "--profile", "paper") == 2
+    assert f"no grid has CSVs in {done.results}" in one_sentence(capsys)
+
+
+def test_a_grid_of_none_but_stale_rows_is_told_and_not_shown(done, monkeypatch, capsys):
+    stale(monkeypatch, "sgd", "adam", "mdlam")
+    assert done.do("collect", "tiny") == 0
+    assert not (done.csvs / "tiny" / "summary.csv").exists()
+    monkeypatch.setattr(figures, "figures_of", DRAW)
+    for command in ("figures", "tables"):
+        capsys.readouterr()
+        assert done.do(command) == 0
+        assert "runs.csv: all 6 rows are stale, of other code or another grid; `make reproduce-tiny`" in one_sentence(
+            capsys
+        )
+    assert main(["claims", "--results", str(done.results)]) == 0
+    assert main(["prune", "--results", str(done.results)]) == 0
+    assert "6 stale rows removed" in capsys.readouterr().out
+    assert not list((done.csvs / "tiny").glob("*s.csv"))

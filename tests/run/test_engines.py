@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
 import threading
+import time
 from collections import Counter
 
 import pytest
 import torch
-from helpers import METHODS, PATIENCE, TUNED, Place, place_fixture, until  # noqa: F401
+from helpers import METHODS, PATIENCE, TUNED, Place, one_sentence, place_fixture, until  # noqa: F401
 
 from am import methods as methods_module
 from am.data import identity_of
@@ -16,12 +18,14 @@ from am.methods import methods
 from reproduce.run.config import code_hash
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
-from reproduce.run.engines.work import DataOnDevice, device_of, train_stack, work_on
+from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.seconds import Estimates
 from reproduce.run.store import Store
 
 CPU = torch.device("cpu")
+TOGETHER = ("--seeds-per-round", "3")  # all seeds of the tiny grid in one stack
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ def test_progress_is_reported_for_every_stack_up_to_one(place):
 def test_only_what_is_missing_of_a_stack_is_trained(place, trained):
     place.run("tiny", "--seeds", "1")
     assert [len(stack) for stack in trained] == [1, 1, 1]
-    place.run("tiny", "--seeds", "3")
+    place.run("tiny", "--seeds", "3", *TOGETHER)
     assert [len(stack) for stack in trained[3:]] == [2, 2, 2]
     counts = Counter(run["run_key"] for run in place.stored())
     assert len(counts) == 9 and set(counts.values()) == {1}
@@ -114,7 +118,7 @@ def test_only_what_is_missing_of_a_stack_is_trained(place, trained):
 
 def test_two_grids_train_the_run_that_they_share_once(place, trained, capsys):
     place.write("other", title="Other", methods=[*METHODS[1:], dict(name="rmsprop")])
-    place.run("tiny", "other")
+    place.run("tiny", "other", *TOGETHER)
     assert "to train: 8 runs in 4 stacks" in capsys.readouterr().out
     keys = [key for stack in trained for key in stack]
     assert len(keys) == len(set(keys)) == 2 * 4
@@ -130,11 +134,13 @@ def test_two_grids_train_the_run_that_they_share_once(place, trained, capsys):
 def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
     threads = []
     real = work.train
-    monkeypatch.setattr(work, "train", lambda *args: threads.append(torch.get_num_threads()) or real(*args))
+    monkeypatch.setattr(
+        work, "train", lambda *args, **named: threads.append(torch.get_num_threads()) or real(*args, **named)
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        place.run("tiny", "--methods", "sgd")
+        place.run("tiny", "--methods", "sgd", *TOGETHER)
     finally:
         torch.set_num_threads(before)
     assert threads == [1]
@@ -143,7 +149,7 @@ def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
 @pytest.mark.parametrize("graphs", [False, True])
 def test_graphs_reach_the_training_loop_where_they_are_asked_for(place, monkeypatch, graphs):
     asked, real = [], work.train
-    monkeypatch.setattr(work, "train", lambda *args: asked.append(args[-1]) or real(*args[:-1]))
+    monkeypatch.setattr(work, "train", lambda *args, graphs, **named: asked.append(graphs) or real(*args, **named))
     run_local(planned(place), None, CPU, place.results, 1, lambda i, share: None, *([True] if graphs else []))
     assert set(asked) == {graphs}
 
@@ -170,13 +176,32 @@ def test_a_stack_that_another_process_trains_is_left_for_the_end_and_not_repeate
     assert len(place.shards()) == len(made)
 
 
+def test_of_a_stack_the_free_runs_are_trained_and_the_others_handed_back(place, trained):
+    (stack, *_), store = planned(place), Store(place.results)
+    args = (DataOnDevice(None, CPU), store)
+    with Store(place.results).lock([stack[0].run_key]):
+        left = work_on(stack, *args, False, lambda share: None)
+        assert left == stack[:1] and trained == [[stack[1].run_key]]
+        assert work_on(stack, *args, True, lambda share: None, latest=time.monotonic() + 0.3) == []
+    assert len(trained) == 1
+    assert work_on(left, *args, True, lambda share: None) == []
+    assert trained[1:] == [[stack[0].run_key]]
+
+
+def test_what_is_too_late_is_not_begun(place, trained):
+    made = planned(place)
+    late = [time.monotonic() + 1000, time.monotonic() - 1, time.monotonic() + 1000]
+    run_local(made, None, CPU, place.results, 1, lambda i, share: None, latest=late)
+    assert trained == [[run.run_key for run in stack] for stack in (made[0], made[2])]
+
+
 def test_a_held_stack_is_not_touched(place, trained):
     (stack, *_), store = planned(place), Store(place.results)
     args = (stack, DataOnDevice(None, CPU), store)
     with Store(place.results).lock([run.run_key for run in stack], wait=False):
-        assert work_on(*args, False, lambda share: None) is False
+        assert work_on(*args, False, lambda share: None) == stack
     assert trained == [] and place.shards() == []
-    assert work_on(*args, False, lambda share: None) is True
+    assert work_on(*args, False, lambda share: None) == []
     assert len(trained) == 1
 
 
@@ -200,7 +225,7 @@ def test_a_failed_run_is_a_row_with_its_error_and_alone_runs_again(place, traine
     assert all(row["method"] != "adam" for row in place.rows(file="curves.csv"))
 
     del trained[:]
-    place.run()
+    place.run("tiny", *TOGETHER)
     assert trained == [[rows["adam", "0"]["run_key"], rows["adam", "1"]["run_key"]]]
     now = {(row["method"], row["seed"]): row for row in place.rows()}
     assert {row["status"] for row in now.values()} == {"done"} and {row["error"] for row in now.values()} == {""}
@@ -222,7 +247,7 @@ def test_a_repaired_failure_leaves_the_csvs_of_a_run_without_one(place, monkeypa
 def test_a_diverged_run_is_a_row_stays_so_and_leaves_its_neighbours(place, trained, capsys):
     over = dict(name="sgd", label="SGD {learning_rate}", over=dict(learning_rate=[0.1, 1e30]))
     place.write(methods=[over, dict(name="adam")])
-    place.run()
+    place.run("tiny", *TOGETHER)
     rows = place.rows()
     lost = [row for row in rows if row["label"] == "SGD 1e+30"]
     assert len(lost) == 2
@@ -273,3 +298,58 @@ def test_a_stop_from_the_keyboard_loses_nothing(place, monkeypatch, capsys):
     assert len(place.shards()) == 2
     place.run()
     assert len(place.rows()) == 6
+
+
+def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    assert commit(tmp_path) == ""  # no checkout
+    for folder in ("am/methods", "reproduce/grids", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "old.py").write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "old")
+
+    def marked() -> bool:
+        commit.cache_clear()
+        found = commit(tmp_path)
+        assert len(found.rstrip("+")) == 12
+        return found.endswith("+")
+
+    assert not marked()
+    (tmp_path / "results" / "new.csv").write_text("")
+    assert not marked()
+    for file in ("am/methods/mine.py", "reproduce/grids/mine.toml"):
+        (tmp_path / file).write_text("")
+        assert marked()
+        (tmp_path / file).unlink()
+    (tmp_path / "am/methods/old.py").write_text("x = 1")
+    assert marked()
+    commit.cache_clear()
+
+
+def test_what_would_not_end_in_time_is_left_and_the_rest_is_collected_and_drawn(place, trained, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setattr(Estimates, "__call__", lambda self, stack: 1e9 if stack[0].config.seed else 1.0)
+        place.run("tiny", "--for", "1h")
+    assert "time is up: 3 runs are left, and the same command continues.\n" in capsys.readouterr().out
+    assert [row["seed"] for row in place.rows()] == ["0"] * 3 and len(trained) == 3
+    assert (place.drawn / "tiny" / "accuracy_epochs.png").exists()
+    place.run("tiny", "--for", "2h")
+    assert len(place.rows()) == 6
+    capsys.readouterr()
+    for text in ("2", "h", "-1h", "0m", "2d", "inf"):
+        assert place.do("run", "tiny", f"--for={text}") == 2
+        assert "must be a time, for example 2h, 90m or 3600s" in one_sentence(capsys)
+
+
+def test_rounds_go_over_all_grids_and_a_tuned_one_joins_with_its_choice(place, trained):
+    place.write("tuned", **TUNED)
+    place.run("tiny", "tuned")
+    rows = {row["run_key"]: row["seed"] for grid in ("tiny", "tuned") for row in place.rows(grid)}
+    trials = {row["run_key"] for row in place.rows("tuned", "tuning.csv")}
+    order = ["trial" if key in trials else rows[key] for stack in trained for key in stack]
+    assert order == ["trial"] * 6 + ["0"] * 5 + ["1"] * 5

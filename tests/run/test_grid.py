@@ -267,3 +267,11 @@ def test_a_batch_of_more_images_than_there_are_is_refused_before_anything_runs(r
 
 def test_as_many_images_as_there_are_is_fine(read):
     assert stacks(plan(read(n_train=1294, batch_size=1294), PRINTS), SHAPES, CPU)
+
+
+@pytest.mark.parametrize("name", ["light", "smoke", "paper", "bench"])
+def test_a_grid_with_the_name_of_a_folder_of_results_is_refused(tmp_path, name):
+    path = tmp_path / f"{name}.toml"
+    path.write_text(grid_text())
+    with pytest.raises(InputError, match=f"{name}.toml: '{name}' is the name of a folder of results; call the grid"):
+        read_grid(path, "smoke")

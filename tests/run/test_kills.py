@@ -81,7 +81,7 @@ def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, ru
     assert untouched["ended"] == 0 and untouched["trained"] == []
     whole = Place(tmp_path / str(untouched["n"]))
     reference, keys = whole.untimed(), {run["run_key"] for run in whole.stored()}
-    shards = 4 if rule == "tuned" else 3  # of each of two methods the trials, then the runs
+    shards = 6  # two seeds of each of three methods, or of each of two methods the trials and two seeds
     counts = [len(moment["there"]) for moment in killed]
     assert counts[0] == 0 and counts == sorted(counts) and counts[shards:] == [len(keys)] * (len(killed) - shards)
     assert len(set(counts[: shards + 1])) == shards + 1
@@ -91,11 +91,11 @@ def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, ru
         assert sorted(moment["there"] + moment["trained"]) == sorted(keys)
         there = Place(tmp_path / str(moment["n"]))
         assert there.untimed() == reference
-        drawn = {path.read_text() for path in (there.figures / "tiny").glob("accuracy_epochs.*")}
-        content = b"".join((there.results / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
+        drawn = {path.read_text() for path in (there.drawn / "tiny").glob("accuracy_epochs.*")}
+        content = b"".join((there.csvs / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
         assert drawn == {hashlib.sha256(content).hexdigest()}  # the figures are those of these CSVs
         for file in ("tiny/table.md", "claims.csv"):
-            assert (there.results / file).read_bytes() == (whole.results / file).read_bytes()
+            assert (there.csvs / file).read_bytes() == (whole.csvs / file).read_bytes()
 
 
 def marked(mark: str) -> list[int]:
@@ -114,7 +114,7 @@ def marked(mark: str) -> list[int]:
 
 @pytest.fixture
 def busy(place: Place) -> Place:
-    """Twelve stacks that take long enough to be killed in the middle of."""
+    """24 stacks that take long enough to be killed in the middle of."""
     activations = ["relu", "elu", "softplus", "leaky_relu", "selu", "celu"]
     place.write(methods=METHODS[:2], activations=activations, epochs=150, batch_size=10)
     return place
@@ -133,7 +133,7 @@ def mark(request):
 @pytest.mark.parametrize("victim", ["parent", "group"])
 def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(busy, victim, mark, tmp_path):
     moments = [
-        lambda: any(busy.store.glob("*.lock")),  # the first stacks are being trained
+        lambda: (busy.store / "locks").exists(),  # the first stacks are being trained
         lambda: len(busy.shards()) >= 3,
         lambda: len(busy.shards()) >= 7,
     ]
@@ -147,8 +147,8 @@ def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(bu
             os.killpg(command.pid, signal.SIGKILL)
         assert command.wait(PATIENCE) == -signal.SIGKILL
         until(lambda: not marked(mark), lambda: True)  # no worker outlives it
-        assert len(busy.shards()) < 12, "too quick to be killed in the middle"
-        assert not (busy.results / "tiny").exists()
+        assert len(busy.shards()) < 24, "too quick to be killed in the middle"
+        assert not (busy.csvs / "tiny").exists()
         before, there = there, [path.name for path in busy.shards()]
         assert set(before) <= set(there)
     command = busy.start("tiny", "--jobs", "2", mark=mark)
@@ -182,25 +182,35 @@ def test_a_stop_in_the_middle_ends_with_a_sentence_and_loses_nothing(busy, mark,
     log = (busy.root / "log.txt").read_text()
     assert "Traceback" not in log
     assert log.splitlines()[-1].startswith(last)
-    assert 4 <= len(busy.stored()) < 24
+    assert 2 <= len(busy.stored()) < 24
     busy.run()
     assert len(busy.stored()) == 24
 
 
 @pytest.mark.slow
 def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark, tmp_path):
-    commands = [busy.start("tiny", "--jobs", jobs, mark=mark) for jobs in ("1", "2")]
+    """Though they stack the runs differently, and one of them takes a second grid that shares half of them."""
+    busy.write("other", text=(busy.grids / "tiny.toml").read_text().replace('"leaky_relu", "selu", "celu"', '"gelu"'))
+    commands = [
+        busy.start("tiny", "--jobs", "1", "--seeds-per-round", "2", mark=mark),
+        busy.start("other", "tiny", "--jobs", "2", mark=mark),
+    ]
     assert [command.wait(PATIENCE) for command in commands] == [0, 0]
     counts = Counter(run["run_key"] for run in busy.stored())
-    assert len(counts) == 24 and set(counts.values()) == {1}
-    assert len(busy.shards()) == 12
+    assert len(counts) == 28 and set(counts.values()) == {1}
     assert not list(busy.root.rglob("*.part"))
     log = (busy.root / "log.txt").read_text()
     assert "torn" not in log and "Traceback" not in log
     whole = Place(tmp_path / "whole")
     whole.write(text=(busy.grids / "tiny.toml").read_text())
     whole.run()
-    assert busy.untimed() == whole.untimed()
+    assert alone(busy) == alone(whole)
+
+
+def alone(place: Place) -> dict:
+    """The CSVs without the seconds and without who shared a run's stack."""
+    content = place.untimed()
+    return content | {"runs.csv": [row | dict(stack_runs="") for row in content["runs.csv"]]}
 
 
 @pytest.mark.slow
@@ -220,3 +230,126 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     finally:
         torch.set_num_threads(threads)
     assert place.untimed() == several.untimed()
+
+
+# As KILLER: imports once and forks the commands, and the commands their two workers: sixty starts of three processes
+# would be an hour of imports. Kills a command, or its whole group, at a random moment after a worker began to train.
+SIXTY = """
+import fcntl, json, multiprocessing, os, random, signal, struct, sys, time
+sys.path[:0] = [sys.argv[1]]
+from helpers import METHODS, Place, cheap_figures
+from collections import Counter
+from pathlib import Path
+from am.data import load
+import reproduce.judge.claims, reproduce.judge.derived, reproduce.judge.published, reproduce.run.session
+from reproduce.show import figures
+figures.figures_of = cheap_figures
+load("digits")
+real = multiprocessing.get_context
+multiprocessing.get_context = lambda name: real("fork")
+
+def start(place, jobs):
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        log = os.open(place.root / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os._exit(place.do("run", "tiny", "--jobs", str(jobs)))
+    return pid
+
+def training(place):
+    if not (place.store / "locks").exists():
+        return False
+    with open(place.store / "locks", "rb+") as file:  # does anyone hold any byte?
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        return struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+
+def session(leader):
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
+            if fields and fields[0] != "Z" and int(fields[3]) == leader:
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+def fresh(name):
+    place = Place(Path(sys.argv[2]) / name)
+    place.write(text=Path(sys.argv[3]).read_text())
+    return place
+
+def whole(place):
+    counts = Counter(run["run_key"] for run in place.stored())
+    return dict(
+        keys=sorted(counts), most=max(counts.values()), same=place.untimed() == reference.untimed(),
+        left=[str(path) for path in place.root.rglob("*.part")],
+    )
+
+reference = fresh("reference")
+assert os.waitpid(start(reference, 1), 0)[1] == 0
+draw, kills, ends, place = random.Random(0), 0, 0, fresh("0")
+while True:
+    pid = start(place, 2)
+    ended = 0, 0
+    while not training(place) and not ended[0]:
+        time.sleep(0.002)
+        ended = os.waitpid(pid, os.WNOHANG)
+    victim = draw.choice(["command", "group"])
+    end = time.monotonic() + draw.uniform(0, 1.5)
+    while kills < 60 and not ended[0] and time.monotonic() < end:
+        time.sleep(0.002)
+        ended = os.waitpid(pid, os.WNOHANG)
+    if kills < 60 and not ended[0]:
+        workers = len(session(pid)) - 1
+        caught = training(place)
+        (os.kill if victim == "command" else os.killpg)(pid, signal.SIGKILL)
+    if not ended[0]:
+        ended = os.waitpid(pid, 0)
+    began = time.monotonic()
+    while (orphans := session(pid)) and time.monotonic() < began + 20:
+        time.sleep(0.01)
+    if ended[1] == signal.SIGKILL:
+        kills += 1
+        print("KILL", json.dumps(dict(
+            victim=victim, workers=workers, caught=caught, orphans=len(orphans), there=len(place.stored()),
+            parts=len(list(place.root.rglob("*.part"))),
+        )), flush=True)
+    else:
+        ends += 1
+        print("END", json.dumps(dict(status=ended[1], orphans=len(orphans)) | whole(place)), flush=True)
+        if kills == 60:
+            break
+        place = fresh(str(ends))
+print("KEYS", json.dumps(sorted(run["run_key"] for run in reference.stored())), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path):
+    """Two workers; a command that reaches its end before it is killed begins anew in another place."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    grid = place.write(methods=METHODS[:2], activations=["relu", "elu", "softplus"], epochs=60, batch_size=10, seeds=6)
+    words = [sys.executable, "-c", SIXTY, str(ROOT / "tests"), str(tmp_path), str(grid)]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=4 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list] = dict(KILL=[], END=[], KEYS=[])
+    for word, _, rest in (line.partition(" ") for line in done.stdout.splitlines()):
+        found[word].append(json.loads(rest))
+    kills, ends, (keys,) = found.values()
+    assert len(kills) == 60 and not any(kill["orphans"] for kill in kills)
+    assert len(keys) == 36
+    for end in ends:
+        assert end == dict(status=0, orphans=0, keys=keys, most=1, same=True, left=[])
+    caught = sum(kill["caught"] and kill["workers"] == 2 for kill in kills)
+    assert caught > 30
+    logs = "".join(path.read_text() for path in tmp_path.glob("*/log.txt"))
+    assert "Traceback" not in logs and "torn" not in logs
+    victims = Counter(kill["victim"] for kill in kills)
+    print(
+        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them while "
+        f"two workers trained; {sum(kill['parts'] for kill in kills)} parts were left behind and swept, no process was; "
+        f"{len(ends)} ends, each with the {len(keys)} runs and the CSVs of an uninterrupted one, no run trained twice"
+    )

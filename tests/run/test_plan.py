@@ -8,7 +8,7 @@ from am.data import Identity
 from am.machine import CPU_STACK, largest_stack
 from am.methods import method
 from reproduce.run.config import RunConfig
-from reproduce.run.plan import PlannedRun, plan, stacks
+from reproduce.run.plan import PlannedRun, plan, rounds, stacks
 
 
 def planned(read, **changes) -> list[PlannedRun]:
@@ -93,3 +93,26 @@ def test_tried_values_are_those_of_all_rows_and_what_runs_is_scaled(read):
     for a, b in zip(small, whole, strict=True):
         assert dict(a.config.settings)["mu"] == 50 / 55_000 * dict(b.config.settings)["mu"]
         assert dict(a.config.settings)["rho"] == dict(b.config.settings)["rho"]
+
+
+def seeds_of(made) -> list[set[int]]:
+    return [{run.config.seed for run in one if run.trial is None} for one in made]
+
+
+def test_rounds_are_seeds_of_every_setting_of_every_grid(read):
+    few, many = planned(read, seeds=2), planned(read, seeds=5, first_seed=10)
+    made = list(rounds([few, many]))
+    assert seeds_of(made) == [{0, 10}, {1, 11}, {12}, {13}, {14}]
+    assert sorted(run.run_key for one in made for run in one) == sorted(run.run_key for run in [*few, *many])
+    assert len({(run.label, run.config.hidden) for run in made[0]}) == 20
+    assert seeds_of(rounds([few, many], 2)) == [{0, 1, 10, 11}, {12, 13}, {14}]
+    assert list(rounds([])) == []
+
+
+def test_trials_come_before_the_first_seed(read):
+    paper, tuned = planned(read, seeds=2), planned(read, rule="tuned", trials=3, methods=METHODS[:2], seeds=2)
+    first, second = rounds([paper, tuned])
+    assert [run.trial is not None for run in first] == [True] * 12 + [False] * 20
+    assert all(run.trial is None for run in second)
+    (alone,) = rounds([tuned])
+    assert len(alone) == 12

@@ -1,10 +1,13 @@
-"""The store: shards are whole or count as absent, a run is there once, and one process at a time trains a stack."""
+"""The store: shards are whole or count as absent, a run is there once, and one process at a time trains it."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
@@ -185,33 +188,56 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
             Store(tmp_path / folder)
 
 
-def test_a_stack_is_held_once_and_other_stacks_are_free(results):
+def test_a_run_is_held_once_and_others_are_free(results):
     one, two = Store(results), Store(results)
-    with one.lock(["a", "b"], wait=False) as held:
-        assert held
-        with two.lock(["a", "b"], wait=False) as again:
-            assert not again
-        with two.lock(["c"], wait=False) as other:
-            assert other
-    with two.lock(["a", "b"], wait=False) as later:
-        assert later
+    with one.lock(["a", "b"]) as held:
+        assert held == {"a", "b"}
+        with two.lock(["b", "c"]) as other:  # another stack that shares a run
+            assert other == {"c"}
+            with one.lock(["c"]) as again:
+                assert again == set()
+    with two.lock(["a", "b"]) as later:
+        assert later == {"a", "b"}
 
 
 def test_whoever_gets_the_lock_sees_what_its_last_holder_wrote(results):
     one, two = Store(results), Store(results)
-    with one.lock(["a"], wait=False):
+    with one.lock(["a"]):
         one.write([a_run("a")])
     assert not two.finished("a")
     with two.lock(["a"], wait=True):
         assert two.finished("a")
 
 
+def test_who_waits_gets_what_comes_free_first_and_gives_up_in_time(results):
+    one, two = Store(results), Store(results)
+    taken, end = threading.Event(), threading.Event()
+
+    def hold():
+        with one.lock(["b"]):
+            taken.set()
+            end.wait(60)
+
+    with two.lock(["a"]):
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert taken.wait(60)
+        began = time.monotonic()
+        with Store(results).lock(["a", "b"], wait=True, until=began + 0.3) as held:
+            assert held == set() and 0.3 <= time.monotonic() - began < 30
+        threading.Timer(0.3, end.set).start()
+        with Store(results).lock(["a", "b"], wait=True) as held:
+            assert held == {"b"}
+    thread.join()
+
+
 HOLDER = """
-import sys, time
+import subprocess, sys, time
 from pathlib import Path
 from reproduce.run.store import Store
-with Store(Path(sys.argv[1])).lock(["a"], wait=False) as held:
-    print("held" if held else "free", flush=True)
+with Store(Path(sys.argv[1])).lock(["a"]) as held:
+    child = subprocess.Popen(["sleep", "600"])  # whoever is started meanwhile holds nothing
+    print(child.pid if held else "free", flush=True)
     time.sleep(600)
 """
 
@@ -220,14 +246,65 @@ def test_a_killed_process_holds_no_lock(results):
     env = dict(os.environ, PYTHONPATH=str(ROOT))
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(results)], env=env, stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout.readline() == "held\n"
+        child = int(holder.stdout.readline())
         store = Store(results)
-        with store.lock(["a"], wait=False) as held:
-            assert not held
+        with store.lock(["a"]) as held:
+            assert held == set()
         holder.send_signal(signal.SIGKILL)
         with store.lock(["a"], wait=True) as held:
-            assert held
+            assert held == {"a"}
+        os.kill(child, signal.SIGKILL)
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()
+
+
+def in_place(path, kind: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "file":
+        path.write_text("")
+    else:
+        path.symlink_to(path.parent / "nowhere" if kind == "link to nothing" else path.parent.parent)
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link to nothing", "link to a folder"])
+def test_what_is_no_file_in_the_place_of_the_locks_is_refused(results, kind):
+    store = Store(results)
+    in_place(store.folder / "locks", kind)
+    with pytest.raises(InputError, match=r"locks (is no regular file|cannot be opened \(.+\)); move it away\."):
+        with store.lock(["a"]):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link to nothing", "link to a folder"])
+def test_what_is_no_file_in_the_place_of_a_shard_is_told_and_counts_as_absent(results, kind, capsys):
+    store = Store(results)
+    store.write([a_run("a")])
+    in_place(store.folder / "0123.json", kind)
+    assert Store(results).finished("a")
+    assert one_sentence(capsys) == f"{store.folder / '0123.json'} is no file; runs that only it held count as not done."
+
+
+@pytest.mark.parametrize("kind", ["file", "FIFO", "link to nothing"])
+def test_what_is_no_folder_in_the_place_of_the_store_is_refused(results, kind):
+    results.mkdir()
+    in_place(results / ".store", kind)
+    with pytest.raises(InputError, match=r"cannot be written \(.+\); choose another with RESULTS=\."):
+        Store(results)
+
+
+def test_parts_of_killed_processes_go_and_what_is_being_written_stays(results):
+    folder = Store(results).folder
+    left, written, young = (folder / f".{name}.json.99.part" for name in ("left", "written", "young"))
+    for path in (left, written, young):
+        path.write_text("")
+    for path in (left, written):
+        os.utime(path, (0, 0))
+    with open(written, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Store(results)
+    assert [path.name for path in sorted(folder.glob(".*.part"))] == [written.name, young.name]

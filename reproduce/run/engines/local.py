@@ -5,22 +5,21 @@ networks this small beats one process with as many threads, and makes the number
 Stacks of the time lane come last, one after another in one process that has all cores: nothing runs beside them.
 """
 
-import concurrent.futures
-import ctypes
 import multiprocessing
 import os
-import queue
 import signal
-from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from am.errors import InputError
-from reproduce.run.engines.work import DataOnDevice, Report, Stack, reuse_freed_memory, work_on
-from reproduce.run.store import Store
+from reproduce.run.engines.work import Report, Stack, trainer
+from reproduce.run.engines.worker import STOPS, Work, serve
 
 
 def run_local(
@@ -31,94 +30,94 @@ def run_local(
     jobs: int,
     report: Report,
     graphs: bool = False,
+    latest: Sequence[float] = (),
+    debug: bool = False,
 ) -> None:
-    """Train every stack and write its shard; stacks that another process is training are waited for at the end."""
+    """Train every stack and write its shard; runs that another process is training are waited for at the end.
+
+    latest: of each stack, when by the monotonic clock it is too late to begin it; nothing: never.
+    debug: print the traceback of a stack that fails.
+    """
+    latest = latest or [float("inf")] * len(stacks)
     timed = [stack[0].config.lane == "time" for stack in stacks]
     cores = len(os.sched_getaffinity(0))
     for lane, processes, threads in ((False, jobs, 1), (True, 1, cores)):
         chosen = {i: stack for i, stack in enumerate(stacks) if timed[i] is lane}
+        work = Work(folder, str(device), results, threads, graphs, debug)
         if processes == 1 and (device.type == "cuda" or threads == 1):
-            _run_here(chosen, folder, device, results, threads, report, graphs)
+            _run_here(chosen, work, report, latest)
         elif chosen:
-            _run_pool(chosen, folder, device, results, processes, threads, report, graphs)
+            _run_workers(chosen, work, processes, report, latest)
 
 
-def _run_here(
-    stacks: dict[int, Stack],
-    folder: str | None,
-    device: torch.device,
-    results: Path,
-    threads: int,
-    report: Report,
-    graphs: bool,
-) -> None:
-    if device.type == "cpu":
-        torch.set_num_threads(threads)  # as every worker has: the numbers do not depend on the number of jobs
-    data, store = DataOnDevice(folder, device), Store(results, quiet=True)
-    work = lambda i, wait: work_on(stacks[i], data, store, wait, lambda share: report(i, share), graphs)
-    for i in [i for i in stacks if not work(i, wait=False)]:
-        work(i, wait=True)
+def _run_here(stacks: dict[int, Stack], work: Work, report: Report, latest: Sequence[float]) -> None:
+    train = trainer(work)
+
+    def begin(i: int, stack: Stack, wait: bool) -> Stack:
+        return train(stack, wait, lambda share: report(i, share), latest[i])
+
+    for i, left in [(i, begin(i, stack, wait=False)) for i, stack in stacks.items()]:
+        while left:
+            left = begin(i, left, wait=True)
 
 
-def _run_pool(
-    stacks: dict[int, Stack],
-    folder: str | None,
-    device: torch.device,
-    results: Path,
-    jobs: int,
-    threads: int,
-    report: Report,
-    graphs: bool,
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    shares = context.Queue()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        jobs, context, _start_worker, (folder, str(device), results, shares, os.getpid(), threads, graphs)
-    )
+def _run_workers(stacks: dict[int, Stack], work: Work, jobs: int, report: Report, latest: Sequence[float]) -> None:
+    waiting = deque((i, stack, False) for i, stack in stacks.items())
+    workers, busy = _start(work, min(jobs, len(stacks))), set[Connection]()
     try:
-        waiting = {pool.submit(_work_in_worker, i, stack, False): i for i, stack in stacks.items()}
-        while waiting:
-            done, _ = concurrent.futures.wait(waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED)
-            try:
-                while True:
-                    report(*shares.get_nowait())
-            except queue.Empty:
-                pass
-            for future in done:
-                i = waiting.pop(future)
-                if future.result():
-                    report(i, 1.0)
+        while waiting or busy:
+            for pipe in workers:
+                if waiting and pipe not in busy:
+                    i, stack, again = waiting.popleft()
+                    with _a_worker_there():
+                        pipe.send((i, stack, again, latest[i]))
+                    report(i, 0.0)
+                    busy.add(pipe)
+            for pipe in wait(list(busy)):
+                with _a_worker_there():
+                    kind, i, what = pipe.recv()
+                if kind == "share":
+                    report(i, what)
+                    continue
+                if kind == "error":
+                    raise what
+                busy.remove(pipe)
+                if what:
+                    waiting.append((i, what, True))
                 else:
-                    waiting[pool.submit(_work_in_worker, i, stacks[i], True)] = i
-    except BrokenProcessPool:
+                    report(i, 1.0)
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _a_worker_there() -> Iterator[None]:
+    """Raises InputError where the other end of a pipe is gone."""
+    try:
+        yield
+    except (EOFError, OSError):
         raise InputError(
             "a training process was killed, perhaps because memory ran out; nothing finished is lost, "
             "and the same command continues, with fewer processes by --jobs."
         ) from None
+
+
+def _start(work: Work, jobs: int) -> dict[Connection, multiprocessing.process.BaseProcess]:
+    """Worker processes, by the pipe to each."""
+    context = multiprocessing.get_context("spawn")
+    made = {}
+    resource_tracker.ensure_running()  # here: it unblocks the signals when it has started
+    # A worker keeps the signals blocked from its first moment: to stop is for its parent alone to say.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(work, os.getpid(), theirs), daemon=True)
+            process.start()
+            theirs.close()
+            made[ours] = process
     finally:
-        pool.shutdown(wait=not waiting, cancel_futures=True)
-        if waiting:
-            for process in multiprocessing.active_children():
-                process.kill()
-
-
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(
-    folder: str | None, device: str, results: Path, shares: Any, parent: int, threads: int, graphs: bool
-) -> None:
-    # A worker must not outlive a parent that was killed: it would hold its stack's lock and train for nobody.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    reuse_freed_memory()
-    data, store = DataOnDevice(folder, torch.device(device)), Store(results, quiet=True)
-    _worker.update(data=data, store=store, shares=shares, graphs=graphs)
-
-
-def _work_in_worker(i: int, stack: Stack, wait: bool) -> bool:
-    tell = lambda share: _worker["shares"].put((i, share))
-    return work_on(stack, _worker["data"], _worker["store"], wait, tell, _worker["graphs"])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return made

@@ -3,7 +3,10 @@
 import ctypes
 import dataclasses
 import functools
+import multiprocessing
 import subprocess
+import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from am.errors import InputError
 from am.methods import method
 from am.training import train
 from reproduce.run.config import RunConfig
+from reproduce.run.engines.worker import Work
 from reproduce.run.plan import PlannedRun
 from reproduce.run.store import Store
 
@@ -62,6 +66,19 @@ def reuse_freed_memory() -> None:
         pass  # another C library: nothing to tune, results are the same
 
 
+def trainer(work: Work) -> Callable[[Stack, bool, Callable[[float], None], float], Stack]:
+    """`work_on` for this process, with its data and its view of the store: train(stack, wait, progress, latest)."""
+    device = torch.device(work.device)
+    if device.type == "cpu":
+        torch.set_num_threads(work.threads)  # the numbers do not depend on the number of jobs
+    if multiprocessing.parent_process():  # this process is there to train alone
+        reuse_freed_memory()
+    data, store = DataOnDevice(work.folder, device), Store(work.results, quiet=True)
+    return lambda stack, wait, progress, latest: work_on(
+        stack, data, store, wait, progress, work.graphs, latest, work.debug
+    )
+
+
 def work_on(
     stack: Stack,
     data: "DataOnDevice",
@@ -69,14 +86,23 @@ def work_on(
     wait: bool,
     progress: Callable[[float], None],
     graphs: bool = False,
-) -> bool:
-    """Train what is missing of a stack under its lock; False where another process holds it and `wait` is off."""
-    with store.lock([run.run_key for run in stack], wait) as held:
-        if not held:
-            return False
-        if todo := [run for run in stack if not store.finished(run.run_key)]:
-            store.write(train_stack(todo, data, progress, graphs))
-    return True
+    latest: float = float("inf"),
+    debug: bool = False,
+) -> Stack:
+    """Train what is missing of a stack and free; returns the runs that another process holds, to come back for.
+
+    wait: until one of them is free.  latest: where the monotonic clock says more, nothing is begun and none returned.
+    """
+    todo = [run for run in stack if not store.finished(run.run_key)]
+    if not todo:
+        return []
+    with store.lock([run.run_key for run in todo], wait, latest) as held:
+        if time.monotonic() > latest:
+            return []
+        free = [run for run in todo if run.run_key in held and not store.finished(run.run_key)]
+        if free:
+            store.write(train_stack(free, data, progress, graphs, debug))
+    return [run for run in todo if run.run_key not in held and not store.finished(run.run_key)]
 
 
 def train_stack(
@@ -84,8 +110,12 @@ def train_stack(
     data: Callable[[RunConfig], Data],
     progress: Callable[[float], None],
     graphs: bool = False,
+    debug: bool = False,
 ) -> list[dict[str, Any]]:
-    """Train one stack; a failure becomes rows of status "failed" with its sentence, never a gap."""
+    """Train one stack; a failure becomes rows of status "failed" with its sentence, never a gap.
+
+    debug: print the traceback of a failure too.
+    """
     config = runs[0].config
     chosen = method(config.method)
     origin = dict(torch=torch.__version__, commit=commit())
@@ -98,18 +128,20 @@ def train_stack(
             [chosen.settings(dict(run.config.settings)) for run in runs],
             [run.config.seed for run in runs],
             prepared,
-            config.hidden,
-            config.activation,
-            config.init,
-            config.budget,
-            progress,
-            graphs,
+            hidden=config.hidden,
+            activation_name=config.activation,
+            init=config.init,
+            budget=config.budget,
+            progress=progress,
+            graphs=graphs,
         )
     except InputError:
         raise
     except Exception as error:
-        traceback.print_exc()
-        sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if debug:
+            traceback.print_exc()
+        sentence = _sentence(error)
+        print(f"{config.dataset}, {runs[0].label}: {sentence}", file=sys.stderr)
         blank = dict(status="failed", error=sentence, stack_runs=len(runs), curve=[])
         return [dict(run_key=run.run_key, n_train=n_train, **blank, **origin) for run in runs]
     return [
@@ -118,16 +150,22 @@ def train_stack(
     ]
 
 
+def _sentence(error: Exception) -> str:
+    said = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in said:
+        return "memory ran out for a single run; ask for fewer rows, a narrower network, or fewer processes by --jobs."
+    return f"{type(error).__name__}: {said}"
+
+
 @functools.cache
-def commit() -> str:
-    """The commit of the code that runs, with '+' where the working tree differs from it; empty outside a checkout."""
-    root = Path(__file__).parents[3]
+def commit(root: Path = Path(__file__).parents[3]) -> str:
+    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "am", "reproduce")
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", "am", "reproduce")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
