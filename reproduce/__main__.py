@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
+import difflib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +19,9 @@ if __name__ == "__main__":
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import Stale, write_whole
+from reproduce.files import Stale, make_folder, write_whole
 from reproduce.run.adopt import adopt, folders_of
+from reproduce.run.checks import MOST, clipped, shown
 from reproduce.run.collect import prune, stale_runs
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
@@ -27,6 +29,8 @@ from reproduce.run.places import PROFILES, grids_to_show, place, profiles_with_c
 from reproduce.run.session import Session, print_plan
 from reproduce.run.store import Store
 from reproduce.schema import page
+
+MOST_JOBS = 1_000  # processes; more cores than any machine has
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,11 +42,13 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """The commands and their options."""
-    made = Parser(prog="python -m reproduce", description="Run the grids, collect CSVs, draw figures.")
+    about = "Run the grids, collect CSVs, draw figures."
+    made = Parser(prog="python -m reproduce", description=about, allow_abbrev=False)
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, does, text: str, grids: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        # No abbreviations: --seed is a slip for --seeds as much as --sed is, and says so.
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(does=does)
         if does in (run, show_plan, collect_only, figures_only, tables_only, claims_only, report_only, list_grids):
             own = "folder of your own grids, NAME.toml, in place of the suite's"
@@ -55,12 +61,14 @@ def parser() -> Parser:
                 "--profile",
                 help=f"scale of the grids, one of {', '.join(PROFILES)} (default: paper with a GPU, light without)",
             )
-            sub.add_argument("--seeds", type=_positive, help="number of seeds, over the grid's own")
+            sub.add_argument("--seeds", type=_whole(MOST["seeds"]), help="number of seeds, over the grid's own")
             sub.add_argument("--methods", default="", help="only these methods, separated by commas")
             sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
             sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
             sub.add_argument(
-                "--jobs", type=_positive, help="processes to train with (default: the CPU's cores; 1 with a GPU)"
+                "--jobs",
+                type=_whole(MOST_JOBS),
+                help="processes to train with (default: the CPU's cores; 1 with a GPU)",
             )
             sub.add_argument(
                 "--engine",
@@ -92,7 +100,7 @@ def parser() -> Parser:
             )
             sub.add_argument(
                 "--seeds-per-round",
-                type=_positive,
+                type=_whole(MOST["seeds"]),
                 default=1,
                 metavar="N",
                 help="seeds of every setting to train before any grid goes on to further ones (default: 1)",
@@ -132,7 +140,8 @@ def parser() -> Parser:
     )
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to write (default: all that have CSVs)")
     places(sub, "results")
-    sub.add_argument("--page", type=Path, default=Path("README.md"), help="page with table markers to fill")
+    page_help = "page with table markers to fill (default: README.md, where there is one)"
+    sub.add_argument("--page", type=Path, help=page_help)
     sub = command(
         "claims",
         claims_only,
@@ -184,20 +193,46 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        args = parser().parse_args(argv)
+        for word in sys.argv[1:] if argv is None else argv:
+            if not word.isprintable():
+                raise InputError(f"the word {shown(word)} of the command has what cannot be printed; leave it out.")
+        args, strange = (words := parser()).parse_known_args(argv)
+        if strange:
+            raise InputError(_unrecognized(strange, words, args.command))
         return args.does(args) or 0
     except InputError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:  # a folder that is a file, a disk that is full: wherever it shows, it is one sentence
+        if error.filename is None:
+            raise
+        print(f"{error.filename} cannot be read or written ({error.strerror}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{SENTENCE}", file=sys.stderr)
         return 130
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
-    return int(text)
+def _unrecognized(strange: Sequence[str], words: argparse.ArgumentParser, command: str) -> str:
+    """The sentence for options that the command has not, with the nearest that it has."""
+    (action,) = (action for action in words._actions if isinstance(action, argparse._SubParsersAction))
+    options = [option for other in action.choices[command]._actions for option in other.option_strings]
+    near = difflib.get_close_matches(strange[0].partition("=")[0], options, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; see `{action.choices[command].prog} --help`."
+    return f"unrecognized arguments: {clipped(' '.join(strange))}{hint}"
+
+
+def _whole(most: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from 1 to `most`."""
+
+    def whole(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not text.strip("0"):
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{clipped(text)}'")
+        if len(text) > 18 or int(text) > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most:,}, not {clipped(text)}")
+        return int(text)
+
+    return whole
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -306,8 +341,9 @@ def tables_only(args: argparse.Namespace) -> None:
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    if args.page.exists():
-        print(f"{args.page}: {', '.join(fill(args.page, args.results)) or 'no table to fill'}")
+    own = Path("README.md")
+    if page := args.page or (own if own.exists() else None):
+        print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
 
 
 def _judge(results: Path, grid_folder: Path | None = None) -> None:
@@ -415,14 +451,22 @@ def list_datasets(args: argparse.Namespace) -> None:
 
 
 def columns(args: argparse.Namespace) -> None:
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out.parent)
     write_whole(args.out, page())
     print(args.out)
 
 
 def clean(args: argparse.Namespace) -> None:
-    shutil.rmtree(args.results / ".store", ignore_errors=True)
-    print(f"{args.results}/.store deleted; CSVs and figures are untouched.")
+    store = args.results / ".store"
+    if store.is_symlink() or (store.exists() and not store.is_dir()):
+        raise InputError(f"{store} is no folder of finished runs; it is left as it is.")
+    if not store.exists():
+        if not any(found for depth in ("*", "*/*") for found in args.results.glob(f"{depth}/runs.csv")):
+            raise InputError(f"{args.results} is no results folder, with no .store and no CSVs; name it with RESULTS=.")
+        print(f"{store} is not there: nothing to delete.")
+        return
+    shutil.rmtree(store)
+    print(f"{store} deleted; CSVs and figures are untouched.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The one reader and the one writer of CSVs, by the columns of `reproduce.schema`; and files written whole."""
 
+import contextlib
 import csv
 import fcntl
 import io
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -137,18 +139,39 @@ def write(path: Path, rows: pd.DataFrame | Iterable[dict[str, str]], digits: int
     if isinstance(rows, pd.DataFrame):
         if unknown := [name for name in rows if name not in names]:
             raise KeyError(f"{path.name} has no column {unknown[0]}")
-        content = rows.to_csv(index=False, float_format=None if digits is None else f"%.{digits}g")
+        text_columns = rows.select_dtypes(exclude="number").columns
+        content = rows.assign(**{name: rows[name].map(_no_formula) for name in text_columns}).to_csv(
+            index=False, float_format=None if digits is None else f"%.{digits}g"
+        )
     else:
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
         content = text.getvalue()
     require_file(path)
     if path.is_file() and path.read_bytes() == content.encode():
         return False
     write_whole(path, content)
     return True
+
+
+def _no_formula(value: object) -> object:
+    """A field that a spreadsheet would take for a formula, with the apostrophe that makes it text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith("=") else value
+
+
+def markdown_cell(text: str) -> str:
+    """Text as a Markdown table shows it: what would end the cell, or be markup, is escaped."""
+    return re.sub(r"[\\`*|<>\[\]~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; raises InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place.") from None
 
 
 def write_whole(path: Path, content: str | bytes, advice: str = "what was there is untouched") -> None:
@@ -159,6 +182,8 @@ def write_whole(path: Path, content: str | bytes, advice: str = "what was there 
     data = content.encode() if isinstance(content, str) else content
     if path.is_file() and path.read_bytes() == data:
         return
+    if path.exists() and not path.is_file():  # a device or a pipe would be replaced, and gone for all
+        raise InputError(f"{path} cannot be written (it is no regular file); {advice}.")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -168,5 +193,6 @@ def write_whole(path: Path, content: str | bytes, advice: str = "what was there 
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where a folder of the path is a file, there is no part either
+            part.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror}); {advice}.") from None

@@ -19,6 +19,7 @@ from reproduce.bench.memory import memory
 from reproduce.bench.mini_batch import epochs, graphs, stacking
 from reproduce.bench.targets import write_targets
 from reproduce.files import write
+from reproduce.run.copies import check_copies
 from reproduce.run.engines.work import reuse_freed_memory
 
 ALL_CORES = ("b", "c")
@@ -64,6 +65,7 @@ def folder_name(device: torch.device) -> str:
 
 def rows_of(folder: str | None, rows: int, device: torch.device) -> tuple[Tensor, Tensor, str]:
     """`rows` training images, from the start again where there are fewer, labels, and what they are in words."""
+    check_copies(["mnist"], folder)
     if missing(["mnist"], folder):
         generator = torch.Generator().manual_seed(0)
         y = torch.randint(CLASSES, (rows,), generator=generator)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.files import Stale, read, write, write_whole
+from reproduce.files import Stale, make_folder, read, write, write_whole
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE
@@ -252,7 +252,7 @@ def write_claims(results: Path, grid_folder: Path | None = None) -> tuple[Path, 
     """Write results/claims.csv and claims.md; returns the CSV's path and how many claims have each verdict."""
     table = judge_all(results, grid_folder=grid_folder)
     path = results / "claims.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write(path, table)
     write_whole(path.with_suffix(".md"), _markdown(table))
     return path, table["verdict"].value_counts().to_dict()
@@ -272,7 +272,8 @@ def _markdown(table: pd.DataFrame) -> str:
         if pd.notna(row.seeds):
             evidence = f"`{row.grid}`, {row.seeds:.0f} seeds" + (f": {row.evidence}" if row.evidence else "")
         claim = f"{row.id}: {row.claim}" + (f" ({row.note})" if row.note else "")
-        lines.append(f"| {claim} | **{row.verdict}** | {_titled(row.reason)} | {evidence} |")
+        cells = (cell.replace("|", r"\|") for cell in (claim, f"**{row.verdict}**", _titled(row.reason), evidence))
+        lines.append(f"| {' | '.join(cells)} |")
     return f"{legend}\n\n" + "\n".join(lines) + "\n"
 
 

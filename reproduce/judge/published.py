@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.files import Stale, read, write, write_whole
+from reproduce.files import Stale, make_folder, markdown_cell, read, write, write_whole
 from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
@@ -60,7 +60,7 @@ def write_comparison(results: Path) -> Path | None:
     if (table["met"] == "not run").all():
         return None
     path = results / "published" / "comparison.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write(path, table)
     write_whole(path.with_suffix(".md"), _markdown(table))
     return path
@@ -75,6 +75,6 @@ def _markdown(table: pd.DataFrame) -> str:
         )
         count = lambda v: "–" if pd.isna(v) else f"{v:,.0f}"
         lines.append(
-            f"| {row.label} | {row.at} | {theirs} | {ours} | {count(row.seeds)} | {count(row.n_train)} | {row.met} |"
+            f"| {markdown_cell(row.label)} | {row.at} | {theirs} | {ours} | {count(row.seeds)} | {count(row.n_train)} | {row.met} |"
         )
     return "\n".join(lines) + "\n"

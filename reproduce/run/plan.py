@@ -17,7 +17,8 @@ from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
 from reproduce.run.config import RunConfig, run_key
-from reproduce.run.grid import PER_METHOD, Grid
+from reproduce.run.checks import PER_METHOD
+from reproduce.run.grid import Grid
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
 
@@ -39,6 +40,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
     """Every run of the grid, in the order of its CSV. identities: of each data set, by name.
 
     Under rule "tuned" the trials come first, and the runs that count once all trials of a method setting are found.
+    Raises InputError for a batch larger than the training set.
     """
     runs = []
     for dataset, act, entry in itertools.product(grid.datasets, grid.activations, grid.entries):
@@ -49,7 +51,13 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         constants = common.pop("constants")
         for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
-            share = training_rows(identity.rows, n_train) / full_rows(dataset, identity.rows)
+            rows = training_rows(identity.rows, n_train)
+            share = rows / full_rows(dataset, identity.rows)
+            if common["batch_size"] > rows:
+                raise InputError(
+                    f"{grid.file}: {entry.label}: batch_size {common['batch_size']} is larger than the {rows} training "
+                    f"images of {dataset}."
+                )
             if scaling != constants[0] and (share == 1 or not entry.method.depends_on_rows):
                 continue  # the two are one run
 
@@ -87,6 +95,17 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
                 settings = tried[best]
             runs += [planned(settings, first_seed + i) for i in range(grid.seeds)]
     return runs
+
+
+def short_of_rows(grid: Grid, identities: dict[str, Identity]) -> list[str]:
+    """A sentence for each data set whose copy has fewer training images than the grid asks for: all are taken."""
+    asked = max((n for e in grid.entries for n in e.overrides.get("n_train", grid.n_train)), default=0)
+    rows = {name: training_rows(identities[name].rows) for name in grid.datasets if name in identities}
+    return [
+        f"{grid.file}: n_train {asked:,} is more than the {count:,} training images of {name} at hand; all are taken."
+        for name, count in rows.items()
+        if asked > count
+    ]
 
 
 def rounds(plans: Sequence[Sequence[PlannedRun]], seeds: int = 1) -> Iterator[list[PlannedRun]]:
@@ -140,18 +159,12 @@ def stacks(
 
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
-    Raises InputError for a batch larger than the training set.
     """
     made = []
     for group in alike(runs):
         c = group[0].config
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
-        if c.batch_size > n_train:
-            raise InputError(
-                f"batch_size {c.batch_size} is larger than the {n_train} training images "
-                f"of {c.dataset} ({group[0].label})."
-            )
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
         limit = 1 if c.lane == "time" else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1

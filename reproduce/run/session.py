@@ -17,11 +17,12 @@ from am.errors import InputError
 from am.machine import device_memory, stack_bytes, worker_bytes
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
+from reproduce.run.copies import check_copies
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.places import place
-from reproduce.run.plan import PlannedRun, plan, rounds, share_of, stacks
+from reproduce.run.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
 
@@ -60,6 +61,7 @@ class Session:
         if absent := [word for word in only if word not in there]:
             raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
+        check_copies(sets, self.folder)
         ensure(sets, self.folder, announce=print)
         self.store = Store(self.place)
         self.identities = {name: identity_of(name, self.folder) for name in sets}
@@ -190,6 +192,8 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         runs = session.wanted[grid.name]
         done = sum(session.store.finished(run.run_key) for run in runs)
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+        for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
+            print(f"  {'':<{width}}  {sentence}")
     if session.share:
         print("  share {} of {}".format(*session.share))
     if pending:

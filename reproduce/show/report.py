@@ -165,7 +165,7 @@ def write_report(
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out.parent} cannot be made ({error.strerror}); choose another place with --out.") from None
-    write_whole(out, _render(values))
+    write_whole(out, _render(values), "choose another place with --out")
     return left_out
 
 

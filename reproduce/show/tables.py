@@ -11,11 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import read, write_whole
+from reproduce.files import markdown_cell, read, write_whole
 from reproduce.judge.compare import best_and_ties
 from reproduce.schema import dataset_title
 
 BLOCK = ("dataset", "activation", "hidden")
+LATEX = {char: f"\\{char}" for char in "&%#_${}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "†": r"$^\dagger$", "–": "--",
+}  # fmt: skip
+SPECIAL = f"[{re.escape(''.join(LATEX))}]"
 MARKERS = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -72,16 +77,16 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
 def markdown(table: Table) -> str:
     lines = ["| Method | " + " | ".join(table.heads) + " |", "|---|" + "---:|" * len(table.heads)]
     for label, cells in table.rows:
-        lines.append(f"| {label} | " + " | ".join(f"**{c.text}**" if c.bold else c.text for c in cells) + " |")
+        lines.append(
+            f"| {markdown_cell(label)} | " + " | ".join(f"**{c.text}**" if c.bold else c.text for c in cells) + " |"
+        )
     return "\n".join(lines) + "\n\n" + "\n".join(table.notes) + "\n"
 
 
 def latex(table: Table, caption: str) -> str:
     """A booktabs table, ready to input."""
 
-    def escape(text: str) -> str:
-        text = re.sub(r"([&%#_])", r"\\\1", text)
-        return text.replace("±", r"$\pm$").replace("†", r"$^\dagger$").replace("–", "--")
+    escape = lambda text: re.sub(SPECIAL, lambda found: LATEX[found[0]], text)
 
     lines = [
         r"\begin{table}\centering\small",
@@ -111,7 +116,14 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
 
 def fill(page: Path, results: Path) -> list[str]:
     """Put what a page names between its markers, a grid's table or a file of the results folder; returns the names."""
-    text, filled = page.read_text(), []
+    if page.exists() and not page.is_file():
+        raise InputError(f"{page} is no file; choose another page with --page.")
+    try:
+        text, filled = page.read_text(encoding="utf-8"), []
+    except OSError as error:
+        raise InputError(f"{page} cannot be read ({error.strerror}); choose another page with --page.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{page} is no text in UTF-8; choose another page with --page.") from None
 
     def replace(match: re.Match) -> str:
         table = next(
@@ -124,5 +136,5 @@ def fill(page: Path, results: Path) -> list[str]:
 
     new = MARKERS.sub(replace, text)
     if new != text:
-        write_whole(page, new)
+        write_whole(page, new, "choose another page with --page")
     return filled

@@ -145,7 +145,7 @@ MISTAKES = {
     "text for a list": (dict(datasets="mnist"), "'datasets' must be list, not 'mnist'."),
     "number in a list of names": (dict(datasets=[3]), "unknown data set '3'"),
     "number for an activation": (dict(activations=[3]), "unknown activation '3'"),
-    "widths without a list": (dict(hidden=[100, 100]), "'hidden' names 100 twice."),
+    "widths without a list": (dict(hidden=[100, 100]), "for one network write [[100, 100]]."),
     "one width": (dict(hidden=[100]), "'hidden' must be a list of lists of widths"),
     "width 0": (dict(hidden=[[0]]), "'hidden' must be a list of lists of widths"),
     "no epochs": (dict(epochs=0), "'epochs' must be positive, not 0."),
@@ -255,7 +255,7 @@ def test_unknown_grid_profile_and_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "changes, expected",
     [
-        (dict(n_train=5000, methods=[dict(name="sgd", batch_size=1295)]), "batch_size 1295 is larger than the 1294"),
+        (dict(n_train=1437, methods=[dict(name="sgd", batch_size=1295)]), "batch_size 1295 is larger than the 1294"),
         (dict(n_train=20), "batch_size 25 is larger than the 20 training images of digits"),
         (dict(n_train="all", methods=[dict(name="sgd", batch_size=1295)]), "batch_size 1295 is larger than the 1294"),
     ],

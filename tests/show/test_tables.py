@@ -35,3 +35,16 @@ def test_a_page_is_filled_between_its_markers_only(tmp_path):
         "a\n<!-- table: g -->\n| new |\n<!-- end -->\nb\n<!-- table: claims -->\n| claims |\n<!-- end -->\n"
         "<!-- table: h -->\nkept\n<!-- end -->\n"
     )
+
+
+def test_tables_escape_what_a_label_may_hold():
+    label = r"a|b_1 $x$ {y} ^ ~ \ 5 % # & <b> *c* `d` _e_"
+    table = accuracy_table(runs_of({label: [0.91, 0.92, 0.93], "B": [0.51, 0.52, 0.53]}))
+    (row,) = (line for line in markdown(table).splitlines() if line.startswith("| a"))
+    assert row.startswith(r"| a\|b_1 \$x\$ {y} ^ \~ \\ 5 % # & \<b\> \*c\* \`d\` \_e\_ | **92.00 ± 1.00** |")
+    text = latex(table, "5 % of {a} $b$")
+    assert (
+        r"a\textbar{}b\_1 \$x\$ \{y\} \textasciicircum{} \textasciitilde{} \textbackslash{} 5 \% \# \& "
+        r"\textless{}b\textgreater{} *c* `d` \_e\_ & "
+    ) in text
+    assert r"\caption{5 \% of \{a\} \$b\$." in text
