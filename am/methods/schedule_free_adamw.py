@@ -32,7 +32,7 @@ class Hyperparameters:
     warmup_steps: float = setting(100.0, "steps in which the rate rises linearly", low=0.0)
 
 
-def update(state: GradientState, hp: SimpleNamespace, k: int, factor: float) -> None:
+def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | float) -> None:
     g, y, memory, exact = state.gradient.flat, state.params.flat, state.memory, hp.exact
     z, x, t = memory["z"], memory["x"].flat, number(k, y) + 1
     rise = (t / exact.warmup_steps.clamp(min=1e-12)).clamp(max=1.0)
