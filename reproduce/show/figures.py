@@ -90,6 +90,8 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     except Stale:
         return []
     written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None))
+    if note.is_fifo():  # the note is the store's own, and without it all is drawn at every run
+        note.unlink()
     write_whole(note, state)
     return written
 
