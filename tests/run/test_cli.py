@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_plan_says_what_will_run_what_is_there_and_how_long_it_takes(place, caps
     assert re.search(r"to train: 2 runs in 1 stacks, about \d+ s", text)
 
 
+def pretend_a_gpu(monkeypatch) -> None:
+    """Its name and memory; nothing is put on it, not even the steps of a calibration."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *args: SimpleNamespace(total_memory=80 * 10**9))
+    monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
+    monkeypatch.setattr("reproduce.run.seconds.Estimates.prepare", lambda self, stacks: None)
+
+
 def test_the_default_profile_is_light_without_a_gpu_and_paper_with_one(place, capsys, monkeypatch):
     place.write(profile=dict(light=dict(seeds=1), paper=dict(seeds=4)))
     words = ["--grids", str(place.grids), "--results", str(place.results)]
@@ -126,8 +135,7 @@ def test_the_default_profile_is_light_without_a_gpu_and_paper_with_one(place, ca
     text = capsys.readouterr().out
     assert "profile light on" in text and "3 runs," in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
-    monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
+    pretend_a_gpu(monkeypatch)
     assert main(["plan", "tiny", *words]) == 0
     text = capsys.readouterr().out
     assert "profile paper on A GPU" in text and "12 runs," in text
@@ -137,8 +145,7 @@ def test_the_default_profile_is_light_without_a_gpu_and_paper_with_one(place, ca
 def test_graphs_are_handed_on_where_there_is_a_gpu(place, monkeypatch, words):
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
-    monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
+    pretend_a_gpu(monkeypatch)
     monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: asked.append(args[-1]))
     place.do("run", "tiny", "--device", "cuda", *words)
     assert asked == [bool(words)]
