@@ -64,7 +64,7 @@ adopt: $(READY)  ## Take finished runs from the CSVs into the store: of FROM="fo
 	$(PYTHON) -m reproduce adopt $(FROM) $(CSVS)
 
 ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two nodes here that loses a worker and a node.
-	$(PYTHON) -m reproduce ray-check
+	$(PYTHON) -m reproduce raycheck
 
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
 	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))

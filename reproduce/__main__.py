@@ -170,7 +170,7 @@ def parser() -> Parser:
     sub.add_argument(
         "--earlier", type=Path, metavar="BEFORE", help="instead, time iterations of TIAM and mDLAM there and here"
     )
-    command("ray-check", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False)
+    command("raycheck", ray_check, "Check --engine ray on a local cluster of two nodes that loses one.", grids=False)
     command("methods", list_methods, "List the methods, their settings and search spaces.", grids=False)
     command("grids", list_grids, "List the grids and the question that each answers.", grids=False)
     command("datasets", list_datasets, "List the data sets.", grids=False)
