@@ -86,6 +86,8 @@ def convergence_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     `convergence` under `law`, past iteration `after`, of the finished runs alone: read `done` with them.
     """
     rows = []
+    if runs.groupby(["dataset", "activation", "hidden"]).n_train.nunique().gt(1).any():
+        return pd.DataFrame(rows)  # a setting is one number of rows; summary.csv has all
     for column, law in FITTED.items():
         if column not in curves or not np.isfinite(curves[column].astype(float)).any():
             continue

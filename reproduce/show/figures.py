@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from am.errors import InputError
-from reproduce.files import Stale, finite, malformed, read, sweep, write_whole
+from reproduce.files import Stale, finite, malformed, read, read_text, sweep, write_whole
 from reproduce.run.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
@@ -54,7 +54,7 @@ def figures_of(results: Path, grid: str, out: Path, title: str = "", target: Tar
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
     """
-    runs, curves = _read_runs(results, grid), _read_curves(results, grid)
+    runs, curves = _constants_in_labels(_read_runs(results, grid), _read_curves(results, grid))
     _check_agreement(results, grid, runs, curves)
     folder = out / grid
     written = []
@@ -133,9 +133,10 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Targ
 def _read_runs(results: Path, grid: str) -> pd.DataFrame:
     path = results / grid / "runs.csv"
     runs = finite(read(path, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
+    runs["constants"] = read_text(path, ["constants"])["constants"]  # empty in CSVs from before the column
     if runs.empty:
         raise malformed(path, "no runs in it")
-    same = ["dataset", "n_train", "activation", "hidden", "label", "seed"]
+    same = ["dataset", "n_train", "activation", "hidden", "constants", "label", "seed"]
     finished = runs[runs.status != "failed"]
     if finished.n_train.isna().any():
         raise malformed(path, "a finished run without n_train")
@@ -147,6 +148,15 @@ def _read_runs(results: Path, grid: str) -> pd.DataFrame:
         if not _is_object(text):
             raise malformed(path, f"'hyperparameters' {text}")
     return runs
+
+
+def _constants_in_labels(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Where a grid shows both, the labels of runs with constants as published say so."""
+    if not {"scaled", "published"} <= set(runs.constants):
+        return runs, curves
+    published = runs.run_key[runs.constants == "published"]
+    name = lambda frame: frame.label.where(~frame.run_key.isin(published), frame.label + ", published constants")
+    return runs.assign(label=name(runs)), curves.assign(label=name(curves))
 
 
 def _is_object(text: str) -> bool:
