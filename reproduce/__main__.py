@@ -310,7 +310,7 @@ def figures_only(args: argparse.Namespace) -> None:
     for results, name, grid in _with_csvs(args):
         out = place(args.figures, grid.profile)
         with _told_if_stale():
-            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None)):
+            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None), grid.floors):
                 print(path)
 
 
