@@ -322,6 +322,8 @@ def test_data_that_are_not_official_are_marked(place):
     data.mkdir()
     np.savez(data / "mnist.npz", **arrays)
     place.write(datasets=["digits", "mnist"], methods=METHODS[:1])
+    place.run("tiny", "--data", str(data), "--datasets", "mnist")
+    assert {row["dataset"] for row in place.rows()} == {"mnist"}
     place.run("tiny", "--data", str(data))
     assert {(row["dataset"], row["data_official"]) for row in place.rows()} == {("digits", "True"), ("mnist", "False")}
     keys = {row["run_key"] for row in place.rows()}
