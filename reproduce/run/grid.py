@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
+from am.data import dataset
 from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
@@ -115,12 +116,20 @@ def grid_names(folder: Path | None = None) -> list[str]:
 
 
 def load_grid(
-    name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
+    name: str,
+    profile: str,
+    seeds: int | None = None,
+    only: Sequence[str] = (),
+    folder: Path | None = None,
+    datasets: Sequence[str] = (),
 ) -> Grid:
-    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. InputError for a bad word."""
+    """The grid `name` under a profile; `seeds`, `only` (method names) and `datasets` narrow it.
+
+    Raises InputError for a bad word.
+    """
     if name not in grid_names(folder):
         raise unknown("grid", name, grid_names(folder))
-    return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)
+    return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only, datasets)
 
 
 def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
@@ -128,7 +137,9 @@ def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
     return load_grid(name, "light", folder=folder).targets if name in grid_names(folder) else ()
 
 
-def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
+def read_grid(
+    path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = (), datasets: Sequence[str] = ()
+) -> Grid:
     """The grid of a TOML file; as `load_grid`."""
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
@@ -162,6 +173,8 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     targets = tuple(_targets(place, goals, [entry.label for entry in entries]))
     for word in only:
         method(word)
+    for word in datasets:
+        dataset(word)
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
     values |= axes(values)
@@ -178,6 +191,8 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         for hidden in entry.overrides.get("hidden", grid.hidden):
             with told(place):
                 entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
+    if datasets:
+        grid = dataclasses.replace(grid, datasets=[name for name in grid.datasets if name in datasets])
     return grid
 
 
