@@ -121,6 +121,11 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     _grids_option(sub)
     _places(sub, "results", "figures")
     sub.add_argument("--out", type=Path, help="the page (default: report.html in the folder of CSVs of its profile)")
+    text = "Of tuned grids, print the one trial of each method that is best over all data sets, to paste into a grid."
+    sub = command("chosen", commands.chosen, text)
+    sub.add_argument("grids", nargs="+", metavar="GRID", help="grids of rule 'tuned' that have a tuning.csv")
+    _grids_option(sub)
+    _places(sub, "results")
     text = "Measure the library's speed and memory: CSVs and a figure, bench."
     sub = command("bench", commands.bench, text)
     sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")

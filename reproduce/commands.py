@@ -14,6 +14,7 @@ from am.methods import methods
 from reproduce.files import Stale, make_folder, write_whole
 from reproduce.run.adopt import adopt as adopt_folder
 from reproduce.run.adopt import folders_of
+from reproduce.run.chosen import chosen_of, profiles_with_trials
 from reproduce.run.collect import prune as prune_csvs
 from reproduce.run.collect import stale_runs
 from reproduce.run.engines.work import device_of
@@ -182,6 +183,15 @@ def prune(args: argparse.Namespace) -> None:
             count = prune_csvs(folder)
             write_summary(folder)
             print(f"{folder}: {count} stale rows removed")
+
+
+def chosen(args: argparse.Namespace) -> None:
+    _known(args)
+    for name in args.grids:
+        for profile in profiles_with_trials(args.results, name, args.profile):
+            grid = load_grid(name, profile, folder=args.grid_folder)
+            print(f"# {grid.name}, profile {profile}: for each label the trial that is best over all data sets\n")
+            print("\n\n".join(map(str, chosen_of(grid, place(args.results, profile)))))
 
 
 def bench(args: argparse.Namespace) -> None:
