@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Never
 
 from reproduce.stopping import SENTENCE, end_in_a_sentence
 
@@ -26,7 +27,7 @@ MOST_JOBS = 1_000  # processes; more cores than any machine has
 class Parser(argparse.ArgumentParser):
     """Reports a bad word as every other bad input is reported: in one sentence, without the usage in front of it."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> Never:
         raise InputError(f"{message}; see `{self.prog} --help`.")
 
 

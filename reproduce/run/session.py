@@ -30,7 +30,7 @@ from reproduce.run.store import Store
 class Session:
     """What one command works on: the grids under their profile, their plans, the store."""
 
-    def __init__(self, args: argparse.Namespace, only_look: bool = False):
+    def __init__(self, args: argparse.Namespace, only_look: bool = False) -> None:
         """only_look: nothing is written or downloaded; of a data set that is not here, rows say which copy it was."""
         self.device = device_of(args.device)
         self.graphs = args.graphs

@@ -34,7 +34,7 @@ class Store:
     store that is not there is an empty one.
     """
 
-    def __init__(self, results: Path, quiet: bool = False, only_look: bool = False):
+    def __init__(self, results: Path, quiet: bool = False, only_look: bool = False) -> None:
         self.folder, self.quiet = results / ".store", quiet
         try:
             (_check_place if only_look else _make_place)(self.folder)
