@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
-from am.data import dataset
 from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
@@ -36,7 +35,7 @@ from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
+APART = ("quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper")
 TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
@@ -128,20 +127,12 @@ def grid_names(folder: Path | None = None) -> list[str]:
 
 
 def load_grid(
-    name: str,
-    profile: str,
-    seeds: int | None = None,
-    only: Sequence[str] = (),
-    folder: Path | None = None,
-    datasets: Sequence[str] = (),
+    name: str, profile: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None
 ) -> Grid:
-    """The grid `name` under a profile; `seeds`, `only` (method names) and `datasets` narrow it.
-
-    Raises InputError for a bad word.
-    """
+    """The grid `name` under a profile; `seeds` and `only` (method names) narrow it. InputError for a bad word."""
     if name not in grid_names(folder):
         raise unknown("grid", name, grid_names(folder))
-    return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only, datasets)
+    return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)
 
 
 def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
@@ -149,9 +140,7 @@ def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
     return load_grid(name, "light", folder=folder).targets if name in grid_names(folder) else ()
 
 
-def read_grid(
-    path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = (), datasets: Sequence[str] = ()
-) -> Grid:
+def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
     """The grid of a TOML file; as `load_grid`."""
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
@@ -185,8 +174,6 @@ def read_grid(
     targets = tuple(_targets(place, goals, [entry.label for entry in entries]))
     for word in only:
         method(word)
-    for word in datasets:
-        dataset(word)
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
     values |= axes(values)
@@ -203,8 +190,6 @@ def read_grid(
         for hidden in entry.overrides.get("hidden", grid.hidden):
             with told(place):
                 entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
-    if datasets:
-        grid = dataclasses.replace(grid, datasets=[name for name in grid.datasets if name in datasets])
     return grid
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
-from am.errors import InputError
+from am.errors import InputError, unknown
 from am.machine import device_memory, stack_bytes, worker_bytes
 from am.methods import method
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
@@ -54,13 +55,11 @@ class Session:
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
-        only, sets = ([word for word in words.split(",") if word] for words in (args.methods, args.datasets))
-        # The whole grid is what the CSVs hold; METHODS and DATASETS narrow what is trained now.
         load = functools.partial(load_grid, profile=self.profile, seeds=args.seeds, folder=args.grid_folder)
         self.grids = [load(name) for name in names]
-        self.narrowed = {name: load(name, only=only, datasets=sets) for name in names}
-        self._check_narrowing("method", only, {entry.method.name for grid in self.grids for entry in grid.entries})
-        self._check_narrowing("data set", sets, {name for grid in self.grids for name in grid.datasets})
+        # The whole grid is what the CSVs hold; METHODS and DATASETS narrow what is trained now.
+        methods, sets = ([word for word in words.split(",") if word] for words in (args.methods, args.datasets))
+        self.narrowed = self._narrowed({name: load(name, only=methods) for name in names}, methods, sets)
         self.identities = self._identities(only_look)
         self.shapes = {name: (dataset(name).inputs, copy.rows) for name, copy in self.identities.items()}
         self.store = Store(self.place, only_look=only_look)
@@ -68,10 +67,17 @@ class Session:
         known = [run for runs in self.plans.values() for run in runs]
         self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
 
-    def _check_narrowing(self, what: str, words: Sequence[str], there: set[str]) -> None:
-        if absent := [word for word in words if word not in there]:
-            names = ", ".join(grid.name for grid in self.grids)
-            raise InputError(f"{names}: no {what} '{absent[0]}' there; it has {', '.join(sorted(there))}.")
+    def _narrowed(self, grids: dict[str, Grid], methods: Sequence[str], sets: Sequence[str]) -> dict[str, Grid]:
+        """The grids on these data sets alone, where some are named; raises InputError for what no grid has."""
+        names = ", ".join(grids)
+        there = {entry.method.name for grid in self.grids for entry in grid.entries}
+        if absent := [word for word in methods if word not in there]:
+            raise InputError(f"{names}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
+        there = {name for grid in self.grids for name in grid.datasets}
+        if absent := [word for word in sets if word not in there]:
+            raise unknown("data set", absent[0], there, names)
+        on = lambda grid: [name for name in grid.datasets if not sets or name in sets]
+        return {name: dataclasses.replace(grid, datasets=on(grid)) for name, grid in grids.items()}
 
     def _identities(self, only_look: bool) -> dict[str, Identity]:
         """Of each data set the copy in its file, downloaded first where runs of it may be trained now.

@@ -117,8 +117,8 @@ def test_data_sets_narrow_what_is_trained_and_need_no_other_file(both, capsys):
 @pytest.mark.parametrize(
     "word, expected",
     [
-        ("mnst", "unknown data set 'mnst'; did you mean 'mnist'?"),
-        ("svhn", "tiny: no data set 'svhn' there; it has digits."),
+        ("digit", "tiny: unknown data set 'digit'; did you mean 'digits'?"),
+        ("svhn", "tiny: unknown data set 'svhn'; valid: digits."),
     ],
 )
 def test_a_data_set_that_is_not_there_gets_a_sentence(place, word, expected, capsys):
