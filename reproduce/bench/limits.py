@@ -20,6 +20,7 @@ Bytes: the batch read once, parameters and what the rule remembers of them read 
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,16 @@ def limits(b: Bench) -> dict[str, pd.DataFrame]:
     flop_rate, byte_rate = machine_rates(b.device, b.scale.gemm)
     rows = []
 
-    def row(name: str, hidden, runs: int, batch: int, least: tuple[float, float], counted: float, seconds, **more):
+    def row(
+        name: str,
+        hidden: Sequence[int],
+        runs: int,
+        batch: int,
+        least: tuple[float, float],
+        counted: float,
+        seconds: np.ndarray,
+        **more: Any,
+    ) -> None:
         flop_seconds, byte_seconds = runs * least[0] / flop_rate, runs * least[1] / byte_rate
         limit = max(flop_seconds, byte_seconds)
         rows.append(

@@ -106,7 +106,9 @@ def initialisation(name: str) -> str:
     return "bcd" if name == "bcd" else "normal(0.1)" if method(name).full_batch else "torch"
 
 
-def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1, batch: int = 0, **settings) -> Run:
+def launch(
+    name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1, batch: int = 0, **settings: Any
+) -> Run:
     """R runs as the suite's training loop starts them, seeds 0 .. R - 1."""
     chosen, seeds = method(name), range(runs)
     params = initialise((x.shape[1], *hidden, CLASSES), seeds, initialisation(name), x.dtype, x.device)
@@ -115,7 +117,9 @@ def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single=runs == 1)
 
 
-def launch_straightforward(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options) -> straightforward.Slow:
+def launch_straightforward(
+    name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options: Any
+) -> straightforward.Slow:
     """The straightforward run of seed 0."""
     params = initialise((x.shape[1], *hidden, CLASSES), [0], initialisation(name), x.dtype, x.device)
     return straightforward.start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], **options)

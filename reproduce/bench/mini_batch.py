@@ -105,7 +105,9 @@ def _gathered(b: Bench, order: Tensor) -> Callable[[], Iterable[tuple[Tensor, Te
     return lambda: ((b.x[rows], b.y[rows]) for rows in batches)
 
 
-def _network(inputs: int, hidden: Sequence[int], optimiser, device) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _network(
+    inputs: int, hidden: Sequence[int], optimiser: Callable, device: torch.device
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     widths = (inputs, *hidden)
     layers = [layer for pair in zip(widths, hidden) for layer in (nn.Linear(*pair), nn.ReLU())]
     net = nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES)).to(device)
