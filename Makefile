@@ -69,8 +69,9 @@ ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two node
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
 	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
 
-figures: $(READY)  ## Draw all figures again from the CSVs.
-	$(PYTHON) -m reproduce figures $(PLACES)
+figures: $(READY)  ## Draw all figures again from the CSVs. STYLE=paper METHODS=a,b COLUMNS=1: for a paper of yours.
+	$(PYTHON) -m reproduce figures $(PLACES) $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) \
+		$(if $(COLUMNS),--columns $(COLUMNS))
 
 tables: $(READY)  ## Write the tables again from the CSVs, and the README's with them.
 	$(PYTHON) -m reproduce tables $(CSVS) $(KIND)

@@ -80,12 +80,22 @@ def collect(args: argparse.Namespace) -> None:
 
 
 def figures(args: argparse.Namespace) -> None:
-    from reproduce.show.figures import figures_of
+    from reproduce.show.figures import Paper, figures_of
+    from reproduce.show.forest import draw_claims
 
+    words = tuple(word for word in args.methods.split(",") if word)
+    paper = Paper(words, args.columns == 1) if args.style == "paper" else None
+    if paper is None and (words or args.columns):
+        raise InputError("--methods and --columns go with --style paper.")
+    root = args.figures / "paper_style" if paper else args.figures
+    if not args.grids and not paper:
+        for path in draw_claims(args.results, args.figures):
+            print(path)
     for results, name, grid in _with_csvs(args):
-        out = place(args.figures, grid.profile)
+        out = place(root, grid.profile)
         with _told_if_stale():
-            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None)):
+            target = next(iter(grid.targets), None)
+            for path in figures_of(results, name, out, grid.title, target, grid.floors, paper):
                 print(path)
 
 
