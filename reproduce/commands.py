@@ -166,7 +166,7 @@ def report(args: argparse.Namespace) -> None:
         results, figures = place(args.results, profile), place(args.figures, profile)
         out = args.out or results / "report.html"
         beside = () if profile == "paper" else ((args.results, args.figures),)
-        for path in write_report(results, figures, out, args.grid_folder, beside):
+        for path in write_report(results, figures, out, args.grid_folder, beside, profile):
             print(f"{path} is not in it: the page would be too big")
         print(out)
 

@@ -308,19 +308,19 @@ def _starts(panel: Panel) -> list[float]:
     return sorted({float(f"{value:.3g}") for value in means})
 
 
-def _marks_of(grid: Grid, panel: Panel, curves: Mapping[str, Curve], x: str) -> list[tuple[str, float, float, float]]:
-    """(label, epochs, accuracy, its standard deviation or NaN) of the numbers that others reported."""
+def _marks_of(grid: Grid, panel: Panel, curves: Mapping[str, Curve], x: str) -> list[tuple]:
+    """(label, epochs, accuracy, its standard deviation or NaN, whether printed) of the numbers that are to be met."""
     reported = grid.marks.reported
     if reported is None or x != "epoch" or panel.runs.dataset.iloc[0] != "mnist":
         return []
     rows = reported[reported.label.isin(list(curves))]
-    return list(rows[["label", "at", "theirs", "theirs_sd"]].itertuples(index=False, name=None))
+    return list(rows[["label", "at", "theirs", "theirs_sd", "printed"]].itertuples(index=False, name=None))
 
 
 def _draw_marks(
     ax: Axes,
     grid: Grid,
-    reported: Sequence[tuple[str, float, float, float]],
+    reported: Sequence[tuple],
     floor: float | None,
     starts: Sequence[float],
 ) -> None:
@@ -329,19 +329,19 @@ def _draw_marks(
         ax.axhline(value, **line)
         place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="bottom", ha="left")
         ax.annotate(text, (0.01, value), (0, 1), fontsize=SMALL, color=GREY, **place)
-    for label, at, value, sd in reported:
+    for _, at, value, sd, printed in reported:
         bar = dict(yerr=sd, elinewidth=0.8, capsize=1.5) if sd == sd else {}
-        ax.errorbar(
-            at, value, fmt="o", markersize=5, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.9,
-            ecolor="black", zorder=5, gid=f"reported {label}", **bar,
-        )  # fmt: skip
+        face = dict(markerfacecolor="black" if printed else "none", markeredgecolor="black", markeredgewidth=0.9)
+        ax.errorbar(at, value, fmt="D" if printed else "o", markersize=4.5, ecolor="black", zorder=5, **face, **bar)
 
 
 def _mark_notes(
     shown: Iterable[Panel], marks: Mapping[Panel, list], floors: Mapping[Panel, float | None], starts: Mapping
 ) -> list[str]:
     shown = list(shown)
-    notes = ["○: the number reported elsewhere; bar: its standard deviation."] if any(marks[p] for p in shown) else []
+    printed = {mark[-1] for panel in shown for mark in marks[panel]}
+    notes = ["◆: the number that its authors printed; bar: its standard deviation."] if True in printed else []
+    notes += ["○: what the authors' released code gave when run."] if False in printed else []
     if known := {dataset_title(p.runs.dataset.iloc[0]): floors[p] for p in shown if floors[p] is not None}:
         each = ", ".join(f"{name} {100 * floor:g} %" for name, floor in known.items())
         notes.append(f"Dashed: the floor that a sound baseline is above, {each}.")

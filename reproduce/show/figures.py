@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ KINDS = (
     "effects", "interaction", "cost",
 )  # fmt: skip
 _ELSEWHERE = "choose another place with FIGURES="
+_OF_MANY = ("sensitivity", "effects", "interaction")  # do not grow with the number of labels
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
     "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
@@ -109,11 +111,16 @@ def csvs_of(results: Path, grid: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def reported(results: Path, grid: str) -> pd.DataFrame | None:
-    """The numbers that others reported of what the grid runs again, from published/comparison.csv; None without."""
-    path = results / "published" / "comparison.csv"
-    if not path.exists():
+    """The numbers to be met by what the grid runs again; None without.
+
+    From published/comparison.csv, what authors printed, and published/released_code.csv, what their code gave us.
+    """
+    there = [p for name in ("comparison", "released_code") if (p := results / "published" / f"{name}.csv").exists()]
+    if not there:
         return None
-    table = read(path, ("grid", "label", "at", "theirs"))
+    columns = ["grid", "label", "at", "theirs", "theirs_sd"]
+    found = [read(path, columns)[columns].assign(printed=path.stem == "comparison") for path in there]
+    table = pd.concat(found, ignore_index=True)
     return table[table.grid == grid]
 
 
@@ -163,30 +170,34 @@ def draw(
     target: Target | None = None,
     marks: Marks | None = None,
     paper: Paper | None = None,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Figure]:
-    """Every figure by name, under the style in force. runs, curves: as `csvs_of` reads them."""
+    """Every figure of the kinds by name, under the style in force. runs, curves: as `csvs_of` reads them."""
     grid = arrange(runs, curves, title, marks, plain=paper is not None, one_column=bool(paper and paper.one_column))
-    pages = {"sensitivity": sweep_pages(grid), "effects": effect_pages(grid), "interaction": interaction_pages(grid)}
-    if len(grid.styles) <= LEGIBLE or not covered(grid):
-        timed = (runs.lane == "time").all()
-        pages |= {
-            "accuracy_epochs": curve_pages(grid, "epoch", "test_accuracy"),
-            "accuracy_updates": curve_pages(grid, "parameter_updates", "test_accuracy"),
-            "accuracy_seconds": curve_pages(grid, "seconds", "test_accuracy") if timed else [],
-            "final_accuracy": dot_pages(grid),
-            "objective": curve_pages(grid, "iteration", "objective"),
-            "constraint_gap": curve_pages(grid, "iteration", "constraint_gap"),
-            "gradient_norm": curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
-            "critical_difference": rank_pages(grid),
-            "performance_profile": profile_pages(grid, timed, target),
-            "activations": activation_pages(grid),
-            "activation_gain": gain_pages(grid),
-            "cost": cost_pages(grid) if timed else [],
-        }
+    timed = (runs.lane == "time").all()
+    makers = {
+        "accuracy_epochs": lambda: curve_pages(grid, "epoch", "test_accuracy"),
+        "accuracy_updates": lambda: curve_pages(grid, "parameter_updates", "test_accuracy"),
+        "accuracy_seconds": lambda: curve_pages(grid, "seconds", "test_accuracy") if timed else [],
+        "final_accuracy": lambda: dot_pages(grid),
+        "objective": lambda: curve_pages(grid, "iteration", "objective"),
+        "constraint_gap": lambda: curve_pages(grid, "iteration", "constraint_gap"),
+        "gradient_norm": lambda: curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
+        "sensitivity": lambda: sweep_pages(grid),
+        "critical_difference": lambda: rank_pages(grid),
+        "performance_profile": lambda: profile_pages(grid, timed, target),
+        "activations": lambda: activation_pages(grid),
+        "activation_gain": lambda: gain_pages(grid),
+        "effects": lambda: effect_pages(grid),
+        "interaction": lambda: interaction_pages(grid),
+        "cost": lambda: cost_pages(grid) if timed else [],
+    }
+    legible = len(grid.styles) <= LEGIBLE or not covered(grid)
+    wanted = [kind for kind in KINDS if kind in kinds and (legible or kind in _OF_MANY)]
     return {
         kind if number == 1 else f"{kind}-{number}": figure
-        for kind in KINDS
-        for number, figure in enumerate(pages.get(kind, []), 1)
+        for kind in wanted
+        for number, figure in enumerate(makers[kind](), 1)
     }
 
 
@@ -238,6 +249,16 @@ def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.Da
     bare = runs[(runs.status == "done") & ~runs.run_key.isin(curves.run_key)]
     if len(bare):
         raise malformed(path, f"no curve of run {bare.run_key.iloc[0]}, which runs.csv calls done")
+
+
+def svg_of(figure: Figure) -> str:
+    """A figure as SVG with its text as text, the same on every run; coordinates to a hundredth of a point."""
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "am"}):
+        figure.savefig(content, format="svg", metadata=dict(Creator=None, Date=None, Format=None, Type=None))
+    text = content.getvalue().decode()
+    text = text[text.index("<svg") :]
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
 
 
 def save(figure: Figure, path: Path) -> None:

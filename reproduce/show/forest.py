@@ -58,27 +58,34 @@ class Row:
 
 
 def draw_claims(results: Path, figures: Path) -> list[Path]:
-    """Write claims.pdf and claims.png, the next paper's as claims-2; returns the files, none without claim_effects.csv.
+    """Write claims_PAPER.pdf and .png, a figure a paper; returns the files, none without claim_effects.csv.
 
-    A paper without an effect has no page.
+    A paper without an effect has no figure.
     """
-    if not (results / "claims.csv").exists() or not (results / "claim_effects.csv").exists():
+    found = judged(results)
+    if found is None:
         return []
-    claims, effects = read(results / "claims.csv", _CLAIMS), read(results / "claim_effects.csv", _EFFECTS)
     written = []
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        for number, figure in enumerate(forests(claims, effects), 1):
+        for paper, figure in forests(*found).items():
             for suffix in ("pdf", "png"):
-                path = figures / f"claims{'' if number == 1 else f'-{number}'}.{suffix}"
+                path = figures / f"claims_{paper.lower()}.{suffix}"
                 save(figure, path)
                 written.append(path)
     return written
 
 
-def forests(claims: pd.DataFrame, effects: pd.DataFrame) -> list[Figure]:
-    """A figure a paper, under the style in force."""
-    pages = [_rows_of(mine, effects) for _, mine in claims.groupby("paper", sort=False)]
-    return [_forest(rows, claims, effects) for rows in pages if rows]
+def judged(results: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """claims.csv and claim_effects.csv of a results folder; None where one is missing."""
+    if not (results / "claims.csv").exists() or not (results / "claim_effects.csv").exists():
+        return None
+    return read(results / "claims.csv", _CLAIMS), read(results / "claim_effects.csv", _EFFECTS)
+
+
+def forests(claims: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
+    """Paper -> its figure, under the style in force."""
+    pages = {paper: _rows_of(mine, effects) for paper, mine in claims.groupby("paper", sort=False)}
+    return {paper: _forest(rows, claims, effects) for paper, rows in pages.items() if rows}
 
 
 def _rows_of(claims: pd.DataFrame, effects: pd.DataFrame) -> list[Row]:

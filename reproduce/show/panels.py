@@ -63,7 +63,7 @@ class Sheet:
 class Marks:
     """What accuracies are held against. floors: data set -> accuracy that a sound baseline reaches.
 
-    reported: rows of published/comparison.csv, with label, at (epochs), theirs and theirs_sd.
+    reported: rows with label, at (epochs), theirs, theirs_sd and whether an author printed it.
     """
 
     floors: Mapping[str, float] = field(default_factory=dict)
