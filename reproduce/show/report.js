@@ -1,40 +1,45 @@
 "use strict";
 
-// Tables: a heading sorts, words and a data set filter. -----------------------------------------------------------
+// Tables: a heading sorts, words and a data set filter. One listener serves all, so that a page of many tables opens
+// at once.
 
-for (const box of document.querySelectorAll(".table")) {
-  const body = box.querySelector("tbody"), rows = [...body.rows];
-  const headings = [...box.querySelectorAll("thead th")];
-  const words = box.querySelector("input"), choice = box.querySelector("select"), count = box.querySelector("output");
-  const texts = rows.map(row => row.textContent.toLowerCase());
-  const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent.replaceAll(",", "");
+const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent.replaceAll(",", "");
 
-  headings.forEach((heading, i) => heading.firstElementChild.addEventListener("click", () => {
-    const up = heading.getAttribute("aria-sort") !== "ascending", numeric = heading.classList.contains("number");
-    headings.forEach(other => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const order = (a, b) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
-    // What is empty comes last in both directions.
-    const sorted = [...rows].sort((a, b) => {
-      const [u, v] = [key(a, i), key(b, i)];
-      return u === "" || v === "" ? (u === "") - (v === "") : u === v ? 0 : up ? order(u, v) : order(v, u);
-    });
-    body.append(...sorted);
+function sort(heading) {
+  const headings = [...heading.parentElement.cells], i = headings.indexOf(heading);
+  const body = heading.closest("table").tBodies[0], numeric = heading.classList.contains("number");
+  const up = heading.getAttribute("aria-sort") !== "ascending";
+  headings.forEach(other => other.removeAttribute("aria-sort"));
+  heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const order = (a, b) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
+  // What is empty comes last in both directions.
+  body.append(...[...body.rows].sort((a, b) => {
+    const [u, v] = [key(a, i), key(b, i)];
+    return u === "" || v === "" ? (u === "") - (v === "") : u === v ? 0 : up ? order(u, v) : order(v, u);
   }));
-
-  const filter = () => {
-    const wanted = words.value.toLowerCase().split(/\s+/);
-    let left = 0;
-    rows.forEach((row, i) => {
-      const other = choice?.value && row.cells[choice.dataset.column].textContent !== choice.value;
-      row.hidden = other || !wanted.every(word => texts[i].includes(word));
-      left += !row.hidden;
-    });
-    count.textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
-  };
-  words?.addEventListener("input", filter);
-  choice?.addEventListener("change", filter);
 }
+
+function filter(box) {
+  const choice = box.querySelector("select"), wanted = box.querySelector("input").value.toLowerCase().split(/\s+/);
+  const rows = [...box.querySelector("tbody").rows];
+  let left = 0;
+  for (const row of rows) {
+    const text = row.textContent.toLowerCase();
+    const other = choice?.value && row.cells[choice.dataset.column].textContent !== choice.value;
+    row.hidden = other || !wanted.every(word => text.includes(word));
+    left += !row.hidden;
+  }
+  box.querySelector("output").textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
+}
+
+document.addEventListener("click", event => {
+  const heading = event.target.closest(".table thead th");
+  if (heading) sort(heading);
+});
+document.addEventListener("input", event => {
+  const box = event.target.closest(".tools")?.parentElement;
+  if (box) filter(box);
+});
 
 // Charts: what the controls of a chart ask for, drawn by plotly when the chart comes into view. -------------------
 
@@ -116,6 +121,13 @@ function dots(finals, labels, styles) {
   });
 }
 
+// Means and seeds decide: an interval of a few seeds may reach beyond 100 %.
+function reach(finals, labels) {
+  const values = labels.flatMap(label => [...finals[label].seeds, ...(finals[label].mean === null ? [] : [finals[label].mean])]);
+  const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1], pad = 0.06 * Math.max(high - low, 0.01);
+  return [100 * (low - pad), 100 * (high + pad)];
+}
+
 function axis(more) {
   return {gridcolor: theme("line"), zerolinecolor: theme("line"), linecolor: theme("quiet"), automargin: true, ...more};
 }
@@ -146,9 +158,9 @@ function draw(box, data) {
     height: finals ? Math.max(260, 26 * shown.length + 90) : undefined,
     uirevision: [view.value, panel.value, measure.value, cost.value, log.checked].join("|"),
     hoverlabel: {bgcolor: theme("page"), bordercolor: theme("line"), font: {color: theme("text")}, align: "left"},
-    xaxis: finals ? axis({title: {text: "Final test accuracy (%)"}}) : axis({title: {text: options.axis},
+    xaxis: finals ? axis({title: {text: "Final test accuracy (%)"}, range: reach(data.finals[panel.value], shown)}) : axis({title: {text: options.axis},
       type: log.checked ? "log" : "linear", rangemode: "nonnegative", exponentformat: "SI", separatethousands: true}),
-    yaxis: finals ? axis({type: "category"}) : axis({title: {text: name(measure)}, type: logarithmic ? "log" : "linear",
+    yaxis: finals ? axis({type: "category", range: [-0.6, shown.length - 0.4]}) : axis({title: {text: name(measure)}, type: logarithmic ? "log" : "linear",
       exponentformat: "power", ...(lines.length ? {range: range(lines, measure.value, logarithmic)} : {})}),
   };
   const config = {
@@ -181,7 +193,7 @@ function wantsLog(data, panel, measure, axis) {
 
 function start(box) {
   const data = JSON.parse(box.querySelector("script").textContent);
-  const form = box.querySelector("form"), {panel, measure, axis, log} = form.elements;
+  const form = box.querySelector("form"), {panel, measure, axis, log, band} = form.elements;
   dark.addEventListener("change", () => draw(box, data));
   const all = box.querySelector(".all"), buttons = [...box.querySelectorAll("[data-label]")];
   const scale = () => { log.checked = wantsLog(data, panel.value, measure.value, axis.value); };
@@ -201,6 +213,7 @@ function start(box) {
     draw(box, data);
   });
   scale();
+  band.checked = buttons.length <= 8;
   draw(box, data);
 }
 

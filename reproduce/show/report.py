@@ -226,26 +226,21 @@ def _claims(path: Path, profile: str | None) -> list[Claim]:
     return claims
 
 
-def _answer(claims: Sequence[Claim]) -> list[tuple[str, list[str]]]:
-    """For each paper a sentence that counts, and one for each verdict that names its claims."""
+def _answer(claims: Sequence[Claim]) -> list[tuple[str, str, list[tuple[str, list[tuple[str, str]]]]]]:
+    """(paper, counts in words, (verdict, its claims with where they were judged) each): no claim is left out."""
     answer = []
     for paper in dict.fromkeys(claim.paper for claim in claims):
-        mine = [claim for claim in claims if claim.paper == paper]
-        judged_ones = [claim for claim in mine if claim.verdict in VERDICTS[:3]]
-        open_ones = len(mine) - len(judged_ones)
-        lines = [
-            f"{len(judged_ones)} judgements, {open_ones} not run or not tested." if judged_ones else "Nothing run yet."
-        ]
-        for verdict, words in zip(VERDICTS, ("Holds", "Holds in part", "Does not hold")):
-            texts = [_sentence(claim) for claim in judged_ones if claim.verdict == verdict]
-            lines += [f"{words}: {' '.join(dict.fromkeys(texts))}"] if texts else []
-        answer.append((paper, lines))
+        found = []
+        for verdict in dict.fromkeys([*VERDICTS, *(claim.verdict for claim in claims)]):
+            places: dict[str, list[str]] = {}
+            for claim in claims:
+                if claim.paper == paper and claim.verdict == verdict:
+                    places.setdefault(claim.claim, []).append(claim.where)
+            if places:
+                found.append((verdict, [(text, "; ".join(filter(None, where))) for text, where in places.items()]))
+        counts = ", ".join(f"{sum(c.paper == paper and c.verdict == v for c in claims)} {v}" for v, _ in found)
+        answer.append((paper, counts, found))
     return answer
-
-
-def _sentence(claim: Claim) -> str:
-    where = f" ({claim.where})" if claim.where else ""
-    return f"{claim.claim.rstrip('.')}{where}."
 
 
 def _forest(path: Path) -> list[Image]:
