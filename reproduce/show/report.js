@@ -108,14 +108,14 @@ function dots(finals, labels, styles) {
   return rows.flatMap(label => {
     const row = finals[label], colour = ink(styles[label].colour), lost = row.diverged
       ? `<br>${row.diverged} of ${row.runs} runs diverged` : "";
-    const seeds = {x: row.seeds.map(value => 100 * value), y: row.seeds.map(() => label), mode: "markers",
+    const seeds = {x: row.seeds.map(value => 100 * value), y: row.seeds.map(() => plain(label)), mode: "markers",
       showlegend: false, marker: {color: colour, size: 5, opacity: 0.5},
       hovertemplate: `<b>${plain(label)}</b><br>one seed: %{x:.2f} %<extra></extra>`};
-    if (row.mean === null) return [{...seeds, x: [null], y: [label]}];
+    if (row.mean === null) return [{...seeds, x: [null], y: [plain(label)]}];
     const reach = row.low === null ? {} : {error_x: {type: "data", symmetric: false, color: colour, thickness: 1.5,
       width: 3, array: [100 * (row.high - row.mean)], arrayminus: [100 * (row.mean - row.low)]}};
     const interval = row.low === null ? "" : ` [${(100 * row.low).toFixed(2)}, ${(100 * row.high).toFixed(2)}]`;
-    return [seeds, {x: [100 * row.mean], y: [label], mode: "markers", showlegend: false, ...reach,
+    return [seeds, {x: [100 * row.mean], y: [plain(label)], mode: "markers", showlegend: false, ...reach,
       marker: {symbol: styles[label].symbol, color: colour, size: 10, line: {color: theme("page"), width: 0.5}},
       hovertemplate: `<b>${plain(label)}</b><br>mean %{x:.2f} %${interval}, ${row.seeds.length} seeds${lost}<extra></extra>`}];
   });

@@ -103,10 +103,10 @@ def write_report(
     """Write the page to `out`; returns the names of figures that it has no room for.
 
     figures: where the benchmarks' figure lies. beside: folders of results and of figures whose benchmarks and claims
-    belong on the page, too. profile: only its grids and claims, all that are there by default.
+    belong on the page, too. profile: only its claims, all that are there by default.
     Raises InputError where results has no CSV, or one that the suite did not write.
     """
-    folders = _folders(results, figures, beside, profile)
+    folders = _folders(results, figures, beside)
     claims = next((p for folder in (results, *(b for b, _ in beside)) if (p := folder / "claims.csv").exists()), None)
     if not folders and claims is None:
         raise InputError(f"no CSVs in {results}; run `make quickstart` or `make reproduce-all` first.")
@@ -151,25 +151,22 @@ def write_report(
     return left_out
 
 
-def _folders(
-    results: Path, figures: Path, beside: Sequence[tuple[Path, Path]], profile: str | None
-) -> dict[Path, Path]:
-    """Folder of CSVs -> folder of its figures, by name; another profile's folder is no grid."""
+def _folders(results: Path, figures: Path, beside: Sequence[tuple[Path, Path]]) -> dict[Path, Path]:
+    """Folder of CSVs -> folder of its figures, by name; the folder of another profile is no grid."""
     found = {path.parent: figures for path in results.glob("*/*.csv") if path.parent.name not in PROFILES}
     for more, drawn in beside:
         found |= {path.parent: drawn for path in more.glob("bench*/*.csv")}
-    return {folder: found[folder] for folder in sorted(found, key=lambda f: f.name) if _belongs(folder, profile)}
+    return {folder: found[folder] for folder in sorted(found, key=lambda f: f.name) if not _is_stale(folder)}
 
 
-def _belongs(folder: Path, profile: str | None) -> bool:
-    """Whether a folder has rows to show: none but stale ones, or another profile's, have no section."""
-    if not (folder / "runs.csv").exists():
-        return True
+def _is_stale(folder: Path) -> bool:
+    """Whether a grid has none but stale runs: no section shows those."""
     try:
-        runs = read_text(folder / "runs.csv")
+        if (folder / "runs.csv").exists():
+            read_text(folder / "runs.csv")
     except Stale:
-        return False
-    return profile is None or "profile" not in runs or runs.empty or profile in set(runs["profile"])
+        return True
+    return False
 
 
 def _without_images(values: dict[str, Any]) -> dict[str, Any]:
