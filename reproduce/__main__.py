@@ -50,7 +50,17 @@ def parser() -> Parser:
         # No abbreviations: --seed is a slip for --seeds as much as --sed is, and says so.
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(does=does)
-        if does in (run, show_plan, collect_only, figures_only, tables_only, claims_only, report_only, list_grids):
+        if does in (
+            run,
+            show_plan,
+            collect_only,
+            figures_only,
+            tables_only,
+            claims_only,
+            check_only,
+            report_only,
+            list_grids,
+        ):
             own = "folder of your own grids, NAME.toml, in place of the suite's"
             sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=own)
         if grids:
@@ -149,6 +159,10 @@ def parser() -> Parser:
         grids=False,
     )
     places(sub, "results")
+    sub = command(
+        "check", check_only, "Check every verdict of claims.csv against the CSVs that the figures draw.", grids=False
+    )
+    places(sub, "results", profile=False)
     sub = command(
         "report", report_only, "Write one HTML page from the CSVs and figures; it works offline.", grids=False
     )
@@ -255,6 +269,7 @@ def show_plan(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from reproduce.judge.command import judge
     from reproduce.show.figures import refresh
 
     session = Session(args)
@@ -265,7 +280,7 @@ def run(args: argparse.Namespace) -> None:
         if written:
             csvs, drawn = session.results / grid.name, session.figures / grid.name
             print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
-    _judge(session.results, args.grid_folder)
+    judge(session.place, [session.profile], args.grid_folder)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
@@ -346,21 +361,16 @@ def tables_only(args: argparse.Namespace) -> None:
         print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
 
 
-def _judge(results: Path, grid_folder: Path | None = None) -> None:
-    from reproduce.judge.claims import write_claims
-    from reproduce.judge.derived import write_derived
-    from reproduce.judge.published import write_comparison
-
-    write_derived(results, grid_folder)
-    path, verdicts = write_claims(results, grid_folder)
-    print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
-    if path := write_comparison(results):
-        print(path)
-
-
 def claims_only(args: argparse.Namespace) -> None:
-    for profile in grids_to_show(args.results, profile=args.profile):
-        _judge(place(args.results, profile), args.grid_folder)
+    from reproduce.judge.command import judge
+
+    judge(args.results, list(grids_to_show(args.results, profile=args.profile)), args.grid_folder)
+
+
+def check_only(args: argparse.Namespace) -> None:
+    from reproduce.judge.command import check
+
+    check(args.results, args.grid_folder)
 
 
 def report_only(args: argparse.Namespace) -> None:
