@@ -57,7 +57,7 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     return found
 
 
-def protocols_of(path: Path = CLAIMS) -> dict[str, str]:
+def protocols_of(path: Path) -> dict[str, str]:
     """Protocol -> what it means, in a sentence."""
     return tomllib.loads(path.read_text())["protocols"]
 
@@ -177,18 +177,21 @@ def _number(value: float, sign: bool = False) -> str:
 
 
 def write_claims(
-    results: Path, profiles: Sequence[str] = EVIDENCE, grid_folder: Path | None = None
+    results: Path,
+    profiles: Sequence[str] = EVIDENCE,
+    grid_folder: Path | None = None,
+    claims: Path = CLAIMS,
 ) -> tuple[Path, dict[str, int]]:
     """Write claims.csv, claim_effects.csv and claims.md; returns the first path and how many rows have each verdict.
 
     They lie in the results folder itself, or in that of the only profile where there is one.
     """
-    table, effects = judge_all(results, profiles, grid_folder=grid_folder)
+    table, effects = judge_all(results, profiles, claims, grid_folder)
     folder = place(results, profiles[0]) if len(profiles) == 1 else results
     make_folder(folder)
     write(folder / "claims.csv", table)
     write(folder / "claim_effects.csv", effects, digits=6)
-    write_whole(folder / "claims.md", markdown(table, protocols_of()))
+    write_whole(folder / "claims.md", markdown(table, protocols_of(claims)))
     return folder / "claims.csv", table["verdict"].value_counts().to_dict()
 
 
