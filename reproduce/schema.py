@@ -205,9 +205,8 @@ COLUMNS = {
         Column("eager_step_seconds", "number", "an eager step", "s"),
         Column("graph_step_seconds", "number", "a replayed step", "s"),
         Column("after_steps", "integer", "steps after which the iterates are compared"),
-        Column("iteration_seconds", "number", "an iteration", "s"),
         Column("operations", "text", "kind of operation"),
-        Column("calls", "integer", "calls of it in an iteration"),
+        Column("calls", "number", "calls of it in a step"),
         Column("seconds_at_gemm_rate", "number", "what the matrix products would take at the best rate", "s"),
         Column("data", "text", "the rows measured on"),
         Column("threads", "integer", "threads of the process"),
@@ -327,7 +326,7 @@ TABLES = {
     "iteration": Table(
         "bench/iteration.csv", "a full-batch method and network",
         _columns(
-            "method hidden n majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
+            "method hidden n runs majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
             "flops_ratio difference difference_in", _MACHINE,
         ), "bench",
     ),
@@ -368,7 +367,7 @@ TABLES = {
     ),
     "precision": Table(
         "bench/precision.csv", "a full-batch method, in float32 against float64",
-        _columns("method hidden n iterations difference difference_in difference_of_weights", _MACHINE), "bench",
+        _columns("method hidden n runs iterations difference difference_in difference_of_weights", _MACHINE), "bench",
     ),
     "graphs": Table(
         "bench/graphs.csv", "a mini-batch method and stack, replayed as a CUDA graph against eager",
@@ -378,10 +377,10 @@ TABLES = {
         ), "bench",
     ),
     "profile": Table(
-        "bench/profile.csv", "a full-batch method, network and kind of operation",
+        "bench/profile.csv", "a method, network and kind of operation",
         _columns(
-            "method hidden n iteration_seconds operations", _SHARE,
-            Column("seconds", "number", "that share of the iteration", "s"), "calls seconds_at_gemm_rate", _MACHINE,
+            "method hidden n runs step_seconds operations", _SHARE,
+            Column("seconds", "number", "that share of the step", "s"), "calls seconds_at_gemm_rate", _MACHINE,
         ), "bench",
     ),
     "light": Table(
