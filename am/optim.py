@@ -345,7 +345,7 @@ class SAMT(_Alternating):
 
 
 class _Passes:
-    """The passes of one step: all draw the random numbers of the first, and buffers are left as the first leaves them."""
+    """The passes of one step: all draw the first's random numbers, and buffers are left as the first leaves them."""
 
     def __init__(self, optimizer: _Alternating) -> None:
         self.name = type(optimizer).__name__
