@@ -294,6 +294,27 @@ def test_what_does_not_fit_is_refused_in_one_sentence(call, sentence):
     assert "\n" not in str(error.value)
 
 
+def test_data_parallel_processes_are_refused():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(InputError, match="DistributedDataParallel averages gradients in backward"):
+            SAMT(nn.parallel.DistributedDataParallel(start("samt")[1]))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_module_that_owns_parameters_beside_modules_is_placed_by_hand():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
+    with pytest.raises(InputError, match="parameter 'self_attn.in_proj_weight' is in no block; name the Multihead"):
+        SAMT(layer)
+    groups = blocks(layer, [[layer.self_attn, layer.norm1], layer.linear1, [layer.linear2, layer.norm2]])
+    assert [len(group["params"]) for group in groups] == [6, 2, 4]
+    x = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0))
+    optimizer, closure = SAMT(groups), lambda: layer(x)[..., 0].square().mean()
+    losses = [optimizer.step(closure) for _ in range(4)]
+    assert losses == sorted(losses, reverse=True) and losses[3] < losses[0]
+
+
 def test_options_of_one_block():
     _, net, loss = start("samt")
     first, *rest = blocks(net)
