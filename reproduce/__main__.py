@@ -136,12 +136,12 @@ def parser() -> Parser:
     sub = command(
         "tables",
         tables_only,
-        "Write table.md and table.tex of the grids from their CSVs, and fill the README's tables.",
+        "Write table.md and table.tex of the grids from their CSVs, and fill the tables of README.md and docs/.",
         grids=False,
     )
     sub.add_argument("grids", nargs="*", metavar="GRID", help="grids to write (default: all that have CSVs)")
     places(sub, "results")
-    page_help = "page with table markers to fill (default: README.md, where there is one)"
+    page_help = "page with table markers to fill (default: README.md and docs/*.md, where they are)"
     sub.add_argument("--page", type=Path, help=page_help)
     sub = command(
         "claims",
@@ -336,14 +336,13 @@ def _told_if_stale() -> Iterator[None]:
 
 
 def tables_only(args: argparse.Namespace) -> None:
-    from reproduce.show.tables import fill, tables_of
+    from reproduce.show.tables import fill, pages, tables_of
 
     for results, name, grid in _with_csvs(args):
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    own = Path("README.md")
-    if page := args.page or (own if own.exists() else None):
+    for page in [args.page] if args.page else pages(Path()):
         print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
 
 
