@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python

@@ -25,12 +25,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV: where it lies, what a row of it is, its columns in their order, and the make target that writes it."""
+    """A CSV: where it lies, what a row of it is, its columns in their order, and the make target that writes it.
+
+    key: columns that no two of its rows share, as far as the reader checks them.
+    """
 
     path: str
     row: str
     columns: tuple[Column, ...]
     target: str
+    key: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,9 +48,7 @@ COLUMNS = {
     for column in (
         Column("grid", "text", "the grid, reproduce/grids/NAME.toml"),
         Column("profile", "text", "scale of the grid: smoke, light or paper"),
-        Column(
-            "rule", "text", "paper: settings as the grid and the defaults give them; tuned: the best of equal trials"
-        ),
+        Column("rule", "text", "paper: settings as the grid and the defaults say; tuned: the best of equal trials"),
         Column("lane", "text", "accuracy: stacked with other runs; time: alone on the device, under the clock"),
         Column("dataset", "text", "the data set"),
         Column("data_official", "flag", "whether the data are the official copy"),
@@ -60,12 +62,7 @@ COLUMNS = {
         Column("init", "text", "how weights and biases are drawn"),
         Column("method", "text", "the method's name, a file in am/methods"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
-        Column(
-            "constants",
-            "text",
-            "scaled: those that stand against a sum over rows are times n / N_full; published: as they are",
-            later=True,
-        ),
+        Column("constants", "text", "scaled: those of a sum over rows, times n / N_full; published: not", later=True),
         Column("hyperparameters", "text", "every setting of the method as it was in force, as JSON"),
         Column("seed", "integer", "seed of the initial values and of the order of the batches"),
         Column("status", "text", "done, diverged (NaN or infinite) or failed (an error; tried again)"),
@@ -80,16 +77,9 @@ COLUMNS = {
         Column("val_accuracy", "share", "accuracy on the training images held out, in runs.csv at the end"),
         Column("train_loss", "number", "mean cross-entropy on the training images, in runs.csv at the end", "nat"),
         Column("objective", "number", "the method's own objective, in runs.csv at the end; empty without one"),
-        Column(
-            "gradient_norm",
-            "number",
-            "norm of the mean cross-entropy's gradient on the first 10,000 training images",
-            later=True,
-        ),
+        Column("gradient_norm", "number", "norm of the loss's gradient on the first 10,000 training rows", later=True),
         Column("diverged_at", "integer", "step at which the run diverged"),
-        Column(
-            "seconds", "number", "training time alone on the device, after a rehearsal; time lane only", "s", later=True
-        ),
+        Column("seconds", "number", "training time alone on the device, rehearsed; time lane only", "s", later=True),
         Column("train_seconds", "number", "the run's share of its stack's training time: a cost, no speed", "s"),
         Column("evaluate_seconds", "number", "the run's share of its stack's evaluations", "s"),
         Column("record_seconds", "number", "the run's share of what else its stack took", "s"),
@@ -104,7 +94,7 @@ COLUMNS = {
         Column("evaluate_every", "number", "epochs between evaluations", later=True),
         Column("gradient_norms", "flag", "whether evaluations took the gradient's norm", later=True),
         Column("checksum", "text", "hash of what came of the run, its curve in it: `adopt` takes no other", later=True),
-        Column("stale", "flag", "whether the code or the grid has changed since; read by nothing but prune", later=True),
+        Column("stale", "flag", "whether the code or the grid has changed since; only prune reads it", later=True),
         Column("iteration", "integer", "steps so far"),
         Column("epoch", "number", "passes over the training images so far"),
         Column("constraint_gap", "number", "root mean square of a - h(z) over hidden units and samples"),
@@ -127,9 +117,7 @@ COLUMNS = {
         # what is derived from runs and curves
         Column("seeds", "integer", "seeds behind the row"),
         Column("column", "text", "the column of curves.csv that is fitted"),
-        Column(
-            "law", "text", "linear: decreases shrink by a factor an iteration; power: the smallest so far ~ k^-rate"
-        ),
+        Column("law", "text", "linear: decreases shrink by a factor an iteration; power: smallest so far ~ k^-rate"),
         Column("after", "integer", "iterations before the fit begins"),
         Column("fitted", "integer", "finished runs with a rate"),
         Column("monotone_share", "number", "share of the evaluations at which the column did not rise"),
@@ -138,9 +126,7 @@ COLUMNS = {
         Column("step_sizes", "integer", "initial step sizes tried"),
         Column("best_step_size", "number", "the one with the highest mean validation accuracy"),
         Column("usable_decades", "number", "width of the range around it that loses at most 5 points", "decades"),
-        Column(
-            "diverged_share", "number", "share of the step sizes at which training did not end below its first loss"
-        ),
+        Column("diverged_share", "number", "share of the step sizes whose training did not end below its first loss"),
         Column("deviation", "number", "mean distance of a seed's accuracy from the other seeds' median at the best"),
         Column("mean_accuracy", "number", "mean test accuracy over all step sizes tried"),
         Column("reference", "text", "label whose accuracy sets the target"),
@@ -219,9 +205,8 @@ COLUMNS = {
         Column("eager_step_seconds", "number", "an eager step", "s"),
         Column("graph_step_seconds", "number", "a replayed step", "s"),
         Column("after_steps", "integer", "steps after which the iterates are compared"),
-        Column("iteration_seconds", "number", "an iteration", "s"),
         Column("operations", "text", "kind of operation"),
-        Column("calls", "integer", "calls of it in an iteration"),
+        Column("calls", "number", "calls of it in a step"),
         Column("seconds_at_gemm_rate", "number", "what the matrix products would take at the best rate", "s"),
         Column("data", "text", "the rows measured on"),
         Column("threads", "integer", "threads of the process"),
@@ -283,7 +268,7 @@ TABLES = {
             "run_key dataset activation hidden method label seed iteration epoch parameter_updates "
             "gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap gradient_norm "
             "seconds stale"
-        ), "collect",
+        ), "collect", key=("run_key", "label", "iteration"),
     ),
     "tuning": Table(
         "<grid>/tuning.csv", "a trial; no column of it saw the test set",
@@ -341,7 +326,7 @@ TABLES = {
     "iteration": Table(
         "bench/iteration.csv", "a full-batch method and network",
         _columns(
-            "method hidden n majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
+            "method hidden n runs majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
             "flops_ratio difference difference_in", _MACHINE,
         ), "bench",
     ),
@@ -382,7 +367,7 @@ TABLES = {
     ),
     "precision": Table(
         "bench/precision.csv", "a full-batch method, in float32 against float64",
-        _columns("method hidden n iterations difference difference_in difference_of_weights", _MACHINE), "bench",
+        _columns("method hidden n runs iterations difference difference_in difference_of_weights", _MACHINE), "bench",
     ),
     "graphs": Table(
         "bench/graphs.csv", "a mini-batch method and stack, replayed as a CUDA graph against eager",
@@ -392,10 +377,10 @@ TABLES = {
         ), "bench",
     ),
     "profile": Table(
-        "bench/profile.csv", "a full-batch method, network and kind of operation",
+        "bench/profile.csv", "a method, network and kind of operation",
         _columns(
-            "method hidden n iteration_seconds operations", _SHARE,
-            Column("seconds", "number", "that share of the iteration", "s"), "calls seconds_at_gemm_rate", _MACHINE,
+            "method hidden n runs step_seconds operations", _SHARE,
+            Column("seconds", "number", "that share of the step", "s"), "calls seconds_at_gemm_rate", _MACHINE,
         ), "bench",
     ),
     "light": Table(

@@ -52,7 +52,7 @@ class Estimates:
         device: torch.device,
         lookup: Callable[[str], dict[str, Any] | None],
         known: Sequence[PlannedRun] = (),
-    ):
+    ) -> None:
         self.shapes, self.device = shapes, device
         self.start = time.process_time()  # a worker imports and reads what this process did
         self._rates: dict[tuple, Rate | None] = self._of_the_store(known, lookup)
@@ -174,7 +174,7 @@ def _threads(count: int) -> Iterator[None]:
 class Progress:
     """How much of the expected seconds of all stacks is done: what workers report, and the time since then."""
 
-    def __init__(self, expected: Sequence[float], labels: Sequence[str], jobs: int):
+    def __init__(self, expected: Sequence[float], labels: Sequence[str], jobs: int) -> None:
         self.expected, self.labels, self.jobs = list(expected), labels, jobs
         self.shares, self.began, self.told, self.latest = [0.0] * len(expected), {}, {}, ""
 

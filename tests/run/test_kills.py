@@ -349,7 +349,7 @@ def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path)
     assert "Traceback" not in logs and "torn" not in logs
     victims = Counter(kill["victim"] for kill in kills)
     print(
-        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them while "
-        f"two workers trained; {sum(kill['parts'] for kill in kills)} parts were left behind and swept, no process was; "
+        f"\n{len(kills)} kills, of {victims['command']} commands and {victims['group']} groups, {caught} of them "
+        f"while two workers trained; {sum(kill['parts'] for kill in kills)} parts were left and swept, no process was; "
         f"{len(ends)} ends, each with the {len(keys)} runs and the CSVs of an uninterrupted one, no run trained twice"
     )

@@ -36,7 +36,7 @@ def device_of(name: str) -> torch.device:
 class DataOnDevice:
     """The data set in use, prepared once for consecutive stacks; only one stays on the device."""
 
-    def __init__(self, folder: str | None, device: torch.device):
+    def __init__(self, folder: str | None, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self._key: tuple | None = None
         self._data: Data | None = None
