@@ -16,14 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from reproduce.files import finite, read
-from reproduce.judge.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED
+from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
 from reproduce.schema import dataset_title
 from reproduce.show.figures import save
 from reproduce.show.look import GREY, SMALL, STYLE
-from reproduce.show.panels import NAME, TWO_COLUMNS, Ruler
+from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler
 
 SYMBOLS = {REPRODUCED: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), NOT_REPRODUCED: ("✗", "#a3191f")}
 COLUMNS = dict(paper="At the papers' scale", light="On scaled subsets (light)")
@@ -40,6 +40,7 @@ _DATASETS = dict(
     mnist=("#0072B2", "o"), fashion_mnist=("#D55E00", "s"), cifar10=("#009E73", "^"), svhn=("#000000", "D"),
     digits=("#CC79A7", "v"),
 )  # fmt: skip
+_POWERS, _ROUND, _FINE = (0.01, 0.1, 1, 10, 100), (0.1, 0.2, 0.5, 1, 2, 5, 10), (0.5, 0.6, 0.8, 1, 1.25, 1.6, 2)
 _ROW, _LINE, _GAP, _HEAD = 0.135, 0.105, 0.42, 0.5  # inches
 _NAMES, _STRIP = 2.75, 0.2  # inches left of the axes, and right of each
 
@@ -83,9 +84,18 @@ def judged(results: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
 
 
 def forests(claims: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
-    """Paper -> its figure, under the style in force."""
-    pages = {paper: _rows_of(mine, effects) for paper, mine in claims.groupby("paper", sort=False)}
-    return {paper: _forest(rows, claims, effects) for paper, rows in pages.items() if rows}
+    """Paper -> its figure, under the style in force; what passes a page goes on in PAPER-2."""
+    drawn = {}
+    for paper, mine in claims.groupby("paper", sort=False):
+        rows = _rows_of(mine, effects)
+        shown = {row.key[0] for row in rows}
+        bare = [ident for ident in dict.fromkeys(mine.id) if ident not in shown]
+        notes = (
+            [NOTES, f"Without an effect to show, not run or of another kind: {', '.join(bare)}."] if bare else [NOTES]
+        )
+        for number, page in enumerate(_pages(rows), 1):
+            drawn[paper if number == 1 else f"{paper}-{number}"] = _forest(page, mine, effects, " ".join(notes))
+    return drawn
 
 
 def _rows_of(claims: pd.DataFrame, effects: pd.DataFrame) -> list[Row]:
@@ -106,6 +116,9 @@ def _rows_of(claims: pd.DataFrame, effects: pd.DataFrame) -> list[Row]:
     return rows
 
 
+Axis = tuple[str, str, int]  # scale, unit, and which way favours a claim
+
+
 def _of(table: pd.DataFrame, key: tuple[str, ...]) -> pd.DataFrame:
     return table[(table[_KEY] == list(key)).all(axis=1)]
 
@@ -117,20 +130,39 @@ def least_favourable(effects: pd.DataFrame, row: Row) -> pd.DataFrame:
     return order.drop_duplicates(["profile", "dataset"]).sort_index()
 
 
-def _forest(rows: Sequence[Row], claims: pd.DataFrame, effects: pd.DataFrame) -> Figure:
-    ruler = Ruler()
-    profiles = [profile for profile in COLUMNS if profile in set(claims.profile)]
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+def _pages(rows: Sequence[Row]) -> list[dict[Axis, list[Row]]]:
+    """The rows by the axis that they share, page by page."""
+    groups: dict[Axis, list[Row]] = {}
     for row in rows:
         groups.setdefault((row.scale, row.unit, row.favours), []).append(row)
-    texts = {row: ruler.wrap(f"{row.key[0]}  {row.sentence}", SMALL, _NAMES - 0.1) for row in rows}
+    texts = _sentences(rows)
+    pages: list[dict[Axis, list[Row]]] = []
+    left = 0.0
+    for axis, mine in groups.items():
+        room = _places(mine, texts)[1] + _GAP
+        if not pages or room > left:
+            pages.append({})
+            left = PAGE_HEIGHT - _HEAD - 0.7  # what stands at the foot
+        pages[-1][axis] = mine
+        left -= room
+    return pages
+
+
+def _sentences(rows: Sequence[Row]) -> dict[Row, list[str]]:
+    ruler = Ruler()
+    return {row: ruler.wrap(f"{row.key[0]}  {row.sentence}", SMALL, _NAMES - 0.1) for row in rows}
+
+
+def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.DataFrame, caption: str) -> Figure:
+    profiles = [profile for profile in COLUMNS if profile in set(claims.profile)]
+    texts = _sentences([row for mine in groups.values() for row in mine])
     places = {group: _places(mine, texts) for group, mine in groups.items()}
-    notes = ruler.wrap(NOTES, SMALL, TWO_COLUMNS - 0.1)
+    notes = Ruler().wrap(caption, SMALL, TWO_COLUMNS - 0.1)
     foot = 0.16 + 0.11 * len(notes) + 0.1
     height = _HEAD + sum(end for _, end in places.values()) + _GAP * len(groups) + foot
     figure = Figure(figsize=(TWO_COLUMNS, height))
     FigureCanvasAgg(figure)
-    figure.set_label(f"{TITLE}. {NOTES}")
+    figure.set_label(f"{TITLE}. {caption}")
     figure.text(0.5, 1 - 0.03 / height, TITLE, ha="center", va="top", fontsize=8)
     wide = (TWO_COLUMNS - _NAMES) / len(profiles)
     for column, profile in enumerate(profiles):
@@ -156,8 +188,12 @@ def _forest(rows: Sequence[Row], claims: pd.DataFrame, effects: pd.DataFrame) ->
             _set_axis(ax, scale, unit, favours, pd.concat(shown.values()), {row.line for row in mine})
             for row in mine:
                 _draw_row(ax, at[row], row, shown[row][shown[row].profile == profile])
-                verdict = _of(claims[claims.profile == profile], row.key).verdict
-                symbol, colour = SYMBOLS.get(verdict.iloc[0] if len(verdict) else "", ("", GREY))
+                found = _of(claims[claims.profile == profile], row.key).verdict
+                verdict = found.iloc[0] if len(found) else NOT_RUN
+                symbol, colour = SYMBOLS.get(verdict, ("", GREY))
+                if shown[row][shown[row].profile == profile].empty:
+                    middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)
+                    ax.text(0.5, at[row], verdict, color=GREY, **middle)
                 ax.text(
                     1.03, at[row], symbol, transform=ax.get_yaxis_transform(), color=colour, fontsize=7, va="center"
                 )
@@ -196,7 +232,8 @@ def _set_axis(ax: Axes, scale: str, unit: str, favours: int, shown: pd.DataFrame
     high = min(place(ends).max(initial=high), high + room) + 0.1 * room
     if scale == "ratio":
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high - low > 2 else (1, 2, 5), numticks=6))
+        ticks = _POWERS if high - low > 1.5 else _ROUND if high - low > 0.5 else _FINE
+        ax.xaxis.set_major_locator(FixedLocator(ticks))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -208,13 +245,12 @@ def _set_axis(ax: Axes, scale: str, unit: str, favours: int, shown: pd.DataFrame
     ax.set_xlabel(unit or "cost ratio", fontsize=SMALL, labelpad=1)
     ax.yaxis.set_major_locator(FixedLocator([]))
     ax.spines["left"].set_visible(False)
-    for line in lines:
-        ax.axvline(line, color="black", linewidth=0.6, zorder=1)
 
 
 def _draw_row(ax: Axes, y: float, row: Row, shown: pd.DataFrame) -> None:
     low, high = sorted(ax.get_xlim())
     ax.axhspan(y - 0.45 * _ROW, y + 0.45 * _ROW, color="#f4f4f4", linewidth=0, zorder=0)
+    ax.plot([row.line, row.line], [y - 0.5 * _ROW, y + 0.5 * _ROW], color="black", linewidth=0.8, zorder=1)
     for number, found in enumerate(shown.itertuples()):
         colour, marker = _DATASETS.get(found.dataset, (GREY, "o"))
         place = y + 0.8 * _ROW * ((number + 0.5) / len(shown) - 0.5)

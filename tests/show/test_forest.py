@@ -67,7 +67,7 @@ def test_each_paper_has_a_page_with_the_profiles_side_by_side(drawn):
         assert {"At the papers' scale", "On scaled subsets (light)"} <= set(texts(figure))
     paper, light = drawn["SAMT"].axes
     assert dots(paper) == [-0.5, -0.49] == dots(light) and paper.get_xlim() == light.get_xlim()
-    assert [ax.texts[0].get_text() for ax in (paper, light)] == ["✗", "✓"]
+    assert [ax.texts[-1].get_text() for ax in (paper, light)] == ["✗", "✓"]
 
 
 def test_right_is_always_in_the_claims_favour(drawn):
@@ -85,6 +85,30 @@ def test_what_lies_beyond_the_axis_is_a_triangle_at_its_edge(drawn):
     triangles = [line for line in ratio.lines if line.get_marker() in ("<", ">")]
     assert len(triangles) == 2 and {line.get_marker() for line in triangles} == {"<"}, "a miss is against the claim"
     np.testing.assert_allclose([line.get_xdata()[0] for line in triangles], max(ratio.get_xlim()))
+
+
+def test_what_was_not_run_says_so_and_what_has_no_effect_is_named(results):
+    effects = pd.read_csv(results / "claim_effects.csv")
+    effects[(effects.profile == "light") & (effects.id != "TIAM-8")].to_csv(results / "claim_effects.csv", index=False)
+    claims = pd.read_csv(results / "claims.csv")
+    claims.loc[claims.profile == "paper", "verdict"] = "not run"
+    claims.to_csv(results / "claims.csv", index=False)
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        tiam = forests(*judged(results))["TIAM"]
+    assert texts(tiam).count("not run") == 2 and len(tiam.axes) == 4
+    assert "not run or of another kind: TIAM-8." in tiam.get_label()
+
+
+def test_many_claims_pass_on_to_a_second_page(results):
+    claims, effects = judged(results)
+    grown = [
+        (claims.assign(unit=f"unit {i}", grid=f"g{i}"), effects.assign(unit=f"unit {i}", grid=f"g{i}"))
+        for i in range(9)
+    ]
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        drawn = forests(*(pd.concat(tables, ignore_index=True) for tables in zip(*grown)))
+    assert {"TIAM", "TIAM-2"} <= set(drawn) and all(figure.get_figheight() <= PAGE_HEIGHT for figure in drawn.values())
+    assert len([name for name in drawn if name.startswith("SAMT")]) == 1
 
 
 def test_files_are_a_pdf_and_a_png_a_paper_with_the_same_bytes_again(results, tmp_path):
