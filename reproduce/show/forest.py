@@ -34,7 +34,7 @@ NOTES = (
     "✗ not reproduced; no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "rule", "bound")
-_EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "unit", "effect", "ci_low", "ci_high")
+_EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high")
 _KEY = ["id", "protocol", "grid"]
 _DATASETS = dict(
     mnist=("#0072B2", "o"), fashion_mnist=("#D55E00", "s"), cifar10=("#009E73", "^"), svhn=("#000000", "D"),
