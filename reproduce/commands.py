@@ -123,8 +123,8 @@ def tables(args: argparse.Namespace) -> None:
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    for page in [args.page] if args.page else pages(Path()):
-        print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
+    for path in [args.page] if args.page else pages(Path()):
+        print(f"{path}: {', '.join(fill(path, args.results)) or 'no table to fill'}")
 
 
 def claims(args: argparse.Namespace) -> None:
