@@ -354,8 +354,8 @@ TABLES = {
     "iteration": Table(
         "bench/iteration.csv", "a full-batch method and network",
         _columns(
-            "method hidden n runs majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
-            "flops_ratio difference difference_in", _MACHINE,
+            "method hidden n runs majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ "
+            "trials_per_iteration flops_ratio difference difference_in", _MACHINE,
         ), "bench",
     ),
     "epoch": Table(
