@@ -72,7 +72,7 @@ prune: $(READY)  ## Remove the stale rows, of other code or another grid, from t
 figures: $(READY)  ## Draw all figures again from the CSVs.
 	$(PYTHON) -m reproduce figures $(PLACES)
 
-tables: $(READY)  ## Write the tables again from the CSVs, and the README's with them.
+tables: $(READY)  ## Write the tables again from the CSVs, and those of README.md and docs/ with them.
 	$(PYTHON) -m reproduce tables $(CSVS) $(KIND)
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
@@ -95,8 +95,11 @@ bench-gpu: $(READY)  ## The same on a GPU, into results/bench_gpu.
 columns: $(READY)  ## Write docs/columns.md: every column of every CSV.
 	$(PYTHON) -m reproduce columns
 
-methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
-	$(PYTHON) -m reproduce $@
+methods: $(READY)  ## List the methods with their settings and search spaces.
+	$(PYTHON) -m reproduce methods
+
+grids: $(READY)  ## List the grids with the question that each answers.
+	$(PYTHON) -m reproduce grids
 
 clean: $(READY)  ## Delete the store of finished runs; CSVs and figures stay.
 	$(PYTHON) -m reproduce clean $(CSVS)

@@ -107,11 +107,11 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("figures", commands.figures, text, "grids to draw (default: all that have CSVs)")
     _grids_option(sub)
     _places(sub, "results", "figures")
-    text = "Write table.md and table.tex of the grids from their CSVs, and fill the README's tables."
+    text = "Write table.md and table.tex of the grids from their CSVs, and fill those of README.md and docs/."
     sub = command("tables", commands.tables, text, "grids to write (default: all that have CSVs)")
     _grids_option(sub)
     _places(sub, "results")
-    text = "page with table markers to fill (default: README.md, where there is one)"
+    text = "page with table markers to fill (default: README.md and docs/*.md, where they are)"
     sub.add_argument("--page", type=Path, help=text)
     text = "Judge the papers' claims on the CSVs: claims.csv, and published numbers beside ours."
     sub = command("claims", commands.claims, text)

@@ -117,14 +117,13 @@ def _told_if_stale() -> Iterator[None]:
 
 
 def tables(args: argparse.Namespace) -> None:
-    from reproduce.show.tables import fill, tables_of
+    from reproduce.show.tables import fill, pages, tables_of
 
     for results, name, grid in _with_csvs(args):
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    own = Path("README.md")
-    if page := args.page or (own if own.exists() else None):
+    for page in [args.page] if args.page else pages(Path()):
         print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
 
 

@@ -159,12 +159,13 @@ def _sentence(error: Exception) -> str:
 
 @functools.cache
 def commit(root: Path = Path(__file__).parents[3]) -> str:
-    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout."""
+    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout of it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "am", "reproduce")  # an installed copy may lie below another's checkout
         changed = git("status", "--porcelain", "--untracked-files=all", "--", "am", "reproduce")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
