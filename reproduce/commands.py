@@ -122,8 +122,8 @@ def tables(args: argparse.Namespace) -> None:
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    for page in [args.page] if args.page else pages(Path()):
-        print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
+    for target in [args.page] if args.page else pages(Path()):
+        print(f"{target}: {', '.join(fill(target, args.results)) or 'no table to fill'}")
 
 
 def _judge(results: Path, grid_folder: Path | None = None) -> None:
