@@ -1,9 +1,10 @@
 """LeNet-5 on MNIST with SAMT in place of Adam, the whole loop in view.
 
-    python examples/own_network.py           # all of MNIST, two epochs
-    python examples/own_network.py 5000      # that many training images
+    python own_network.py           # all of MNIST, two epochs
+    python own_network.py 5000      # that many training images
 
-MNIST is read from the folder AM_DATA, or from ./data, and is downloaded there if it is missing.
+`am` must be installed, or its checkout be on PYTHONPATH. MNIST is read from the folder AM_DATA, or from ./data, and is
+downloaded there if it is missing.
 """
 
 import sys

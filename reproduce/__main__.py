@@ -117,6 +117,10 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("claims", commands.claims, text)
     _grids_option(sub)
     _places(sub, "results")
+    text = "Check that the runs and curves behind the figures bear out every verdict of claims.csv; fails where not."
+    sub = command("check", commands.check, text)
+    _grids_option(sub)
+    _places(sub, "results", profile=False)
     text = "Write one HTML page from the CSVs and figures; it works offline."
     sub = command("report", commands.report, text)
     _grids_option(sub)

@@ -31,6 +31,7 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from reproduce.judge.command import judge
     from reproduce.show.figures import refresh
 
     session = Session(args)
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         if written:
             csvs, drawn = session.results / grid.name, session.figures / grid.name
             print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
-    _judge(session.results, args.grid_folder)
+    judge(session.place, [session.profile], args.grid_folder)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
@@ -126,21 +127,16 @@ def tables(args: argparse.Namespace) -> None:
         print(f"{target}: {', '.join(fill(target, args.results)) or 'no table to fill'}")
 
 
-def _judge(results: Path, grid_folder: Path | None = None) -> None:
-    from reproduce.judge.claims import write_claims
-    from reproduce.judge.derived import write_derived
-    from reproduce.judge.published import write_comparison
-
-    write_derived(results, grid_folder)
-    path, verdicts = write_claims(results, grid_folder)
-    print(f"{path}: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
-    if path := write_comparison(results):
-        print(path)
-
-
 def claims(args: argparse.Namespace) -> None:
-    for profile in grids_to_show(args.results, profile=args.profile):
-        _judge(place(args.results, profile), args.grid_folder)
+    from reproduce.judge.command import judge
+
+    judge(args.results, list(grids_to_show(args.results, profile=args.profile)), args.grid_folder)
+
+
+def check(args: argparse.Namespace) -> None:
+    from reproduce.judge import command
+
+    command.check(args.results, args.grid_folder)
 
 
 def report(args: argparse.Namespace) -> None:

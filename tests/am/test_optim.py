@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -393,11 +394,15 @@ def test_sparse_gradients_are_refused():
 # The module
 
 
-def test_the_module_needs_torch_alone():
-    tree = ast.parse(Path(am.optim.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names} == {"torch", "am.errors"}
+def test_the_module_needs_torch_alone_and_no_other_needs_it():
+    own = Path(am.optim.__file__)
+    nodes = list(ast.walk(ast.parse(own.read_text())))
+    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    named |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert {name for name in named if name.split(".")[0] not in sys.stdlib_module_names} == {"torch", "am.errors"}
+    imports = re.compile(r"^\s*(from am\.optim |import am\.optim|from am import .*\boptim\b)", re.MULTILINE)
+    others = [path for path in own.parent.rglob("*.py") if imports.search(path.read_text())]
+    assert others == []  # a run's key hashes what its method imports
 
 
 def test_the_examples_of_the_docstrings_run():
