@@ -34,9 +34,11 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
 
+CODE := am reproduce tests examples
+
 lint: $(READY)  ## Format and lint, and the types of the library.
-	$(VENV)/bin/ruff format --check am reproduce tests examples
-	$(VENV)/bin/ruff check am reproduce tests examples
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.

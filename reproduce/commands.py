@@ -130,8 +130,8 @@ def tables(args: argparse.Namespace) -> None:
         with _told_if_stale():
             for path in tables_of(results, name, grid.title):
                 print(path)
-    for path in [args.page] if args.page else pages(Path()):
-        print(f"{path}: {', '.join(fill(path, args.results)) or 'no table to fill'}")
+    for target in [args.page] if args.page else pages(Path()):
+        print(f"{target}: {', '.join(fill(target, args.results)) or 'no table to fill'}")
 
 
 def claims(args: argparse.Namespace) -> None:
