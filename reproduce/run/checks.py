@@ -15,7 +15,8 @@ from am.data import DATASETS, INPUTS, NAMES
 from am.errors import InputError, unknown
 from am.methods import methods
 from am.networks import check_initialisation
-from reproduce.run.config import CONSTANTS, NETWORKS
+from reproduce.run.config import CONSTANTS, MLP
+from reproduce.run.modules.networks import NETWORKS
 
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
@@ -191,7 +192,7 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for word in values.get("activations", ()):
         with told(place):
             activation(str(word))
-    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS), ("network", NETWORKS)):
+    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS), ("network", (MLP, *NETWORKS))):
         if key in values and values[key] not in valid:
             raise unknown(f"value of '{key}'", values[key], valid, place)
     for word in lists.get("constants", ()):

@@ -19,11 +19,17 @@ from reproduce.run.checks import (
     MOST_RUNS, PER_METHOD, TYPES, axes, check_block, check_over, check_rows, check_table, clipped, make_label, read_toml, shown,
     told, unknown_key,
 )  # fmt: skip
+from reproduce.run.config import MLP
+from reproduce.run.modules.networks import NETWORKS
+from reproduce.run.modules.optimizers import check_module
 from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "published_bcd", "released_vs_paper", "scale")
+APART = (
+    "quickstart", "published_bcd", "released_vs_paper", "scale", "samt_networks", "samt_networks_cnn",
+    "samt_networks_resnet20",
+)  # fmt: skip
 TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
@@ -165,6 +171,9 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
     values |= axes(values)
+    if values["network"] != MLP:
+        _check_no_widths(place, values["network"], (raw, *profiles.values(), *blocks))
+        values["hidden"] = [list(NETWORKS[values["network"]].hidden)]
     grid = Grid(name=path.stem, profile=profile, entries=entries, targets=targets, file=place, **values)
     check_rows(place, grid.n_train, grid.datasets)
     for entry in entries:  # on the sets that the file names: `smoke` puts another in their place, and takes all it has
@@ -175,10 +184,20 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             f"a grid has at most {MOST_RUNS:,}."
         )
     for entry, act in itertools.product(grid.entries, grid.activations):
-        for hidden in entry.overrides.get("hidden", grid.hidden):
-            with told(place):
-                entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
+        with told(place):
+            if grid.network == MLP:
+                for hidden in entry.overrides.get("hidden", grid.hidden):
+                    entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
+            else:
+                init = entry.overrides.get("init", grid.init)
+                for dataset in grid.datasets:
+                    check_module(entry.method, grid.network, dataset, act, init)
     return grid
+
+
+def _check_no_widths(place: str, network: str, tables: Sequence[dict[str, Any]]) -> None:
+    if any("hidden" in table for table in tables):
+        raise InputError(f"{place}: 'hidden' belongs to the network '{MLP}'; '{network}' has layers of its own.")
 
 
 def _runs_of(grid: Grid) -> int:

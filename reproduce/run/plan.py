@@ -16,7 +16,7 @@ from am.data import Identity, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
-from reproduce.run.config import RunConfig, run_key
+from reproduce.run.config import MLP, RunConfig, run_key
 from reproduce.run.checks import PER_METHOD
 from reproduce.run.grid import Grid
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
@@ -157,6 +157,7 @@ def stacks(
 ) -> list[list[PlannedRun]]:
     """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
+    A run of the time lane, or of a network of the module lane, is a stack by itself.
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
     """
@@ -166,7 +167,7 @@ def stacks(
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
-        limit = 1 if c.lane == "time" else limit
+        limit = 1 if c.lane == "time" or c.network != MLP else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]

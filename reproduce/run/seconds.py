@@ -19,8 +19,9 @@ from tqdm import tqdm
 from am.data import DATASETS, Data, held_out_size, training_rows
 from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
-from am.training import Budget, train
+from am.training import Budget
 from reproduce.run.config import RunConfig
+from reproduce.run.lanes import train_runs, work_of
 from reproduce.run.plan import PlannedRun
 
 PATIENCE = 2.0  # seconds that a calibration may take, all together
@@ -92,7 +93,8 @@ class Estimates:
     def _key(self, c: RunConfig) -> tuple:
         """What a rate depends on."""
         words = tuple((k, v) for k, v in c.settings if not isinstance(v, float))
-        return c.method, words, c.hidden, c.activation, c.batch_size, c.gradient_norm, c.lane, self.shapes[c.dataset][0]
+        problem = c.network, c.hidden, c.activation, self.shapes[c.dataset][0]
+        return c.method, words, *problem, c.batch_size, c.gradient_norm, c.lane
 
     def _sizes(self, c: RunConfig) -> tuple[int, int, int, int]:
         """Steps, rows of a step, evaluations, rows of an evaluation."""
@@ -107,12 +109,11 @@ class Estimates:
     def _guess(self, stack: Sequence[PlannedRun]) -> float:
         c = stack[0].config
         steps, rows, evaluations, seen = self._sizes(c)
-        widths = (self.shapes[c.dataset][0], *c.hidden, 10)
-        parameters = sum(a * b for a, b in zip(widths, widths[1:]))
+        products = work_of(c, self.shapes[c.dataset][0])
         chosen = method(c.method)
-        passes = chosen.gradients(len(widths) - 1, chosen.settings(dict(c.settings))) or 2
-        step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * parameters / FLOP_GUESS
-        return steps * step + evaluations * len(stack) * 2 * seen * parameters / FLOP_GUESS
+        passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings))) or 2
+        step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * products / FLOP_GUESS
+        return steps * step + evaluations * len(stack) * 2 * seen * products / FLOP_GUESS
 
     def _of_the_store(self, known: Sequence[PlannedRun], lookup: Callable) -> dict[tuple, Rate | None]:
         totals: dict[tuple, list[float]] = {}
@@ -135,15 +136,14 @@ class Estimates:
         chosen = method(c.method)
         steps, rows, _, _ = self._sizes(c)
         n = min(rows, ROWS) if chosen.full_batch else rows * min(STEPS, steps)
-        data = self._made_up(n, self.shapes[c.dataset][0])
+        data = self._made_up(c.dataset, n)
         budget = Budget(2 if chosen.full_batch else 1, c.batch_size, 2, gradient_norm=c.gradient_norm)
         settings = [chosen.settings(dict(run.config.settings)) for run in runs]
         seeds = [run.config.seed for run in runs]
-        how = dict(hidden=c.hidden, activation_name=c.activation, init=c.init)
         try:
             with _threads(1 if c.lane != "time" else torch.get_num_threads()):
                 # The first pays also for what only a first time costs.
-                results = [train(chosen, settings, seeds, data, **how, budget=budget)[0] for _ in range(3)]
+                results = [train_runs(c, settings, seeds, data, budget)[0] for _ in range(3)]
         except Exception:
             return None
         made = max(results[0].iterations, 1) * (n if chosen.full_batch else rows)
@@ -154,11 +154,11 @@ class Estimates:
         self._ratios.append(math.log(seconds / self._guess(stack)))
         return rate
 
-    def _made_up(self, n: int, inputs: int) -> Data:
+    def _made_up(self, dataset: str, n: int) -> Data:
         chance = torch.Generator().manual_seed(0)
-        x = torch.rand(n, inputs, generator=chance).to(self.device)
+        x = torch.rand(n, self.shapes[dataset][0], generator=chance).to(self.device)
         y = torch.randint(10, (n,), generator=chance).to(self.device)
-        return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=10)
+        return Data(dataset, x, y, x, y, x, y, fingerprint="", official=False, classes=10)
 
 
 @contextmanager
