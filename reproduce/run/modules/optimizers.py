@@ -4,6 +4,7 @@ A method keeps its name, its settings and their search spaces. An AM method with
 steps need the equations of a multilayer perceptron's layers.
 """
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import nn, optim
 from am.descent import schedule_factor
 from am.errors import InputError
 from am.method import Method, stack
+from am.optim import SAM, SAMT, blocks
 from reproduce.run.modules.networks import NETWORKS, check_images, network_blocks
 
 Optimizers = list[optim.Optimizer]
@@ -38,6 +40,11 @@ def _betas(s: Any) -> tuple[float, float]:
     return s.beta1, s.beta2
 
 
+def _in_blocks(kind: type[SAM] | type[SAMT]) -> Callable[[nn.Sequential, Any], Optimizers]:
+    """An alternation of `am.optim`, whose options are the method's settings, over the network's own blocks."""
+    return lambda net, s: [kind(blocks(net, network_blocks(net)), **dataclasses.asdict(s))]
+
+
 def _muon(network: nn.Sequential, s: Any) -> Optimizers:
     """torch.optim.Muon for the hidden dense layers' W; AdamW for kernels, biases, normalisation and the output layer."""
     dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -57,6 +64,8 @@ def _schedule_free_adamw(network: nn.Sequential, s: Any) -> Optimizers:
 
 
 RULES = {
+    "samt": Rule(_in_blocks(SAMT)),
+    "sam": Rule(_in_blocks(SAM)),
     "sgd": Rule(lambda net, s: [optim.SGD(net.parameters(), s.learning_rate)]),
     "momentum": Rule(lambda net, s: [optim.SGD(net.parameters(), s.learning_rate, s.momentum)]),
     "nesterov": Rule(lambda net, s: [optim.SGD(net.parameters(), s.learning_rate, s.momentum, nesterov=True)]),

@@ -17,6 +17,7 @@ from am.counters import Clocks, device_name, flops_of
 from am.data import Data
 from am.evaluation import GRADIENT_ROWS, TRAIN_LOSS_ROWS
 from am.method import Method
+from am.optim import SAM, SAMT
 from am.training import WARM_BATCHES, Budget, Result
 from reproduce.run.modules.networks import build, network_blocks
 from reproduce.run.modules.optimizers import RULES, schedulers
@@ -127,11 +128,16 @@ class ModuleRun:
 
     def step(self, k: int) -> None:
         """Step k = 0, 1, ..., and whether the run is still finite."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        self.loss(k).backward()
-        for moving in (*self.optimizers, *self.schedulers):
-            moving.step()
+        match self.optimizers:
+            case [SAMT() as alternation] if self.settings.query == "next":
+                alternation.step(lambda: self.loss(k), lambda: self.loss(k + 1))
+            case [SAM() | SAMT() as alternation]:
+                alternation.step(lambda: self.loss(k))
+            case _:
+                self.network.zero_grad()
+                self.loss(k).backward()
+                for moving in (*self.optimizers, *self.schedulers):
+                    moving.step()
         with torch.no_grad():
             total = torch.stack([p.sum() for p in self.network.parameters()]).sum()
             self.finite &= (total - total) == 0
