@@ -1,10 +1,10 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS)) $(if $(DATASETS),--datasets $(DATASETS)) \
 	$(if $(RESULTS),--results "$(RESULTS)") $(if $(FIGURES),--figures "$(FIGURES)") \
 	$(if $(GRIDS),--grids "$(GRIDS)") $(if $(GRAPHS),--graphs)
 KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
@@ -15,7 +15,7 @@ PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).

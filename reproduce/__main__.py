@@ -63,6 +63,7 @@ def parser() -> Parser:
             )
             sub.add_argument("--seeds", type=_whole(MOST["seeds"]), help="number of seeds, over the grid's own")
             sub.add_argument("--methods", default="", help="only these methods, separated by commas")
+            sub.add_argument("--datasets", default="", help="only these data sets, separated by commas")
             sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
             sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
             sub.add_argument(

@@ -146,13 +146,22 @@ def is_whole(row: Row, curve: Sequence[Row]) -> bool:
 
 
 def prune(folder: Path) -> int:
-    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went."""
+    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went.
+
+    Rows without a checksum are of a code that did not write any, so they are stale whatever they say.
+    """
     removed = 0
     for name in ("curves.csv", "runs.csv", "tuning.csv"):  # rows last: a curve without a row would be refused
         path = folder / name
         if path.exists() or path.is_symlink():
             rows = read_text(path, ["run_key"], evidence=True).to_dict("records")
-            fresh = [row for row in rows if row.get("stale") != "True"]
+            known = (
+                rows
+                if name != "curves.csv"
+                else [row for found in _by_key(folder / "runs.csv").values() for row in found]
+            )
+            sealed = {row["run_key"] for row in known if row.get("checksum")}
+            fresh = [row for row in rows if row.get("stale") != "True" and row["run_key"] in sealed]
             removed += (len(rows) - len(fresh)) * (name != "curves.csv")
             if not fresh:
                 path.unlink()

@@ -27,8 +27,8 @@ from reproduce.run.places import PROFILES
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
 APART = (
-    "quickstart", "published_bcd", "released_vs_paper", "scale", "samt_networks", "samt_networks_cnn",
-    "samt_networks_resnet20",
+    "quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper", "samt_networks",
+    "samt_networks_cnn", "samt_networks_resnet20",
 )  # fmt: skip
 TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.

@@ -29,7 +29,8 @@ def train_runs(
     """
     chosen = method(config.method)
     if config.network != MLP:
-        return train_modules(chosen, settings, seeds, data, network=config.network, budget=budget, progress=progress)
+        how = dict(network=config.network, init=config.init)
+        return train_modules(chosen, settings, seeds, data, **how, budget=budget, progress=progress)
     how = dict(hidden=config.hidden, activation_name=config.activation, init=config.init)
     return train(chosen, settings, seeds, data, **how, budget=budget, progress=progress, graphs=graphs)
 

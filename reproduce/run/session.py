@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from am.data import NAMES, ensure, identity_of, load, training_rows
-from am.errors import InputError
+from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.copies import check_copies
@@ -54,12 +55,19 @@ class Session:
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
         only = [word for word in args.methods.split(",") if word]
-        # The whole grid is what the CSVs hold; METHODS narrows what is trained now.
+        # The whole grid is what the CSVs hold; METHODS and DATASETS narrow what is trained now.
         self.grids = [load_grid(name, self.profile, args.seeds, folder=args.grid_folder) for name in names]
         wanted = {name: load_grid(name, self.profile, args.seeds, only, args.grid_folder) for name in names}
         there = {entry.method.name for grid in self.grids for entry in grid.entries}
         if absent := [word for word in only if word not in there]:
             raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
+        if asked := [word for word in args.datasets.split(",") if word]:
+            there = sorted({name for grid in self.grids for name in grid.datasets})
+            for word in asked:
+                if word not in there:
+                    raise unknown("data set", word, there, ", ".join(names))
+            narrow = lambda grid: [name for name in grid.datasets if name in asked]
+            wanted = {name: dataclasses.replace(grid, datasets=narrow(grid)) for name, grid in wanted.items()}
         sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
         check_copies(sets, self.folder)
         ensure(sets, self.folder, announce=print)

@@ -174,7 +174,7 @@ def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(
     places = ["--results", str(place.results), "--profile", "smoke"]
     assert main(["plan", "all", *places]) == 0
     shown = re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE)
-    apart = ("quickstart", "published_bcd", "released_vs_paper", "scale")
+    apart = ("quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper")
     assert shown == [name for name in grid_names() if name not in apart]
     assert main(["plan", "all", "quickstart", shown[0], *places]) == 0
     assert re.findall(r"^  (\w+) .* runs,", capsys.readouterr().out, re.MULTILINE) == [*shown, "quickstart"]
@@ -216,6 +216,7 @@ BAD_WORDS = {
     "method": (["run", "other", "--methods", "rmsprp"], "unknown method 'rmsprp'; did you mean 'rmsprop'?"),
     "one of two methods": (["run", "other", "--methods", "rmsprop,adm"], "unknown method 'adm'; did you mean 'adam'?"),
     "method of no grid": (["run", "other", "--methods", "adam"], "other: no method 'adam' there; it has rmsprop."),
+    "data set": (["run", "other", "--datasets", "digit"], "other: unknown data set 'digit'; did you mean 'digits'?"),
     "device": (["run", "other", "--device", "gpu"], "unknown device 'gpu'; valid: auto, cpu, cuda."),
     "graphs": (["run", "other", "--graphs"], "the device is the CPU, which has no CUDA graphs; leave it out."),
     "no seeds": (["run", "other", "--seeds", "0"], "argument --seeds: must be a whole number of at least 1, not '0'"),

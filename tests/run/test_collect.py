@@ -245,6 +245,20 @@ def test_rows_that_the_grid_no_longer_plans_stay_stale_until_they_are_pruned(don
         assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "adam"}
 
 
+def test_rows_that_carry_no_checksum_are_of_older_code_and_pruned(done, capsys):
+    for name in ("runs.csv", "curves.csv"):
+        path = done.csvs / "tiny" / name
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if name == "runs.csv":
+            frame.loc[frame["method"] == "adam", "checksum"] = ""
+        frame.drop(columns=["stale"]).to_csv(path, index=False)
+    capsys.readouterr()
+    assert main(["prune", "--results", str(done.results)]) == 0
+    assert capsys.readouterr().out == f"{done.csvs / 'tiny'}: 2 stale rows removed\n"
+    assert {row["method"] for row in done.rows()} == {"sgd", "mdlam"}
+    assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "mdlam"}
+
+
 @pytest.mark.parametrize("shards", ["there", "gone"])
 def test_fewer_seeds_than_are_there_lose_none(place, shards):
     place.run("tiny", "--seeds", "3")
@@ -322,6 +336,8 @@ def test_data_that_are_not_official_are_marked(place):
     data.mkdir()
     np.savez(data / "mnist.npz", **arrays)
     place.write(datasets=["digits", "mnist"], methods=METHODS[:1])
+    place.run("tiny", "--data", str(data), "--datasets", "mnist")
+    assert {row["dataset"] for row in place.rows()} == {"mnist"}
     place.run("tiny", "--data", str(data))
     assert {(row["dataset"], row["data_official"]) for row in place.rows()} == {("digits", "True"), ("mnist", "False")}
     keys = {row["run_key"] for row in place.rows()}

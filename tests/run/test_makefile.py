@@ -52,6 +52,7 @@ def test_make_hands_its_variables_to_the_command(tmp_path):
         DEVICE="cpu",
         SEEDS="2",
         METHODS="tiam,adam",
+        DATASETS="mnist",
         RESULTS="my results",
         FIGURES="f",
         GRAPHS="1",
@@ -72,7 +73,7 @@ def test_make_hands_its_variables_to_the_command(tmp_path):
             2,
             "tiam,adam",
         )
-        assert (str(args.results), str(args.figures), args.graphs) == ("my results", "f", True)
+        assert (str(args.results), str(args.figures), args.graphs, args.datasets) == ("my results", "f", True, "mnist")
         (plain,) = commands_of(make(tmp_path, "-n", target))
         args = parser().parse_args(plain)
         assert not args.graphs

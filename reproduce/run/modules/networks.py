@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from am.data import DATASETS
-from am.errors import InputError
+from am.errors import InputError, unknown
 
 CLASSES = 10
+INITIALISATIONS = ("torch", "he")
 STAND_IN = "digits"  # the embedded 8 x 8 images may be enlarged: profile smoke has no others
 
 
@@ -81,7 +82,7 @@ class Network:
     """What is known of a network before it is built.
 
     shape: of its images, (height, width, channels).  hidden: channels or units that each block but the last gives.
-    multiply_adds: of the products of a pass forward of one image.  units: numbers that its layers give for one, at the most.
+    multiply_adds: of the products of a pass forward of one image.  units: numbers at the most that its layers give.
     """
 
     title: str
@@ -119,22 +120,30 @@ def check_images(name: str, dataset: str) -> None:
 
 
 def build(
-    name: str, dataset: str, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: str,
+    dataset: str,
+    seed: int,
+    init: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Sequential:
-    """The network with initial values that come from the seed alone.
+    """The network with initial values that come from the seed alone, drawn on the CPU in float64, layer by layer.
 
-    Weights and biases of convolutions and dense layers ~ U(-r, r), r = (inputs of a unit)^-1/2, as torch.nn's defaults,
-    drawn in float64 on the CPU layer by layer; BatchNorm begins at weight 1, bias 0.
-    Raises InputError where the network does not take the data set's images.
+    torch: weights and biases of convolutions and dense layers ~ U(-r, r), r = n^-1/2, n the inputs of a unit, the
+    default of torch.nn.  he: weights ~ N(0, 2/n), biases 0.  BatchNorm begins at weight 1, bias 0.
+    Raises InputError where the network does not take the data set's images, and for another initialisation.
     """
     check_images(name, dataset)
+    if init not in INITIALISATIONS:
+        raise unknown("initialisation", init, INITIALISATIONS, f"network '{name}'")
     network = nn.Sequential(Pixels(DATASETS[dataset].shape, NETWORKS[name].shape), *NETWORKS[name].layers())
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            reach = layer.weight[0].numel() ** -0.5
+            draw, n = torch.rand if init == "torch" else torch.randn, layer.weight[0].numel()
             for p in layer.parameters(recurse=False):
-                p.data = (2 * torch.rand(p.shape, generator=generator, dtype=torch.float64) - 1) * reach
+                drawn = draw(p.shape, generator=generator, dtype=torch.float64)
+                p.data = (2 * drawn - 1) * n**-0.5 if init == "torch" else drawn * (2 / n) ** 0.5 * (p.dim() > 1)
     return network.to(device, dtype)
 
 

@@ -1,7 +1,7 @@
 """Which methods train a module, and with which optimizer: the reference implementations themselves, and `am.optim`.
 
-A method keeps its name, its settings and their search spaces. An AM method with sub-problems on z and a is not here: its
-steps need the equations of a multilayer perceptron's layers.
+A method keeps its name, its settings and their search spaces. An AM method with sub-problems on z and a is not here:
+its steps need the equations of a multilayer perceptron's layers.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ import torch
 from torch import nn, optim
 
 from am.descent import schedule_factor
-from am.errors import InputError
+from am.errors import InputError, unknown
 from am.method import Method, stack
 from am.optim import SAM, SAMT, blocks
-from reproduce.run.modules.networks import NETWORKS, check_images, network_blocks
+from reproduce.run.modules.networks import INITIALISATIONS, NETWORKS, check_images, network_blocks
 
 Optimizers = list[optim.Optimizer]
 
@@ -46,7 +46,7 @@ def _in_blocks(kind: type[SAM] | type[SAMT]) -> Callable[[nn.Sequential, Any], O
 
 
 def _muon(network: nn.Sequential, s: Any) -> Optimizers:
-    """torch.optim.Muon for the hidden dense layers' W; AdamW for kernels, biases, normalisation and the output layer."""
+    """torch.optim.Muon for the hidden dense layers' W; AdamW for the rest, convolutions too, which are not 2-D."""
     dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     hidden = [layer.weight for layer in dense[:-1]]
     rest = [p for p in network.parameters() if all(p is not W for W in hidden)]
@@ -70,7 +70,9 @@ RULES = {
     "momentum": Rule(lambda net, s: [optim.SGD(net.parameters(), s.learning_rate, s.momentum)]),
     "nesterov": Rule(lambda net, s: [optim.SGD(net.parameters(), s.learning_rate, s.momentum, nesterov=True)]),
     "adam": Rule(lambda net, s: [optim.Adam(net.parameters(), s.learning_rate, _betas(s), s.epsilon)]),
-    "adamw": Rule(lambda net, s: [optim.AdamW(net.parameters(), s.learning_rate, _betas(s), s.epsilon, s.weight_decay)]),
+    "adamw": Rule(
+        lambda net, s: [optim.AdamW(net.parameters(), s.learning_rate, _betas(s), s.epsilon, s.weight_decay)]
+    ),
     "nadamw": Rule(
         lambda net, s: [
             optim.NAdam(
@@ -108,9 +110,10 @@ def check_module(method: Method, network: str, dataset: str, activation: str, in
             f"method '{method.name}' {needs} and cannot train network '{network}'; use one of {', '.join(RULES)}."
         )
     check_images(network, dataset)
-    for key, given, only in (("activation", activation, "relu"), ("init", init, "torch")):
-        if given != only:
-            raise InputError(f"network '{network}' has the {key} '{only}', not '{given}'.")
+    if activation != "relu":
+        raise InputError(f"network '{network}' has the activation 'relu', not '{activation}'.")
+    if init not in INITIALISATIONS:
+        raise unknown("initialisation", init, INITIALISATIONS, f"network '{network}'")
     if package_version(method.name).endswith("absent"):
         package = RULES[method.name].package
         raise InputError(f"method '{method.name}' needs the package {package} there; requirements.txt has it.")

@@ -1,9 +1,10 @@
 """The loop of the module lane: step, count, evaluate, record, for one network at a time.
 
-The batches, the clocks, the metrics, the counters and the statuses are those of `am.training`. A block update is counted
-for each block of the network, a layer or what `network_blocks` says.
+The batches, the clocks, the metrics, the counters and the statuses are those of `am.training`. A block update is
+counted for each block of the network, a layer or what `network_blocks` says.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,26 +33,25 @@ def train_modules(
     data: Data,
     *,
     network: str,
+    init: str,
     budget: Budget,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Result]:
     """Train a network for each seed, one after another, by one mini-batch method.
 
-    settings: one hyper-parameter dataclass per seed.  network: one of NETWORKS; InputError where it does not take the
-    images of the data.
+    settings: one hyper-parameter dataclass per seed.  network: one of NETWORKS.  init: as in `networks.build`, whose
+    errors are raised.
     """
     results = []
     for r, (own, seed) in enumerate(zip(settings, seeds)):
         told = lambda share, before=r: progress((before + share) / len(seeds))
-        results.append(_train(method, own, seed, data, network, budget, told))
+        start = functools.partial(ModuleRun, method, own, seed, data, network, init, budget)
+        results.append(_train(start, data, budget, told))
     return results
 
 
-def _train(
-    method: Method, settings: Any, seed: int, data: Data, network: str, budget: Budget, progress: Callable
-) -> Result:
+def _train(start: Callable[[], "ModuleRun"], data: Data, budget: Budget, progress: Callable[[float], None]) -> Result:
     clocks = Clocks(data.x.device)
-    start = lambda: ModuleRun(method, settings, seed, data, network, budget)
     with clocks.on("record"):
         step_flops = _rehearsed(start(), WARM_BATCHES if budget.alone else 0)
     with clocks.on("train"):
@@ -103,10 +103,12 @@ def _number(value: Any) -> float | int:
 class ModuleRun:
     """A network in training: its optimizers, its batches, and how many steps it has been finite for."""
 
-    def __init__(self, method: Method, settings: Any, seed: int, data: Data, network: str, budget: Budget) -> None:
+    def __init__(
+        self, method: Method, settings: Any, seed: int, data: Data, network: str, init: str, budget: Budget
+    ) -> None:
         device = data.x.device
         self.method, self.settings = method, settings
-        self.network = build(network, data.name, seed, device, data.x.dtype)
+        self.network = build(network, data.name, seed, init, device, data.x.dtype)
         self.batches = Batches(data.x, data.y, seeds=[seed], batch_size=budget.batch_size)
         self.per_epoch = self.batches.per_epoch
         self.depth = len(network_blocks(self.network))
