@@ -20,6 +20,7 @@ def train_runs(
     seeds: Sequence[int],
     data: Data,
     budget: Budget,
+    *,
     progress: Callable[[float], None] = lambda share: None,
     graphs: bool = False,
 ) -> list[Result]:

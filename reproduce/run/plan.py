@@ -18,7 +18,7 @@ from am.machine import largest_stack
 from am.methods import method
 from reproduce.run.config import MLP, RunConfig, run_key
 from reproduce.run.checks import PER_METHOD
-from reproduce.run.grid import Grid
+from reproduce.run.grid import Grid, widths_of
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
 
@@ -50,6 +50,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
         identity = identities[dataset]
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         constants = common.pop("constants")
+        common |= dict(hidden=widths_of(grid, entry, dataset))
         for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
             rows = training_rows(identity.rows, n_train)
             share = rows / full_rows(dataset, identity.rows)
@@ -67,7 +68,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
                     dataset=dataset,
                     data_fingerprint=identity.fingerprint,
                     n_train=n_train,
-                    network=grid.network,
+                    network=grid.networks[dataset],
                     activation=act,
                     hidden=tuple(hidden),
                     method=entry.method.name,

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from am.data import DATASETS, Data, held_out_size, training_rows
 from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
-from am.training import Budget
-from reproduce.run.config import RunConfig
-from reproduce.run.lanes import train_runs, work_of
+from am.training import Budget, train
+from reproduce.run.config import MLP, RunConfig
+from reproduce.run.lanes import work_of
 from reproduce.run.plan import PlannedRun
 
 PATIENCE = 2.0  # seconds that a calibration may take, all together
@@ -53,19 +53,22 @@ class Estimates:
         device: torch.device,
         lookup: Callable[[str], dict[str, Any] | None],
         known: Sequence[PlannedRun] = (),
-    ):
+    ) -> None:
         self.shapes, self.device = shapes, device
         self.start = time.process_time()  # a worker imports and reads what this process did
         self._rates: dict[tuple, Rate | None] = self._of_the_store(known, lookup)
         self._left, self._ratios = PATIENCE, list[float]()
 
     def prepare(self, pending: Sequence[Sequence[PlannedRun]]) -> None:
-        """Calibrate for what seems to take longest first, until the patience for it is spent."""
+        """Calibrate for what seems to take longest first, until the patience for it is spent.
+
+        Not for networks of the module lane: a step of theirs may take seconds, and is nearly all products.
+        """
         for stack in sorted(pending, key=self._guess, reverse=True):
             key = self._key(stack[0].config)
             if self._left <= 0 or self._guess(stack) < WORTH:
                 break
-            if key not in self._rates:
+            if key not in self._rates and stack[0].config.network == MLP:
                 began = time.monotonic()
                 self._rates[key] = self._measure(stack)
                 self._left -= time.monotonic() - began
@@ -136,14 +139,15 @@ class Estimates:
         chosen = method(c.method)
         steps, rows, _, _ = self._sizes(c)
         n = min(rows, ROWS) if chosen.full_batch else rows * min(STEPS, steps)
-        data = self._made_up(c.dataset, n)
+        data = self._made_up(n, self.shapes[c.dataset][0])
         budget = Budget(2 if chosen.full_batch else 1, c.batch_size, 2, gradient_norm=c.gradient_norm)
         settings = [chosen.settings(dict(run.config.settings)) for run in runs]
         seeds = [run.config.seed for run in runs]
+        how = dict(hidden=c.hidden, activation_name=c.activation, init=c.init)
         try:
             with _threads(1 if c.lane != "time" else torch.get_num_threads()):
                 # The first pays also for what only a first time costs.
-                results = [train_runs(c, settings, seeds, data, budget)[0] for _ in range(3)]
+                results = [train(chosen, settings, seeds, data, **how, budget=budget)[0] for _ in range(3)]
         except Exception:
             return None
         made = max(results[0].iterations, 1) * (n if chosen.full_batch else rows)
@@ -154,11 +158,11 @@ class Estimates:
         self._ratios.append(math.log(seconds / self._guess(stack)))
         return rate
 
-    def _made_up(self, dataset: str, n: int) -> Data:
+    def _made_up(self, n: int, inputs: int) -> Data:
         chance = torch.Generator().manual_seed(0)
-        x = torch.rand(n, self.shapes[dataset][0], generator=chance).to(self.device)
+        x = torch.rand(n, inputs, generator=chance).to(self.device)
         y = torch.randint(10, (n,), generator=chance).to(self.device)
-        return Data(dataset, x, y, x, y, x, y, fingerprint="", official=False, classes=10)
+        return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=10)
 
 
 @contextmanager
@@ -174,7 +178,7 @@ def _threads(count: int) -> Iterator[None]:
 class Progress:
     """How much of the expected seconds of all stacks is done: what workers report, and the time since then."""
 
-    def __init__(self, expected: Sequence[float], labels: Sequence[str], jobs: int):
+    def __init__(self, expected: Sequence[float], labels: Sequence[str], jobs: int) -> None:
         self.expected, self.labels, self.jobs = list(expected), labels, jobs
         self.shares, self.began, self.told, self.latest = [0.0] * len(expected), {}, {}, ""
 

@@ -129,8 +129,8 @@ def train_stack(
             [run.config.seed for run in runs],
             prepared,
             config.budget,
-            progress,
-            graphs,
+            progress=progress,
+            graphs=graphs,
         )
     except InputError:
         raise

@@ -19,7 +19,7 @@ from am.data import Data
 from am.evaluation import GRADIENT_ROWS, TRAIN_LOSS_ROWS
 from am.method import Method
 from am.optim import SAM, SAMT
-from am.training import WARM_BATCHES, Budget, Result
+from am.training import WARM_ITERATIONS, Budget, Result
 from reproduce.run.modules.networks import build, network_blocks
 from reproduce.run.modules.optimizers import RULES, schedulers
 
@@ -53,7 +53,7 @@ def train_modules(
 def _train(start: Callable[[], "ModuleRun"], data: Data, budget: Budget, progress: Callable[[float], None]) -> Result:
     clocks = Clocks(data.x.device)
     with clocks.on("record"):
-        step_flops = _rehearsed(start(), WARM_BATCHES if budget.alone else 0)
+        step_flops = _rehearsed(start(), WARM_ITERATIONS if budget.alone else 0)
     with clocks.on("train"):
         run = start()
     curve: list[dict[str, Any]] = []
