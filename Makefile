@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -72,7 +72,7 @@ prune: $(READY)  ## Remove the stale rows, of other code or another grid, from t
 figures: $(READY)  ## Draw all figures again from the CSVs.
 	$(PYTHON) -m reproduce figures $(PLACES)
 
-tables: $(READY)  ## Write the tables again from the CSVs, and the README's with them.
+tables: $(READY)  ## Write the tables again from the CSVs, and those of README.md and docs/ with them.
 	$(PYTHON) -m reproduce tables $(CSVS) $(KIND)
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
@@ -92,8 +92,11 @@ bench-gpu: $(READY)  ## The same on a GPU, into results/bench_gpu.
 columns: $(READY)  ## Write docs/columns.md: every column of every CSV.
 	$(PYTHON) -m reproduce columns
 
-methods grids: $(READY)  ## List the methods with their settings, or the grids with their questions.
-	$(PYTHON) -m reproduce $@
+methods: $(READY)  ## List the methods with their settings and search spaces.
+	$(PYTHON) -m reproduce methods
+
+grids: $(READY)  ## List the grids with the question that each answers.
+	$(PYTHON) -m reproduce grids
 
 clean: $(READY)  ## Delete the store of finished runs; CSVs and figures stay.
 	$(PYTHON) -m reproduce clean $(CSVS)

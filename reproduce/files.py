@@ -75,6 +75,8 @@ def read_text(path: Path, columns: Sequence[str] = (), evidence: bool = False) -
         raise malformed(path, "its last line is torn", evidence)
     if not lines:
         raise malformed(path, "no columns in it", evidence)
+    if twice := [name for name in lines[0] if lines[0].count(name) > 1]:
+        raise malformed(path, f"the column '{twice[0]}' twice", evidence)
     for line in lines:
         if len(line) != len(lines[0]):
             raise malformed(path, f"a row of {len(line)} fields under {len(lines[0])} columns", evidence)
@@ -98,16 +100,21 @@ def read_text(path: Path, columns: Sequence[str] = (), evidence: bool = False) -
 def read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV with every column as its kind, a number missing as NaN; `columns` must be there, and their text not empty.
 
-    Columns that the schema does not know stay text. Raises InputError for what is not a value of its kind.
+    Columns that the schema does not know stay text. Raises InputError for what is not a value of its kind, and for two
+    rows that share the table's key.
     """
-    frame = read_text(path, columns)
-    known = {column.name: column for column in TABLES[path.stem].columns} if path.stem in TABLES else COLUMNS
+    frame, table = read_text(path, columns), TABLES.get(path.stem)
+    known = {column.name: column for column in table.columns} if table else COLUMNS
     for name in frame:
         column = known.get(name)
         if name in columns and column and column.kind in ("text", "flag") and (frame[name] == "").any():
             raise malformed(path, f"an empty '{name}'")
         if column and column.kind != "text":
             frame[name] = _typed(path, frame[name], column.kind)
+    key = [name for name in table.key if name in frame] if table else []
+    if key and (twice := frame.duplicated(key)).any():
+        found = (f"{name.removesuffix('_key')} {frame[name][twice].iloc[0]}" for name in key)
+        raise malformed(path, f"two points of {', '.join(found)}")
     return frame
 
 

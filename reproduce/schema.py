@@ -25,12 +25,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV: where it lies, what a row of it is, its columns in their order, and the make target that writes it."""
+    """A CSV: where it lies, what a row of it is, its columns in their order, and the make target that writes it.
+
+    key: columns that no two of its rows share, as far as the reader checks them.
+    """
 
     path: str
     row: str
     columns: tuple[Column, ...]
     target: str
+    key: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,9 +48,7 @@ COLUMNS = {
     for column in (
         Column("grid", "text", "the grid, reproduce/grids/NAME.toml"),
         Column("profile", "text", "scale of the grid: smoke, light or paper"),
-        Column(
-            "rule", "text", "paper: settings as the grid and the defaults give them; tuned: the best of equal trials"
-        ),
+        Column("rule", "text", "paper: settings as the grid and the defaults say; tuned: the best of equal trials"),
         Column("lane", "text", "accuracy: stacked with other runs; time: alone on the device, under the clock"),
         Column("dataset", "text", "the data set"),
         Column("data_official", "flag", "whether the data are the official copy"),
@@ -60,12 +62,7 @@ COLUMNS = {
         Column("init", "text", "how weights and biases are drawn"),
         Column("method", "text", "the method's name, a file in am/methods"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
-        Column(
-            "constants",
-            "text",
-            "scaled: those that stand against a sum over rows are times n / N_full; published: as they are",
-            later=True,
-        ),
+        Column("constants", "text", "scaled: those of a sum over rows, times n / N_full; published: not", later=True),
         Column("hyperparameters", "text", "every setting of the method as it was in force, as JSON"),
         Column("seed", "integer", "seed of the initial values and of the order of the batches"),
         Column("status", "text", "done, diverged (NaN or infinite) or failed (an error; tried again)"),
@@ -80,16 +77,9 @@ COLUMNS = {
         Column("val_accuracy", "share", "accuracy on the training images held out, in runs.csv at the end"),
         Column("train_loss", "number", "mean cross-entropy on the training images, in runs.csv at the end", "nat"),
         Column("objective", "number", "the method's own objective, in runs.csv at the end; empty without one"),
-        Column(
-            "gradient_norm",
-            "number",
-            "norm of the mean cross-entropy's gradient on the first 10,000 training images",
-            later=True,
-        ),
+        Column("gradient_norm", "number", "norm of the loss's gradient on the first 10,000 training rows", later=True),
         Column("diverged_at", "integer", "step at which the run diverged"),
-        Column(
-            "seconds", "number", "training time alone on the device, after a rehearsal; time lane only", "s", later=True
-        ),
+        Column("seconds", "number", "training time alone on the device, rehearsed; time lane only", "s", later=True),
         Column("train_seconds", "number", "the run's share of its stack's training time: a cost, no speed", "s"),
         Column("evaluate_seconds", "number", "the run's share of its stack's evaluations", "s"),
         Column("record_seconds", "number", "the run's share of what else its stack took", "s"),
@@ -104,7 +94,7 @@ COLUMNS = {
         Column("evaluate_every", "number", "epochs between evaluations", later=True),
         Column("gradient_norms", "flag", "whether evaluations took the gradient's norm", later=True),
         Column("checksum", "text", "hash of what came of the run, its curve in it: `adopt` takes no other", later=True),
-        Column("stale", "flag", "whether the code or the grid has changed since; read by nothing but prune", later=True),
+        Column("stale", "flag", "whether the code or the grid has changed since; only prune reads it", later=True),
         Column("iteration", "integer", "steps so far"),
         Column("epoch", "number", "passes over the training images so far"),
         Column("constraint_gap", "number", "root mean square of a - h(z) over hidden units and samples"),
@@ -127,20 +117,16 @@ COLUMNS = {
         # what is derived from runs and curves
         Column("seeds", "integer", "seeds behind the row"),
         Column("column", "text", "the column of curves.csv that is fitted"),
-        Column(
-            "law", "text", "linear: decreases shrink by a factor an iteration; power: the smallest so far ~ k^-rate"
-        ),
-        Column("after", "integer", "iterations before the fit begins"),
+        Column("law", "text", "linear: decreases shrink by a factor an iteration; power: smallest so far ~ k^-rate"),
+        Column("since", "integer", "the first iteration that counts"),
         Column("fitted", "integer", "finished runs with a rate"),
-        Column("monotone_share", "number", "share of the evaluations at which the column did not rise"),
+        Column("monotone_share", "number", "share of the evaluations at which the column stood no higher than before"),
         Column("rate", "number", "linear: the factor per iteration; power: the exponent"),
         Column("r_squared", "number", "R² of the fit"),
         Column("step_sizes", "integer", "initial step sizes tried"),
         Column("best_step_size", "number", "the one with the highest mean validation accuracy"),
         Column("usable_decades", "number", "width of the range around it that loses at most 5 points", "decades"),
-        Column(
-            "diverged_share", "number", "share of the step sizes at which training did not end below its first loss"
-        ),
+        Column("diverged_share", "number", "share of the step sizes whose training did not end below its first loss"),
         Column("deviation", "number", "mean distance of a seed's accuracy from the other seeds' median at the best"),
         Column("mean_accuracy", "number", "mean test accuracy over all step sizes tried"),
         Column("reference", "text", "label whose accuracy sets the target"),
@@ -151,34 +137,44 @@ COLUMNS = {
         Column("updates_per_step", "number", "block updates of one step"),
         Column("block_step", "number", "mean cost of a block update", "s or FLOP"),
         Column("full_step", "number", "mean cost of a step", "s or FLOP"),
-        Column("average_rank", "number", "mean rank over the data sets, 1 is best; empty where not run on all"),
-        Column("groups", "text", "letters; two labels with a letter in common do not differ by Nemenyi's test"),
-        Column("data_sets", "integer", "data sets ranked over"),
-        Column("friedman", "number", "Friedman's statistic"),
-        Column("p", "number", "its p value"),
-        Column("critical_difference", "number", "Nemenyi's critical difference of average ranks"),
+        Column("against", "text", "what the method is compared with"),
+        Column("data_sets", "integer", "data sets that both were run on, each with the same weight"),
+        Column("probability", "number", "that the label is more accurate on the same seed; a tie counts as half"),
         # claims.csv
         Column("id", "text", "the claim"),
         Column("paper", "text", "the paper that makes it"),
         Column("claim", "text", "what it says, in our words"),
         Column("note", "text", "what to know of how it is read here"),
-        Column("verdict", "text", "reproduced, partly, not reproduced or not tested here"),
-        Column("reason", "text", "where it holds, is open, is the opposite or is not tested"),
+        Column("protocol", "text", "what is equal in the comparison, a word of reproduce/judge/claims.toml"),
+        Column("verdict", "text", "reproduced, partly, not reproduced, not tested here or not run"),
+        Column("agreement", "text", "whether profiles paper and light agree; empty where one was not judged"),
+        Column("reason", "text", "where it holds, is open, is the opposite (what is better) or is not tested"),
         Column("measure", "text", "what is measured"),
-        Column("against", "text", "what the method is compared with"),
         Column("bound", "number", "bound of the rule, where it has one"),
         Column("evidence", "text", "smallest and largest effect, and the outermost ends of their 95 % intervals"),
-        Column("effects", "text", "every comparison with its 95 % interval"),
+        Column("basis", "text", "data sets with their training images and seeds"),
+        Column("trials", "integer", "tuning trials of every setting, on seeds that do not count here; 0: not tuned"),
+        Column("changed", "text", "what of the rule was changed after runs of earlier code, and why"),
+        Column("scale", "text", "difference: above 0 favours the method; ratio: below 1 does; level: of one label"),
+        Column("unit", "text", "unit of the numbers of the row"),
+        Column("a_value", "number", "the method's mean over seeds, or the median of its costs"),
+        Column("b_value", "number", "the comparator's"),
+        Column("effect", "number", "mean difference, median ratio, or mean level; 0 or infinite where one missed"),
+        Column("p", "number", "p value of the test"),
+        Column("p_holm", "number", "the same after Holm's correction over the data sets"),
+        Column(
+            "outcome", "text", "better (the rule holds), worse (the opposite), tied or untested; best of some labels"
+        ),
         Column("counts_against", "text", "what would count against the claim"),
         # published/comparison.csv
-        Column("at", "integer", "iteration (full batch) or epoch of the published number"),
+        Column("at", "integer", "iteration (full batch) or epoch that the number belongs to"),
         Column("theirs", "number", "published test accuracy"),
         Column("theirs_sd", "number", "its standard deviation, where several runs were published"),
         Column("ours", "number", "our mean test accuracy at the same evaluation"),
         Column("ours_sd", "number", "its standard deviation over seeds"),
         Column("tolerance", "number", "how near ours must be"),
         Column("met", "text", "yes, no, or not run or measured"),
-        Column("source", "text", "where the published number comes from"),
+        Column("source", "text", "where the number comes from"),
         # bench
         Column("n", "integer", "rows of data, or of a mini-batch"),
         Column("batch", "integer", "rows of a mini-batch; 0: full batch"),
@@ -219,9 +215,8 @@ COLUMNS = {
         Column("eager_step_seconds", "number", "an eager step", "s"),
         Column("graph_step_seconds", "number", "a replayed step", "s"),
         Column("after_steps", "integer", "steps after which the iterates are compared"),
-        Column("iteration_seconds", "number", "an iteration", "s"),
         Column("operations", "text", "kind of operation"),
-        Column("calls", "integer", "calls of it in an iteration"),
+        Column("calls", "number", "calls of it in a step"),
         Column("seconds_at_gemm_rate", "number", "what the matrix products would take at the best rate", "s"),
         Column("data", "text", "the rows measured on"),
         Column("threads", "integer", "threads of the process"),
@@ -268,6 +263,7 @@ _ENDED = (
     "val_accuracy train_loss objective gradient_norm diverged_at seconds train_seconds evaluate_seconds record_seconds "
     "stack_runs device torch commit run_key checksum stale"
 )
+_BESIDE = "grid label at theirs theirs_sd ours ours_sd seeds n_train profile tolerance met source"
 _MACHINE = "data device threads torch"
 _SECONDS = Column("seconds", "number", "median of the readings of an iteration or a step", "s")
 _SHARE = Column("share", "number", "share of the time")
@@ -283,7 +279,7 @@ TABLES = {
             "run_key dataset activation hidden method label seed iteration epoch parameter_updates "
             "gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap gradient_norm "
             "seconds stale"
-        ), "collect",
+        ), "collect", key=("run_key", "label", "iteration"),
     ),
     "tuning": Table(
         "<grid>/tuning.csv", "a trial; no column of it saw the test set",
@@ -301,7 +297,7 @@ TABLES = {
     ),
     "convergence": Table(
         "<grid>/convergence.csv", "a setting and a column; means and Student's 95 % intervals over seeds",
-        _columns("dataset activation hidden label column law after seeds done fitted monotone_share~ rate~ r_squared"),
+        _columns("dataset activation hidden label column law since seeds done fitted monotone_share~ rate~ r_squared"),
         "claims",
     ),
     "stability": Table(
@@ -322,26 +318,43 @@ TABLES = {
         "<grid>/step_cost.csv", "a data set, label and cost; means and Student's 95 % intervals over seeds",
         _columns("dataset label cost seeds updates_per_step block_step~ full_step~"), "claims",
     ),
-    "ranks": Table(
-        "ranks.csv", "a label of the grid fair",
-        _columns("label average_rank groups data_sets friedman p critical_difference"), "claims",
+    "improvement": Table(
+        "<grid>/improvement.csv", "two labels; with the bootstrap's 95 % interval over seeds, data sets as strata",
+        _columns("label against data_sets", Column("seeds", "integer", "seeds of both, the fewest of a data set"),
+                 "probability~"), "claims",
     ),
     "claims": Table(
-        "claims.csv", "a claim",
+        "claims.csv", "a claim under a protocol and a profile",
         _columns(
-            "id paper claim note verdict reason grid measure", Column("method", "text", "label that it is about"),
-            "against", Column("rule", "text", "how it is judged"), "bound evidence effects seeds profile "
-            "counts_against",
+            "id paper claim note protocol grid profile verdict agreement reason evidence basis",
+            Column("seeds", "integer", "fewest seeds behind a comparison"), "trials measure",
+            Column("method", "text", "label that it is about"), "against",
+            Column("rule", "text", "how it is judged"), "bound counts_against changed",
+        ), "claims",
+    ),
+    "claim_effects": Table(
+        "claim_effects.csv", "a comparison behind a verdict of claims.csv",
+        _columns(
+            "id protocol grid profile dataset n_train", Column("method", "text", "label that it is about"), "against",
+            "measure scale unit seeds a_value b_value effect",
+            Column("ci_low", "number", "lower end of the effect's 95 % interval"),
+            Column("ci_high", "number", "upper end of it"), "p p_holm outcome",
         ), "claims",
     ),
     "comparison": Table(
-        "published/comparison.csv", "a published number",
-        _columns("grid label at theirs theirs_sd ours ours_sd seeds n_train profile tolerance met source"), "claims",
+        "published/comparison.csv", "a number that an author printed", _columns(_BESIDE), "claims",
+    ),
+    "released_code": Table(
+        "published/released_code.csv", "a number that released code gave when we ran it",
+        _columns(
+            "grid label at", Column("theirs", "number", "test accuracy of the released code"),
+            *_BESIDE.split()[4:],
+        ), "claims",
     ),
     "iteration": Table(
         "bench/iteration.csv", "a full-batch method and network",
         _columns(
-            "method hidden n majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
+            "method hidden n runs majoriser repetitions", _SECONDS, "straightforward_seconds ratio~ trials_per_iteration "
             "flops_ratio difference difference_in", _MACHINE,
         ), "bench",
     ),
@@ -382,7 +395,7 @@ TABLES = {
     ),
     "precision": Table(
         "bench/precision.csv", "a full-batch method, in float32 against float64",
-        _columns("method hidden n iterations difference difference_in difference_of_weights", _MACHINE), "bench",
+        _columns("method hidden n runs iterations difference difference_in difference_of_weights", _MACHINE), "bench",
     ),
     "graphs": Table(
         "bench/graphs.csv", "a mini-batch method and stack, replayed as a CUDA graph against eager",
@@ -392,10 +405,10 @@ TABLES = {
         ), "bench",
     ),
     "profile": Table(
-        "bench/profile.csv", "a full-batch method, network and kind of operation",
+        "bench/profile.csv", "a method, network and kind of operation",
         _columns(
-            "method hidden n iteration_seconds operations", _SHARE,
-            Column("seconds", "number", "that share of the iteration", "s"), "calls seconds_at_gemm_rate", _MACHINE,
+            "method hidden n runs step_seconds operations", _SHARE,
+            Column("seconds", "number", "that share of the step", "s"), "calls seconds_at_gemm_rate", _MACHINE,
         ), "bench",
     ),
     "light": Table(

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from reproduce.judge.measures import Claim
 from reproduce.judge.summary import MEANS
 
 NAN, INF = math.nan, math.inf
@@ -90,3 +91,47 @@ def runs_of(values: dict[str, list[float]], dataset: str = "mnist", official: bo
 def write_runs(folder, runs):
     folder.mkdir(parents=True)
     runs.to_csv(folder / "runs.csv", index=False)
+
+
+ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "selu", "celu", "softplus")
+
+
+def synthetic(claim: Claim, seeds: int = 5, status: str = "done") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """CSVs on which the claim is as true as can be; status: of the runs of the labels it is about."""
+    mine = {claim.method, *claim.labels}
+    shaped, sweep = claim.rule == "varies", claim.grid == "samt_stability"
+    labels = dict.fromkeys([*claim.against, *claim.labels, claim.reference, claim.method])
+    rows, points = [], []
+    for d, dataset in enumerate(("mnist", "svhn")):
+        for i, label in enumerate(filter(None, labels)):
+            for act in ACTIVATIONS if claim.group else ("relu",):
+                for x in (0.01, 0.1, 1.0) if sweep else (None,):
+                    for seed in range(seeds):
+                        own, noise = label in mine, 0.001 * ((seed * 7 + i) % 5)
+                        gain = (0.2 if act != "softplus" else 0.1) if own and not shaped else 0.1 * ((i + d) % 2)
+                        lost = 0.0 if own or x in (None, 0.1) else 0.3
+                        spread = noise if not sweep else noise / 10 if own else noise + 0.02 * (seed % 2)
+                        accuracy = 0.6 + gain - lost + spread
+                        done = status == "done" or not own
+                        rows.append(dict(
+                            grid="g", profile="light", lane="time", dataset=dataset, data_official=True, n_train=100,
+                            activation=act, hidden="8", method="sgd" if sweep else label.lower(), seed=seed,
+                            iterations=60,
+                            hyperparameters=json.dumps(dict(learning_rate=x)),
+                            label=label if x is None else f"{label}, {x}", status="done" if done else status,
+                            test_accuracy=accuracy if done else np.nan, val_accuracy=accuracy if done else np.nan,
+                            parameter_updates=60 * (3 if own else 1), gradient_evaluations=60 * (1 if own else 2),
+                            run_key=f"{dataset}{label}{act}{x}{seed}",
+                            seconds=1 + noise + 5 * (not own), flops=100.0 + 50 * (not own),
+                        ))  # fmt: skip
+                        k = np.arange(0, 62, 2)
+                        speed = 0.9 if own else 0.97
+                        points.append(pd.DataFrame(dict(
+                            run_key=rows[-1]["run_key"], dataset=dataset, label=rows[-1]["label"], seed=seed,
+                            iteration=k, epoch=k / (1 if own else 0.5), seconds=k * (0.1 + noise + (not own)),
+                            parameter_updates=k * (1 + 3 * (not own)), val_accuracy=accuracy * (1 - 0.5 * speed**k),
+                            test_accuracy=accuracy * (1 - 0.5 * speed**k),
+                            objective=5 + 100 * (0.9 + noise) ** k, gradient_norm=3 * np.maximum(k, 1.0) ** -0.5,
+                            train_loss=2.3 + (-0.03 if own or lost == 0 else 0.03) * k,
+                        )))  # fmt: skip
+    return pd.DataFrame(rows), pd.concat(points)

@@ -188,7 +188,7 @@ def test_a_stacked_run_is_the_run_alone_and_a_diverging_one_harms_none(act):
 
 
 def test_a_neighbours_constants_change_no_bit():
-    """Runs with one alpha_weights / rho share the factor of layer 1; a neighbour with another must not change the way."""
+    """Runs with one alpha_weights / rho share the factor of layer 1; a neighbour with another must not change it."""
     x, y, W, b = problem(3, 12, (4, 5, 5, 3), 3)
     same = am.start("bcd", x, y, W, b, alpha_weights=[5.0, 5.0, 5.0]).step(4).variables()
     other = am.start("bcd", x, y, W, b, alpha_weights=[5.0, 0.1, 5.0]).step(4).variables()
@@ -198,7 +198,10 @@ def test_a_neighbours_constants_change_no_bit():
 
 
 def test_float32_agrees_with_float64_on_60_000_images():
-    """V^T V + alpha_weights/rho I has condition 1e5 here: the loss is right to 1e-5, W to 1 % of its move, W_1 to rounding."""
+    """V^T V + alpha_weights/rho I has condition 1e5 here.
+
+    The loss is right to 1e-5, W to 1 % of its move, W_1 to rounding.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(60_000, 20, generator=generator, dtype=torch.float64)
     y = x[:, :4].argmax(1)

@@ -109,7 +109,11 @@ def poisons() -> list:
     cases = [pytest.param(*case.values, "nan", id=f"{case.id}-nan") for case in programs()]
     for m in METHODS:
         cases.append(pytest.param(m, {}, "inf", id=f"{m.name}-inf"))
-        rates = [name for name in m.with_role("step size") if math.isinf(m.hyperparameters.__dataclass_fields__[name].metadata["high"])]
+        rates = [
+            name
+            for name in m.with_role("step size")
+            if math.isinf(m.hyperparameters.__dataclass_fields__[name].metadata["high"])
+        ]
         cases += [pytest.param(m, {}, rate, id=f"{m.name}-{rate}=1e300") for rate in rates]
     return cases
 

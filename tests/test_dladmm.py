@@ -178,7 +178,7 @@ def test_gradient_steps_follow_the_gradient():
 @pytest.mark.parametrize("theta0", [1e-3, 1.0, 1e6])
 def test_backtracking_takes_the_first_majoriser(theta0):
     """f(u+) <= f(u) + <g, D> + theta/2 ||D||^2 at the accepted theta, and at its half unless it is the first trial."""
-    for name, u, new, theta, f in steps(theta0):
+    for name, u, _, theta, f in steps(theta0):
         g = numeric_gradient(f, u)
 
         def majorised(theta):

@@ -11,7 +11,7 @@ e  limit.csv: the FLOPs and bytes that a step needs at least, over the machine's
 f  memory.csv: peak memory of a run in a process of its own against `am.machine.run_bytes`
 g  precision.csv: iterates in float32 against float64
 h  graphs.csv, on a GPU alone: mini-batch steps replayed as a CUDA graph (`am.graphs`) against eager ones
-i  profile.csv: which operations the seconds of a full-batch iteration go to, by torch.profiler
+i  profile.csv: which operations the seconds of an iteration or a mini-batch step go to, by torch.profiler
 
 targets.csv judges what is there. Two things that are compared are timed in alternation, A B A B, after a warm-up, with
 the device synchronised; a ratio is the median over neighbours with its quartiles. On a CPU both sides run with an

@@ -31,7 +31,7 @@ def bench(
     results: Path,
     figures: Path,
     only: Sequence[str] = (),
-    scale: Scale = Scale(),
+    scale: Scale | None = None,
     announce: Callable[[str], None] = print,
 ) -> Path:
     """Measure the parts, all or `only`, then judge and draw everything that is in the folder. Returns the folder."""
@@ -42,6 +42,7 @@ def bench(
             raise InputError(f"bench {word} times CUDA graphs and the device is the {device.type}; use --device cuda.")
     if device.type == "cpu":
         reuse_freed_memory()
+    scale = scale or Scale()
     x, y, data = rows_of(folder, scale.rows, device)
     b, name = Bench(device, x, y, data, scale), folder_name(device)
     out = results / name

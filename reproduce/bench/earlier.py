@@ -1,4 +1,4 @@
-"""An iteration of TIAM and mDLAM here and in an earlier checkout, in alternation, and its share of the machine's limit."""
+"""An iteration of TIAM and mDLAM here and in an earlier checkout, in alternation; its share of the machine's limit."""
 
 import os
 import subprocess

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from am.methods import methods
 from reproduce.files import read
@@ -38,7 +39,7 @@ def draw(folder: Path, figures: Path) -> list[Path]:
 
 
 def _bars(
-    ax,
+    ax: Axes,
     labels: Sequence[str],
     frame: pd.DataFrame,
     value: str,
@@ -69,7 +70,7 @@ def _methods_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     return [methods()[name].title for name in frame["method"]], [style_of(name).colour for name in frame["method"]]
 
 
-def _iteration_panel(ax, frame: pd.DataFrame) -> None:
+def _iteration_panel(ax: Axes, frame: pd.DataFrame) -> None:
     frame = frame[frame["majoriser"] == "gradient kept"]
     titles, colours = _methods_of(frame)
     labels = [f"{title}, {net}" for title, net in zip(titles, frame["hidden"])]
@@ -77,14 +78,14 @@ def _iteration_panel(ax, frame: pd.DataFrame) -> None:
     ax.set_xlabel("times faster than straightforward")
 
 
-def _epoch_panel(ax, frame: pd.DataFrame) -> None:
+def _epoch_panel(ax: Axes, frame: pd.DataFrame) -> None:
     frame = frame[(frame["runs"] == frame["runs"].max()) & (frame["against"] != "tensors in memory")]
     titles, colours = _methods_of(frame)
     _bars(ax, titles, frame, "ratio", colours, f"b  Epoch, {frame['runs'].max()} stacked runs")
     ax.set_xlabel("times faster than the usual loop")
 
 
-def _stacking_panel(ax, frame: pd.DataFrame) -> None:
+def _stacking_panel(ax: Axes, frame: pd.DataFrame) -> None:
     for (batch, part), line in zip(frame.groupby("batch"), ("solid", "dashed")):
         ax.plot(part["runs"], part["ratio"], linestyle=line, color="black", marker="v", label=f"batch {batch}")
         ax.fill_between(part["runs"], part["ratio_low"], part["ratio_high"], color="black", alpha=0.15, linewidth=0)
@@ -96,7 +97,7 @@ def _stacking_panel(ax, frame: pd.DataFrame) -> None:
     ax.legend(loc="lower right")
 
 
-def _exponent_panel(ax, frame: pd.DataFrame) -> None:
+def _exponent_panel(ax: Axes, frame: pd.DataFrame) -> None:
     titles, colours = _methods_of(frame)
     places = np.arange(len(frame))[::-1]
     reach = (frame["exponent"] - frame["exponent_low"], frame["exponent_high"] - frame["exponent"])
@@ -111,7 +112,7 @@ def _exponent_panel(ax, frame: pd.DataFrame) -> None:
     ax.set_xlabel("exponent, with its 95 % interval")
 
 
-def _limit_panel(ax, frame: pd.DataFrame) -> None:
+def _limit_panel(ax: Axes, frame: pd.DataFrame) -> None:
     titles, colours = _methods_of(frame)
     counts = [f"{runs} run{'s' * (runs > 1)}" for runs in frame["runs"]]
     what = np.where(frame["method"] == "tiam", frame["hidden"], counts)
@@ -120,7 +121,7 @@ def _limit_panel(ax, frame: pd.DataFrame) -> None:
     ax.set_xlabel("least time over measured time")
 
 
-def _memory_panel(ax, frame: pd.DataFrame) -> None:
+def _memory_panel(ax: Axes, frame: pd.DataFrame) -> None:
     titles, colours = _methods_of(frame)
     frame = frame.assign(ratio_low=frame["ratio"], ratio_high=frame["ratio"])
     _bars(ax, titles, frame, "ratio", colours, "f  Memory of a run", 2)
@@ -128,7 +129,7 @@ def _memory_panel(ax, frame: pd.DataFrame) -> None:
     ax.set_xlabel("measured over predicted")
 
 
-def _log_x(ax, ticks: Sequence[float]) -> None:
+def _log_x(ax: Axes, ticks: Sequence[float]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [f"{tick:g}" if i % 2 == 0 else "" for i, tick in enumerate(ticks)], minor=False)
 

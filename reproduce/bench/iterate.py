@@ -1,4 +1,4 @@
-"""One iteration after another on demand, in whatever checkout PYTHONPATH names: the worker of `reproduce.bench.earlier`.
+"""An iteration after another on demand, in whatever checkout PYTHONPATH names: the worker of `reproduce.bench.earlier`.
 
 Arguments: method, rows, threads, data file. Each line read is answered with a number: "step" makes an iteration and
 says how many seconds it took, "moved" how far W_1 is from where it began.

@@ -20,6 +20,7 @@ Bytes: the batch read once, parameters and what the rule remembers of them read 
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def growth(b: Bench) -> dict[str, pd.DataFrame]:
                 run = launch(name, b.x[:n], b.y[:n], hidden, runs, min(s.batch, n))
                 steps = 1 if run.method.full_batch else 20
                 run.step(2)
-                seconds = alternate([lambda: run.step(steps)], s.repetitions, b.device)[:, 0] / steps
+                seconds = alternate([lambda: run.step(steps)], s.repetitions, b.device, [run])[:, 0] / steps
                 points.append(
                     dict(method=name, axis=axis, value=value, n=n, hidden=words(hidden), runs=runs)
                     | spread(seconds, "seconds")
@@ -116,7 +117,16 @@ def limits(b: Bench) -> dict[str, pd.DataFrame]:
     flop_rate, byte_rate = machine_rates(b.device, b.scale.gemm)
     rows = []
 
-    def row(name: str, hidden, runs: int, batch: int, least: tuple[float, float], counted: float, seconds, **more):
+    def row(
+        name: str,
+        hidden: Sequence[int],
+        runs: int,
+        batch: int,
+        least: tuple[float, float],
+        counted: float,
+        seconds: np.ndarray,
+        **more: Any,
+    ) -> None:
         flop_seconds, byte_seconds = runs * least[0] / flop_rate, runs * least[1] / byte_rate
         limit = max(flop_seconds, byte_seconds)
         rows.append(
@@ -146,7 +156,7 @@ def limits(b: Bench) -> dict[str, pd.DataFrame]:
         run = launch("tiam", b.x, b.y, hidden, epsilon_0=TiamSettings.epsilon_min)
         run.step(4)
         counted = flops_of(run.step)
-        seconds = alternate([run.step], b.repetitions(hidden), b.device)[:, 0]
+        seconds = alternate([run.step], b.repetitions(hidden), b.device, [run])[:, 0]
         row("tiam", hidden, 1, 0, least_tiam(len(b.x), (b.x.shape[1], *hidden, CLASSES)), counted, seconds)
 
     hidden, batch = b.scale.networks[0], b.scale.batch
@@ -160,7 +170,8 @@ def limits(b: Bench) -> dict[str, pd.DataFrame]:
             run.step(2)
         counted = {name: flops_of(run.step) / R for name, run in runs.items()}
         works = [lambda run=run: run.step(steps) for run in runs.values()]
-        seconds = dict(zip(runs, alternate(works, b.scale.repetitions + 2, b.device).T / steps))
+        taken = alternate(works, b.scale.repetitions + 2, b.device, list(runs.values()))
+        seconds = dict(zip(runs, taken.T / steps))
         for name in least:
             flops_over_sgd = counted[name] / counted["sgd"]
             over = seconds[name] / seconds["sgd"] / flops_over_sgd

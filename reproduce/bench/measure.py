@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from am import reference as straightforward
 from am.activations import activation
 from am.batches import Batches
+from am.errors import InputError
 from am.machine import CPU_STACK
 from am.method import Problem, stack
 from am.methods import method
@@ -71,9 +72,28 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def alternate(works: Sequence[Callable[[], Any]], repetitions: int, device: torch.device) -> np.ndarray:
-    """Seconds, (repetitions, works): A B A B ..."""
-    return np.array([[seconds_of(work, device) for work in works] for _ in range(repetitions)])
+def alternate(
+    works: Sequence[Callable[[], Any]], repetitions: int, device: torch.device, trains: Sequence[Run | straightforward.Slow | nn.Module] = ()
+) -> np.ndarray:
+    """Seconds, (repetitions, works): A B A B ...
+
+    trains: the runs or networks that the works train. InputError where one of them did not move: its seconds would say
+    nothing.
+    """
+    before = [parameters_of(trained) for trained in trains]
+    seconds = np.array([[seconds_of(work, device) for work in works] for _ in range(repetitions)])
+    for trained, start in zip(trains, before):
+        if all(torch.equal(now, then) for now, then in zip(parameters_of(trained), start)):
+            name = trained.method.name if isinstance(trained, Run) else type(trained).__name__
+            raise InputError(f"bench: {name} moved nothing, so that its seconds say nothing.")
+    return seconds
+
+
+def parameters_of(trained: Run | straightforward.Slow | nn.Module) -> list[Tensor]:
+    """Copies of the weights and biases of a run or a network."""
+    if isinstance(trained, nn.Module):
+        return [parameter.detach().clone() for parameter in trained.parameters()]
+    return [tensor.clone() for name, tensor in trained.variables().items() if name[0] in "Wb"]
 
 
 def spread(values: Iterable[float], name: str) -> dict[str, float]:
@@ -86,7 +106,9 @@ def initialisation(name: str) -> str:
     return "bcd" if name == "bcd" else "normal(0.1)" if method(name).full_batch else "torch"
 
 
-def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1, batch: int = 0, **settings) -> Run:
+def launch(
+    name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1, batch: int = 0, **settings: Any
+) -> Run:
     """R runs as the suite's training loop starts them, seeds 0 .. R - 1."""
     chosen, seeds = method(name), range(runs)
     params = initialise((x.shape[1], *hidden, CLASSES), seeds, initialisation(name), x.dtype, x.device)
@@ -95,7 +117,9 @@ def launch(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], runs: int = 1
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single=runs == 1)
 
 
-def launch_straightforward(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options) -> straightforward.Slow:
+def launch_straightforward(
+    name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options: Any
+) -> straightforward.Slow:
     """The straightforward run of seed 0."""
     params = initialise((x.shape[1], *hidden, CLASSES), [0], initialisation(name), x.dtype, x.device)
     return straightforward.start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], **options)

@@ -1,6 +1,7 @@
 """Parts b, c and h: epochs of the mini-batch methods, stacks of runs, CUDA graphs."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,10 +49,10 @@ def epochs(b: Bench) -> dict[str, pd.DataFrame]:
         sizes = (1, b.scale.stack)
         runs = [launch(name, b.x, b.y, hidden, R, b.scale.batch) for R in sizes]
         works = [lambda run=run: train_steps(run, steps) for run in runs]
-        others = _comparators(b, name, hidden, steps)
+        others, trained = _comparators(b, name, hidden, steps)
         for work in (*works, *others.values()):
             work()
-        seconds = alternate([*works, *others.values()], b.scale.repetitions, b.device)
+        seconds = alternate([*works, *others.values()], b.scale.repetitions, b.device, [*runs, *trained])
         for i, R in enumerate(sizes):
             for j, other in enumerate(others, len(sizes)):
                 rows.append(
@@ -71,17 +72,21 @@ def epochs(b: Bench) -> dict[str, pd.DataFrame]:
     return dict(epoch=pd.DataFrame(rows))
 
 
-def _comparators(b: Bench, name: str, hidden: Sequence[int], steps: int) -> dict[str, Callable[[], None]]:
+def _comparators(
+    b: Bench, name: str, hidden: Sequence[int], steps: int
+) -> tuple[dict[str, Callable[[], None]], list[Any]]:
+    """What a method's epoch is compared with, and what that trains."""
     if name in PER_LAYER:
         order = torch.randperm(len(b.x))[: steps * b.scale.batch].view(steps, -1).to(b.device)
         slow = launch_straightforward(name, b.x, b.y, hidden, batches=order)
-        return {"autograd": lambda: slow.step(steps)}
+        return {"autograd": lambda: slow.step(steps)}, [slow]
     order = torch.randperm(len(b.x))[: steps * b.scale.batch]
-    loops = dict.fromkeys(("DataLoader", "tensors in memory"))
-    for key, batches in zip(loops, (_loaded(b, order), _gathered(b, order))):
+    loops, nets = {}, []
+    for key, batches in (("DataLoader", _loaded(b, order)), ("tensors in memory", _gathered(b, order))):
         net, rule = _network(b.x.shape[1], hidden, LOOPS[name], b.device)
         loops[key] = lambda batches=batches, net=net, rule=rule: _fit(net, rule, batches)
-    return loops
+        nets.append(net)
+    return loops, nets
 
 
 def _loaded(b: Bench, order: Tensor) -> Callable[[], Iterable[tuple[Tensor, Tensor]]]:
@@ -100,7 +105,9 @@ def _gathered(b: Bench, order: Tensor) -> Callable[[], Iterable[tuple[Tensor, Te
     return lambda: ((b.x[rows], b.y[rows]) for rows in batches)
 
 
-def _network(inputs: int, hidden: Sequence[int], optimiser, device) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _network(
+    inputs: int, hidden: Sequence[int], optimiser: Callable, device: torch.device
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     widths = (inputs, *hidden)
     layers = [layer for pair in zip(widths, hidden) for layer in (nn.Linear(*pair), nn.ReLU())]
     net = nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES)).to(device)
@@ -128,7 +135,7 @@ def stacking(b: Bench) -> dict[str, pd.DataFrame]:
             length = one if b.device.type == "cuda" else R * one
             steps = max(2, min(200, round(b.scale.stacked_seconds / length)))
             works = [lambda: train_steps(run, steps), lambda: train_steps(single, steps)]
-            seconds = alternate(works, b.scale.repetitions + 2, b.device)
+            seconds = alternate(works, b.scale.repetitions + 2, b.device, [run, single])
             rows.append(
                 dict(
                     method="sgd",
@@ -154,7 +161,7 @@ def graphs(b: Bench, record: Recorder = cuda_graph) -> dict[str, pd.DataFrame]:
             works = [lambda: train_steps(eager, steps), replaying(replayed, steps, record)]
             train_steps(eager, EAGER_STEPS)
             alternate(works, 1, b.device)
-            seconds = alternate(works, b.scale.repetitions + 2, b.device) / steps
+            seconds = alternate(works, b.scale.repetitions + 2, b.device, [eager, replayed]) / steps
             u, v = ({key: t for key, t in run.variables().items() if key[0] in "Wb"} for run in (replayed, eager))
             gap, variable = difference(u, v)
             rows.append(

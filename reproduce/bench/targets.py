@@ -54,7 +54,25 @@ def _targets() -> list[Target]:
     for against, required in (("DataLoader", 3), ("tensors in memory", 1.8)):
         for name in ("sgd", "adam"):
             where = dict(method=name, runs=CPU_STACK, against=against)
-            made.append(Target(f"{method(name).title} epoch over the loop, {against}", "epoch", where, required))
+            made.append(
+                Target(
+                    f"{method(name).title} epoch over the loop, {against}, {CPU_STACK} stacked",
+                    "epoch",
+                    where,
+                    required,
+                )
+            )
+    for against, required in (("DataLoader", 2.5), ("tensors in memory", 1.5)):
+        for name in ("sgd", "adam"):
+            where = dict(method=name, runs=1, against=against)
+            title = f"{method(name).title} epoch over the loop, {against}, one run alone"
+            made.append(Target(title, "epoch", where, required))
+    for threads in (1, 2):
+        for name in ("tiam", "mdlam"):
+            where, more = dict(method=name, threads=threads), f"{threads} thread{'s' * (threads > 1)}"
+            title = method(name).title
+            made.append(Target(f"{title} iteration over that of 322f281, {more}", "earlier", where, 1.5, device="cpu"))
+            made.append(Target(f"{title} share of the limit, {more}", "earlier", where, 0.6, "share", device="cpu"))
     made += [
         Target("AM-Adam epoch over per-layer autograd", "epoch", dict(method="am-adam", runs=CPU_STACK), 3),
         Target("SAMT step, FLOPs over the least", "limit", dict(method="samt"), 1.6, "flops_over_least", False),

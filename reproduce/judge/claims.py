@@ -1,216 +1,158 @@
-"""Claims: `claims.toml` judged on the CSVs into `results/claims.csv` and a Markdown table for the README."""
+"""Claims: `claims.toml` judged on the CSVs of every profile into `claims.csv`, `claim_effects.csv` and `claims.md`.
 
+A row of claims.csv is a claim under one protocol and one profile, whether that has been run or not; claims.md sets the
+profiles side by side. A row of claim_effects.csv is one comparison behind a verdict. Profile `smoke` is a trial of the
+pipeline and no evidence: it has claims of its own, in its own folder.
+"""
+
+import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.files import Stale, make_folder, read, write, write_whole
-from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
-from reproduce.judge.convergence import convergence, levels
-from reproduce.judge.rows import CHANCE
+from reproduce.files import Stale, make_folder, write, write_whole
+from reproduce.judge.measures import Claim, Evidence, measure_of, unit_of, without_runs
 from reproduce.judge.significance import UNREACHED
-from reproduce.judge.stability import by_step_size, stability
-from reproduce.judge.targets import cost_to_target, step_costs, targets
-from reproduce.judge.verdicts import NOT_TESTED, verdict
-from reproduce.run.grid import Target, targets_of
+from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
+from reproduce.run.grid import targets_of
+from reproduce.run.places import place
 from reproduce.schema import TABLES, dataset_title
 
 CLAIMS = Path(__file__).parent / "claims.toml"
-KEYS = (
-    "id", "paper", "sentence", "note", "grid", "measure", "method", "against", "group", "labels", "rule", "bound",
-    "reference", "after", "counts_against", "reason",
-)  # fmt: skip
-COSTS = dict(epoch="epochs", parameter_updates="updates", flops="FLOPs")  # where the word is not the column
+EVIDENCE = ("paper", "light")
+SCALES = dict(paper="Whole training sets (`paper`)", light="Fewer rows (`light`)", smoke="Trial (`smoke`)")
+_KEYS = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "protocol")
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a claim is judged on. column: the word after the measure's colon, "" without one."""
-
-    claim: dict[str, Any]
-    runs: pd.DataFrame
-    folder: Path
-    column: str
-    targets: Sequence[Target]
-
-    @property
-    def labels(self) -> list[str]:
-        """Those that the claim is about; without a row of one of them there is nothing to judge."""
-        labels = [*self.claim.get("labels", ()), *([self.claim["method"]] if "method" in self.claim else ())]
-        for label in labels:
-            if label not in set(self.runs["label"]):
-                raise unknown("label", label, map(str, self.runs["label"].unique()))
-        return labels
-
-    @property
-    def curves(self) -> pd.DataFrame:
-        path = self.folder / "curves.csv"
-        if not path.exists():
-            raise InputError(f"{path.name} of the grid {self.folder.name} is missing; `make collect` writes it.")
-        return read(path)
-
-
-def _best(case: Case) -> pd.DataFrame:
-    return best_and_ties(case.runs[case.runs["label"].isin(case.labels)])
+def load_claims(path: Path = CLAIMS) -> list[Claim]:
+    """Every claim under every one of its protocols; raises InputError for a key, protocol or list that is not there."""
+    raw = tomllib.loads(path.read_text())
+    protocols, lists = raw["protocols"], raw.get("lists", {})
+    found = []
+    for block in raw["claim"]:
+        place_of = f"{path.name}: {block.get('id', 'a claim')}"
+        own = block.pop("protocol", [])
+        for key in (*block, *(key for chosen in own for key in chosen if key != "name")):
+            if key not in _KEYS:
+                raise unknown("key", key, _KEYS, place_of)
+        if not own:
+            raise InputError(f"{place_of} has no [[claim.protocol]] with a name and a grid, so nothing can judge it.")
+        for chosen in own:
+            values = block | chosen
+            name = values.pop("name", "")
+            if name not in protocols:
+                raise unknown("protocol", name, protocols, place_of)
+            for key in ("against", "labels"):
+                if isinstance(word := values.get(key, ()), str):
+                    if word not in lists:
+                        raise unknown("list", word, lists, place_of)
+                    values[key] = lists[word]
+            found.append(Claim(protocol=name, **values))
+    return found
 
 
-def _accuracy(case: Case) -> pd.DataFrame:
-    return compare(case.runs, case.claim["method"], case.claim["against"])
+def protocols_of(path: Path) -> dict[str, str]:
+    """Protocol -> what it means, in a sentence."""
+    return tomllib.loads(path.read_text())["protocols"]
 
 
-def _to_target(case: Case) -> pd.DataFrame:
-    reference = case.claim["reference"]
-    share = {target.reference: target.share for target in case.targets}
-    if reference not in share:
-        raise unknown("reference", reference, share, f"{case.folder.name}: target")
-    goal = targets(case.runs, reference, share=share[reference])
-    costs = cost_to_target(case.runs, case.curves, goal, cost=case.column)
-    return compare_costs(costs, case.claim["method"], case.claim["against"])
-
-
-def _cost(case: Case) -> pd.DataFrame:
-    return compare_costs(case.runs, case.claim["method"], case.claim["against"], cost=case.column)
-
-
-def _block_step(case: Case) -> pd.DataFrame:
-    costs = step_costs(case.runs, case.column)
-    mine = costs["label"] == case.claim["method"]
-    costs["cost"] = np.where(mine, costs["block_step"], costs["full_step"])
-    return compare_costs(costs, case.claim["method"], case.claim["against"])
-
-
-def _contrast(case: Case) -> pd.DataFrame:
-    method, against = case.claim["method"], case.claim["against"]
-    others = mean_of(case.runs, against, f"mean of {', '.join(against)}", ["dataset", case.column])
-    both = pd.concat([case.runs[case.runs["label"] == method], others], ignore_index=True)
-    return contrast(both, method, others["label"].iloc[0], case.column, case.claim["group"])
-
-
-def _stability(measure: str, worst: float) -> Callable[[Case], pd.DataFrame]:
-    def table(case: Case) -> pd.DataFrame:
-        method, against = case.claim["method"], case.claim["against"]
-        chosen = by_step_size(case.runs)["label"].isin([method, *against])
-        found = stability(case.runs[chosen], case.curves)
-        if found["step_sizes"].nunique() > 1:
-            raise InputError("the methods were given different numbers of step sizes, so they do not compare.")
-        return compare(found, method, against, metric=measure, unfinished=worst)
-
-    return table
-
-
-def _convergence(measure: str, worst: float) -> Callable[[Case], pd.DataFrame]:
-    """Levels over seeds of a column of `convergence`; a run that did not finish has the worst."""
-
-    def table(case: Case) -> pd.DataFrame:
-        runs, curves = case.runs[case.runs["label"].isin(case.labels)], case.curves
-        fit = lambda law: convergence(runs, curves, case.column or "objective", law, case.claim.get("after", 0))
-        found = fit("power" if measure == "power" else "linear")
-        found["power"] = found["rate"]
-        found["linear_margin"] = found["r_squared"] - fit("sublinear")["r_squared"]
-        return levels(found, measure, unfinished=worst)
-
-    return table
-
-
-@dataclass(frozen=True)
-class Measure:
-    """table: a case -> the table that the rule judges. factor, unit: in which effects are shown."""
-
-    table: Callable[[Case], pd.DataFrame]
-    factor: float
-    unit: str
-    column: bool = False  # whether the word goes on with a colon and a column
-
-
-MEASURES = {
-    "accuracy": Measure(_accuracy, 100, "points"),
-    "best": Measure(_best, 1, ""),
-    "to_target": Measure(_to_target, 1, "times the {}", column=True),
-    "cost": Measure(_cost, 1, "times the {}", column=True),
-    "block_step": Measure(_block_step, 1, "times the {}", column=True),
-    "contrast": Measure(_contrast, 100, "points", column=True),
-    "usable_decades": Measure(_stability("usable_decades", 0.0), 1, "decades"),
-    "survival": Measure(_stability("survival", 0.0), 100, "% of the step sizes"),
-    "steadiness": Measure(_stability("steadiness", CHANCE - 1), 100, "points"),
-    "monotone": Measure(_convergence("monotone_share", 0.0), 100, "% of the evaluations"),
-    "rate": Measure(_convergence("rate", 2.0), 1, "per iteration"),
-    "linear_margin": Measure(_convergence("linear_margin", -1.0), 1, "of R²"),
-    "power": Measure(_convergence("power", 0.0), 1, "as power of 1/k", column=True),
-}
-
-
-def judge_all(results: Path, claims: Path = CLAIMS, grid_folder: Path | None = None) -> pd.DataFrame:
-    """One row a claim, with the verdict, where it holds and the effects behind it. Reads CSVs only."""
-    rows = []
-    for claim in tomllib.loads(claims.read_text())["claim"]:
-        for key in claim:
-            if key not in KEYS:
-                raise unknown("key", key, KEYS, f"{claims.name}: {claim.get('id', 'a claim')}")
-        row = dict(
-            id=claim["id"],
-            paper=claim["paper"],
-            claim=claim["sentence"],
-            note=claim.get("note", ""),
-            grid=claim.get("grid", ""),
-            measure=claim.get("measure", ""),
-            method=claim.get("method", "") or ", ".join(claim.get("labels", ())),
-            against=", ".join(claim.get("against", ())),
-            rule=claim.get("rule", ""),
-            bound=claim.get("bound"),
-            counts_against=claim.get("counts_against", ""),
-        )
-        rows.append(row | _judged(results, claim, grid_folder))
-    return pd.DataFrame(rows).reindex(columns=TABLES["claims"].names)
-
-
-def _judged(results: Path, claim: dict[str, Any], grid_folder: Path | None) -> dict[str, Any]:
-    if "grid" not in claim:
-        return dict(verdict=NOT_TESTED, reason=claim["reason"])
-    folder = results / claim["grid"]
-    measure, column = _measure(claim)
-    if not (folder / "runs.csv").exists():
-        return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run")
-    try:
-        runs = read(folder / "runs.csv")
-    except Stale:
-        return dict(verdict=NOT_TESTED, reason=f"the grid {claim['grid']} has not been run on this code")
-    try:
-        table = measure.table(Case(claim, runs, folder, column, targets_of(claim["grid"], grid_folder)))
-    except InputError as error:
-        return dict(verdict=NOT_TESTED, reason=str(error))
-    found = verdict(claim["rule"], table, bound=claim.get("bound"))
-    unit = measure.unit.format(COSTS.get(column, column))
-    return dict(
-        verdict=found.verdict,
-        reason=found.reason,
-        evidence=_evidence(table, measure.factor, unit),
-        effects=_effects(table, measure.factor, unit),
-        seeds=_seeds(table, runs),
-        profile=runs["profile"].iloc[0],
+def judge_all(
+    results: Path, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS, grid_folder: Path | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of claims.csv and of claim_effects.csv, from the CSVs below a results folder."""
+    evidence: dict[Path, Evidence] = {}
+    rows, effects = [], []
+    for claim in load_claims(claims):
+        mine = []
+        for profile in profiles:
+            folder = place(results, profile) / claim.grid
+            if folder not in evidence:
+                evidence[folder] = Evidence(folder, targets_of(claim.grid, grid_folder))
+            found, table = _judged(claim, evidence[folder], profile)
+            mine.append(_named(claim, profile) | found)
+            effects += table
+        judged = {row["verdict"] for row in mine if row["verdict"] in JUDGED}
+        both = sum(row["verdict"] in JUDGED for row in mine) > 1
+        rows += [row | dict(agreement=("differ" if len(judged) > 1 else "agree") if both else "") for row in mine]
+    return (
+        pd.DataFrame(rows).reindex(columns=TABLES["claims"].names),
+        pd.DataFrame(effects).reindex(columns=TABLES["claim_effects"].names),
     )
 
 
-def _measure(claim: dict[str, Any]) -> tuple[Measure, str]:
-    word, _, column = claim["measure"].partition(":")
-    if word not in MEASURES or bool(column) != MEASURES[word].column:
-        valid = [f"{name}:COLUMN" if m.column else name for name, m in MEASURES.items()]
-        raise unknown("measure", claim["measure"], valid, claim["id"])
-    return MEASURES[word], column
+def _named(claim: Claim, profile: str) -> dict[str, Any]:
+    return dict(
+        id=claim.id, paper=claim.paper, claim=claim.sentence, note=claim.note, protocol=claim.protocol,
+        grid=claim.grid, profile=profile, measure=claim.measure, method=", ".join(claim.about),
+        against=", ".join(claim.against), rule=claim.rule, bound=claim.bound, counts_against=claim.counts_against,
+        changed=claim.changed,
+    )  # fmt: skip
 
 
-def _seeds(table: pd.DataFrame, runs: pd.DataFrame) -> int:
-    """The fewest seeds behind any comparison that was made."""
-    if "n" in table:
-        return int(table["n"].where(table["n"] > 0).min()) if (table["n"] > 0).any() else 0
-    return int(runs[runs["label"].isin(table["label"])].groupby(["dataset", "label"]).size().min())
+def _judged(claim: Claim, evidence: Evidence, profile: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The verdict with what is behind it, and the rows of claim_effects.csv."""
+    measure, unit = measure_of(claim), unit_of(claim)
+    try:
+        if not (evidence.folder / "runs.csv").exists():
+            return dict(verdict=NOT_RUN, reason=f"the grid {claim.grid} has not been run"), []
+        runs = evidence.runs
+    except Stale:
+        return dict(verdict=NOT_RUN, reason=f"the grid {claim.grid} has not been run on this code"), []
+    scale = dict(trials=0 if evidence.tuning.empty else int(evidence.tuning["trial"].max()) + 1)
+    try:
+        if absent := without_runs(claim, evidence):
+            names = ", ".join(f"'{label}'" for label in absent)
+            return scale | dict(verdict=NOT_TESTED, reason=f"the grid has no run of {names}"), []
+        table = measure.table(claim, evidence)
+    except InputError as error:
+        return scale | dict(verdict=NOT_TESTED, reason=str(error)), []
+    found = verdict(claim.rule, table, bound=claim.bound)
+    effects = _effects(claim, profile, table, runs, measure.factor, unit)
+    return scale | dict(
+        verdict=found.verdict,
+        reason=found.reason,
+        evidence=_evidence(table, measure.factor, unit),
+        basis=_basis(effects),
+        seeds=min((row["seeds"] for row in effects if row["seeds"]), default=0),
+    ), effects
+
+
+def _effects(
+    claim: Claim, profile: str, table: pd.DataFrame, runs: pd.DataFrame, factor: float, unit: str
+) -> list[dict[str, Any]]:
+    """A row a comparison, numbers in the claim's unit."""
+    named = {key: value for key, value in _named(claim, profile).items() if key in TABLES["claim_effects"].names}
+    rows_of = runs.groupby("dataset")["n_train"].max()
+    if claim.rule == "varies":
+        table = table.rename(columns=dict(label="a", score="effect")).assign(b="", scale="level")
+    else:
+        table = table.assign(outcome=outcomes(claim.rule, table, claim.bound))
+    numbers = ("a_value", "b_value", "effect", "ci_low", "ci_high")
+    return [
+        named
+        | dict(dataset=row["dataset"], n_train=int(rows_of[row["dataset"]]), method=row["a"], against=row["b"])
+        | dict(scale=row["scale"], unit=unit, seeds=int(row["n"]), outcome=row["outcome"])
+        | {name: row[name] * (factor if row["scale"] != "ratio" else 1.0) for name in numbers if name in row}
+        | dict(p=row.get("p"), p_holm=row.get("p_holm"))
+        for row in table.to_dict("records")
+    ]
+
+
+def _basis(effects: Sequence[dict[str, Any]]) -> str:
+    """Data sets with their training images and seeds, those that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for dataset in dict.fromkeys(row["dataset"] for row in effects):
+        mine = [row for row in effects if row["dataset"] == dataset]
+        few, many = min(row["seeds"] for row in mine), max(row["seeds"] for row in mine)
+        seeds = "1 seed" if many == 1 else f"{few} seeds" if few == many else f"{few} to {many} seeds"
+        alike.setdefault(f"{mine[0]['n_train']:,} images, {seeds}", []).append(dataset)
+    return "; ".join(f"{', '.join(datasets)}: {scale}" for scale, datasets in alike.items())
 
 
 def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
@@ -227,20 +169,6 @@ def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
     return f"{' to '.join(dict.fromkeys(ends))} {unit}{interval}"
 
 
-def _effects(table: pd.DataFrame, factor: float, unit: str) -> str:
-    """Every comparison of the table, a line's worth each: group, comparator, effect and its 95 % interval."""
-    if "effect" not in table:
-        best = table[table["outcome"].isin(["best", "tied"])]
-        return "; ".join(f"{row.dataset}: {row.label}" for row in best.itertuples())
-    texts = []
-    for row in table.itertuples():
-        who = f" against {row.b}" if row.b else f" {row.a}"
-        low, high, sign = row.ci_low * factor, row.ci_high * factor, row.scale == "difference"
-        effect = f"{_number(row.effect * factor, sign)} {unit} [{_number(low, sign)}, {_number(high, sign)}]"
-        texts.append(f"{row.dataset}{who}: {effect}")
-    return "; ".join(texts)
-
-
 def _number(value: float, sign: bool = False) -> str:
     if math.isnan(value):
         return "?"
@@ -248,33 +176,69 @@ def _number(value: float, sign: bool = False) -> str:
     return ("−" if value < 0 else "+" if sign and value > 0 else "") + text
 
 
-def write_claims(results: Path, grid_folder: Path | None = None) -> tuple[Path, dict[str, int]]:
-    """Write results/claims.csv and claims.md; returns the CSV's path and how many claims have each verdict."""
-    table = judge_all(results, grid_folder=grid_folder)
-    path = results / "claims.csv"
-    make_folder(path.parent)
-    write(path, table)
-    write_whole(path.with_suffix(".md"), _markdown(table))
-    return path, table["verdict"].value_counts().to_dict()
+def write_claims(
+    results: Path,
+    profiles: Sequence[str] = EVIDENCE,
+    grid_folder: Path | None = None,
+    claims: Path = CLAIMS,
+) -> tuple[Path, dict[str, int]]:
+    """Write claims.csv, claim_effects.csv and claims.md; returns the first path and how many rows have each verdict.
+
+    They lie in the results folder itself, or in that of the only profile where there is one.
+    """
+    table, effects = judge_all(results, profiles, claims, grid_folder)
+    folder = place(results, profiles[0]) if len(profiles) == 1 else results
+    make_folder(folder)
+    write(folder / "claims.csv", table)
+    write(folder / "claim_effects.csv", effects, digits=6)
+    write_whole(folder / "claims.md", markdown(table, protocols_of(claims)))
+    return folder / "claims.csv", table["verdict"].value_counts().to_dict()
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    legend = (
-        "Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost ends "
-        "of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 "
-        "times; 0 times means that only the comparator missed the target, ∞ times that the method itself did; where "
-        "both missed it on every seed there is no effect. Every single comparison is in the column `effects` of "
-        "`claims.csv`."
-    )
-    lines = ["| Claim | Verdict | Where | Evidence |", "|---|---|---|---|"]
-    for row in table.itertuples():
-        evidence = "–"
-        if pd.notna(row.seeds):
-            evidence = f"`{row.grid}`, {row.seeds:.0f} seeds" + (f": {row.evidence}" if row.evidence else "")
-        claim = f"{row.id}: {row.claim}" + (f" ({row.note})" if row.note else "")
-        cells = (cell.replace("|", r"\|") for cell in (claim, f"**{row.verdict}**", _titled(row.reason), evidence))
-        lines.append(f"| {' | '.join(cells)} |")
-    return f"{legend}\n\n" + "\n".join(lines) + "\n"
+LEGEND = (
+    "A verdict is of one claim under one protocol at one scale: *reproduced* where it holds on every data set tested, "
+    "*partly* where on some and nowhere the opposite. *The opposite* names in brackets what is better. Evidence: the "
+    "smallest to the largest effect over data sets and comparators, in brackets the outermost ends of their 95 % "
+    "intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; 0 times means "
+    "that only the comparator missed the target, ∞ times that the method itself did; where both missed it on every "
+    "seed there is no effect. Every single comparison is a row of `claim_effects.csv`. No table of the two papers "
+    "could be read: no claim has a number of theirs to meet."
+)
+
+
+def markdown(table: pd.DataFrame, protocols: dict[str, str]) -> str:
+    """The table for readers: a row a claim and protocol, the profiles side by side, and whether they agree."""
+    profiles = list(dict.fromkeys(table["profile"]))
+    heads = ["Claim", "Protocol", *(SCALES[profile] for profile in profiles)]
+    heads += ["The two"] if len(profiles) > 1 else []
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    seen = ""
+    for (ident, protocol, grid), rows in table.groupby(["id", "protocol", "grid"], sort=False):
+        first = rows.iloc[0]
+        claim = f"{ident}: {first['claim']}" + (f" ({first['note']})" if first["note"] else "")
+        trials = rows["trials"].max()
+        cells = [claim if ident != seen else ident, f"{protocol}, `{grid}`" + (", tuned" if trials > 0 else "")]
+        cells += [_cell(rows[rows["profile"] == profile].iloc[0]) for profile in profiles]
+        cells += [first["agreement"] or "–"] if len(profiles) > 1 else []
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        seen = ident
+    meanings = [f"- *{name}*: {text}" for name, text in protocols.items() if name in set(table["protocol"])]
+    claims = table.drop_duplicates("id")
+    changes = [f"- {row.id}: {row.changed}" for row in claims.itertuples() if row.changed]
+    parts = [LEGEND, "\n".join(lines), "Protocols:", "\n".join(meanings)]
+    parts += ["Rules that were changed after runs of earlier code:", "\n".join(changes)] if changes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(row: pd.Series) -> str:
+    """A verdict with where it holds, its evidence and its basis."""
+    if row["verdict"] == NOT_RUN:
+        return NOT_RUN
+    reason = _titled(row["reason"])
+    told = [f"**{row['verdict']}**", reason[:1].upper() + reason[1:]]
+    told += [row["evidence"]] if pd.notna(row["evidence"]) and row["evidence"] else []
+    told += [_titled(row["basis"])] if pd.notna(row["basis"]) and row["basis"] else []
+    return ". ".join(told)
 
 
 def _titled(text: str) -> str:

@@ -21,6 +21,7 @@ from reproduce.judge.rows import (
     pivot_seeds,
     require_columns,
     scores,
+    too_few,
 )
 from reproduce.judge.significance import cost_test, holm, paired_test
 
@@ -88,28 +89,30 @@ def contrast(
     b_label: str,
     column: str,
     group: Sequence[str],
+    elsewhere: Sequence[str] | None = None,
     by: str | Sequence[str] = "dataset",
     metric: str = "test_accuracy",
     unfinished: float | None = None,
 ) -> pd.DataFrame:
-    """Is the gain a - b larger where `column` is in `group` (activations of the ReLU family) than elsewhere?
+    """Is the gain a - b larger where `column` is in `group` (activations of the ReLU family) than `elsewhere`?
 
-    One row a group of `by`: the difference of the mean gain within and the mean gain outside, paired by seed; the
+    elsewhere: by default every value that is not in the group; a value in neither has no part in it.
+    One row a group of `by`: the difference of the mean gain within and the mean gain elsewhere, paired by seed; the
     columns of `compare`. A seed counts where it has both labels at every value of the column that both were run on.
     """
     by, runs = listed(by), only_labels(runs, a_label, b_label)
     wide = pivot_seeds(runs, scores(runs, metric, unfinished), [*by, column])
     gain = (wide[a_label] - wide[b_label]).unstack(column).dropna(axis=1, how="all")
-    for value in group:
+    for value in (*group, *(elsewhere or ())):
         if value not in gain.columns:
             raise unknown(column, value, map(str, gain.columns))
-    rest = gain.drop(columns=list(group))
+    rest = gain.drop(columns=list(group)) if elsewhere is None else gain[list(elsewhere)]
     if rest.empty:
         raise InputError(f"every {column} is in the group, so there is nothing to contrast it with.")
     inside, outside = f"{a_label} - {b_label}, {', '.join(map(str, group))}", f"{a_label} - {b_label} elsewhere"
     both = rest.mean(axis=1, skipna=False).to_frame(outside)
     both[inside] = gain[list(group)].mean(axis=1, skipna=False)
-    mine = runs[runs["label"] == a_label]
+    mine = runs[(runs["label"] == a_label) & runs[column].isin([*group, *rest.columns])]
     done = count_done(mine.assign(label=np.where(mine[column].isin(group), inside, outside)), by)
     pairs = [_pair(both, done, key, inside, outside) for key in groups_of(runs, by)]
     return _tabulate(pairs, by, "difference")
@@ -125,6 +128,7 @@ def best_and_ties(
     ALPHA. That test stands alone: Holm's correction over many labels would make ties easier to have, and print .75 in
     bold beside .97 after three seeds. outcome: "best", "tied" or "worse" after Holm over the group's labels, "untested"
     where seeds do not suffice, "failed" where no run finished; what failed or was not tested is among the best nowhere.
+    n: the label's seeds.
     """
     by = listed(by)
     wide, done = pivot_seeds(runs, scores(runs, metric, unfinished), by), count_done(runs, by)
@@ -136,7 +140,8 @@ def best_and_ties(
         pairs = [_pair(wide, done, group, best, label) for label in able if label != best]
         table = _tabulate(pairs, by, "difference", one_family=True).set_index("b")
         for label, score in average.items():
-            row = dict(zip(by, group)) | dict(label=label, score=score, p=math.nan, p_holm=math.nan)
+            seeds = int(_at(wide, group)[label].notna().sum())
+            row = dict(zip(by, group)) | dict(label=label, n=seeds, score=score, p=math.nan, p_holm=math.nan)
             if label in table.index:
                 p, p_holm, outcome = table.loc[label, ["p", "p_holm", "outcome"]]
                 row |= dict(p=p, p_holm=p_holm, outcome="worse" if outcome == "better" else outcome)
@@ -226,7 +231,7 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
     rows = []
     for pair in pairs:
         family = sum(len(p.x) >= MIN_SEEDS and (one_family or p.b == pair.b) for p in pairs)
-        test, p = "too few seeds", math.nan
+        test, p = too_few(len(pair.x)), math.nan
         if len(pair.x) >= MIN_SEEDS:
             x, y = pair.x, pair.y
             test, p = cost_test(x, y, family) if scale == "ratio" else paired_test(x - y, family)

@@ -4,7 +4,7 @@ results/<grid>/convergence.csv   grids with objectives or gradient norms: monoto
 results/<grid>/stability.csv     grids over initial step sizes
 results/<grid>/to_target.csv     grids with a target: what each method had spent when it reached it
 results/<grid>/step_cost.csv     grids of the time lane: seconds and FLOPs per block update and per full step
-results/ranks.csv                average ranks over the data sets of the grid `fair`, and their critical difference
+results/<grid>/improvement.csv   grids that compare accuracies: for each pair of labels, how often one is better
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ import pandas as pd
 from am.errors import InputError
 from reproduce.files import Stale, read, write
 from reproduce.judge.convergence import convergence_table
-from reproduce.judge.ranks import rank_table
+from reproduce.judge.improvement import improvement_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes
 from reproduce.judge.targets import cost_table, target_table
 from reproduce.run.grid import Target, targets_of
 
-RANKED = "fair"
-PER_GRID = ("convergence", "stability", "to_target", "step_cost")
+COMPARED = ("fair", "fair_minibatch", "tiam_accuracy", "samt_accuracy", "samt_networks")
+PER_GRID = ("convergence", "stability", "to_target", "step_cost", "improvement")
 
 
 def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
@@ -40,7 +40,7 @@ def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
             continue
         points = read(curves) if curves.exists() else pd.DataFrame()
         for name, made in _tables(grid, runs, points, targets_of(grid, grid_folder)).items():
-            target = results / "ranks.csv" if name == "ranks" else path.with_name(f"{name}.csv")
+            target = path.with_name(f"{name}.csv")
             table = _or_none(made)
             if table is not None and len(table):
                 write(target, table, digits=6)
@@ -63,8 +63,8 @@ def _tables(
             made["to_target"] = lambda: target_table(runs, curves, goals)
     if runs["lane"].eq("time").any():
         made["step_cost"] = lambda: cost_table(runs)
-    if grid == RANKED:
-        made["ranks"] = lambda: rank_table(runs)
+    if grid in COMPARED:
+        made["improvement"] = lambda: improvement_table(runs)
     return made
 
 

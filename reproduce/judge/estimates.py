@@ -59,7 +59,7 @@ def mean(strata: Strata) -> Estimate:
     return bootstrap(strata, lambda *x, axis: np.mean([s.mean(axis=axis) for s in x], axis=0))
 
 
-def wins(difference: NDArray, axis) -> NDArray:
+def wins(difference: NDArray, axis: int) -> NDArray:
     return 0.5 + np.sign(difference).mean(axis=axis) / 2
 
 

@@ -1,4 +1,8 @@
-"""Published numbers beside ours: `results/published/comparison.csv` from the curves of the grids that repeat them."""
+"""Numbers of others beside ours, from the curves of the grids that repeat them.
+
+results/published/comparison.csv      what an author printed
+results/published/released_code.csv   what the authors' released code gave when we ran it
+"""
 
 import tomllib
 from pathlib import Path
@@ -9,16 +13,21 @@ from reproduce.files import Stale, make_folder, markdown_cell, read, write, writ
 from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
-WITHOUT_SD = 0.01  # how near ours must be to a single published run
+WITHOUT_SD = 0.01  # how near ours must be to a single run
+KINDS = dict(published="comparison", released="released_code")  # blocks of the TOML -> table
+UNREAD = (
+    "No number of the SAMT and TIAM papers could be read, nor a table of accuracies of mDLAM, dlADMM or AM-Adam: what "
+    "stands here is all that was found in print."
+)
 
 
-def comparison(results: Path) -> pd.DataFrame:
-    """One row a published number: theirs, ours (mean, sd and seeds at the same evaluation), and whether it is met.
+def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
+    """One row a number of a kind, one of KINDS: theirs, ours (mean, sd, seeds at that evaluation), whether it is met.
 
     met: "yes", "no", or "not run" where its grid has no CSVs. n_train and profile say at what scale ours was run.
     """
     rows = []
-    for number in tomllib.loads(NUMBERS.read_text())["number"]:
+    for number in tomllib.loads(NUMBERS.read_text())[kind]:
         row = dict(
             grid=number["grid"], label=number["label"], at=number["at"], theirs=number["accuracy"],
             theirs_sd=number.get("sd"),
@@ -32,7 +41,7 @@ def comparison(results: Path) -> pd.DataFrame:
             met = abs(ours["ours"] - number["accuracy"]) <= tolerance
             row |= ours | dict(tolerance=tolerance, met="yes" if met else "no")
         rows.append(row | dict(source=number["source"]))
-    return pd.DataFrame(rows).reindex(columns=TABLES["comparison"].names)
+    return pd.DataFrame(rows).reindex(columns=TABLES[KINDS[kind]].names)
 
 
 def _ours(folder: Path, label: str, at: float) -> dict | None:
@@ -54,27 +63,34 @@ def _ours(folder: Path, label: str, at: float) -> dict | None:
     )
 
 
-def write_comparison(results: Path) -> Path | None:
-    """Write comparison.csv and its Markdown table where any of the grids has been run; returns the CSV's path."""
-    table = comparison(results)
-    if (table["met"] == "not run").all():
-        return None
-    path = results / "published" / "comparison.csv"
-    make_folder(path.parent)
-    write(path, table)
-    write_whole(path.with_suffix(".md"), _markdown(table))
-    return path
+def write_comparisons(results: Path) -> list[Path]:
+    """Write the table of each kind, as CSV and as Markdown, where any of its grids has been run; returns the CSVs."""
+    written = []
+    for kind, name in KINDS.items():
+        table = comparison(results, kind)
+        if (table["met"] == "not run").all():
+            continue
+        path = results / "published" / f"{name}.csv"
+        make_folder(path.parent)
+        write(path, table)
+        write_whole(path.with_suffix(".md"), _markdown(table, kind))
+        written.append(path)
+    return written
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    lines = ["| Method | at | published | ours | seeds | images | met |", "|---|---:|---:|---:|---:|---:|---|"]
+def _markdown(table: pd.DataFrame, kind: str) -> str:
+    theirs = "published" if kind == "published" else "released code"
+    lines = [
+        f"| Method | at | {theirs} | ours | seeds | images | met | source |",
+        "|---|---:|---:|---:|---:|---:|---|---|",
+    ]
+    number = lambda mean, sd: f"{mean:.4f}" + (f" ± {sd:.4f}" if pd.notna(sd) else "")
+    count = lambda v: "–" if pd.isna(v) else f"{v:,.0f}"
     for row in table.itertuples():
-        theirs = f"{row.theirs:.4f}" + (f" ± {row.theirs_sd:.4f}" if pd.notna(row.theirs_sd) else "")
-        ours = (
-            "–" if pd.isna(row.ours) else f"{row.ours:.4f}" + (f" ± {row.ours_sd:.4f}" if pd.notna(row.ours_sd) else "")
-        )
-        count = lambda v: "–" if pd.isna(v) else f"{v:,.0f}"
-        lines.append(
-            f"| {markdown_cell(row.label)} | {row.at} | {theirs} | {ours} | {count(row.seeds)} | {count(row.n_train)} | {row.met} |"
-        )
-    return "\n".join(lines) + "\n"
+        ours = "–" if pd.isna(row.ours) else number(row.ours, row.ours_sd)
+        cells = [
+            markdown_cell(row.label), f"{row.at}", number(row.theirs, row.theirs_sd), ours, count(row.seeds),
+            count(row.n_train), row.met, markdown_cell(row.source),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", UNREAD] if kind == "published" else lines) + "\n"

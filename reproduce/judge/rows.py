@@ -47,6 +47,11 @@ def is_finished(runs: pd.DataFrame) -> pd.Series:
     return runs["status"] == "done"
 
 
+def too_few(seeds: int) -> str:
+    """Why fewer than MIN_SEEDS seeds have no test."""
+    return {0: "no seed in common", 1: "one seed: no statistics"}.get(seeds, f"{seeds} seeds: too few for a test")
+
+
 def require_columns(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in frame.columns:

@@ -8,10 +8,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from am.errors import InputError
+from am.methods import methods
 from reproduce.judge.estimates import spread
 from reproduce.judge.rows import is_finished, listed, only_labels, pivot_seeds, require_columns, scores
 from reproduce.run.grid import Target
 
+# Each step takes one gradient of all layers, which is counted once, and then works on single layers.
+FULL_FIRST = ("locoprop", "proxprop")
 COSTS = ("epoch", "iteration", "parameter_updates", "gradient_evaluations", "flops", "seconds")
 
 
@@ -55,6 +58,42 @@ def cost_to_target(
     first = curves[reached].groupby("run_key")[cost].min()
     found = runs["run_key"].map(first).astype(float)
     return runs.assign(cost=found.where(is_finished(runs) & found.notna(), math.inf))
+
+
+def with_block_gradients(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves with a column `block_gradients`: gradients of one layer on one batch, so that methods compare.
+
+    What runs count as a gradient of all layers (every one of a gradient method's, the first of a step of FULL_FIRST) is
+    one for each layer here.
+    """
+    require_columns(runs, ["run_key", "method", "hidden", "gradient_evaluations", "parameter_updates", "iterations"])
+    known = runs.drop_duplicates("run_key").set_index("run_key")
+    counted = known["gradient_evaluations"].astype(float) / known["iterations"]
+    gradient = known["method"].map(lambda name: name in methods() and methods()[name].family == "gradient")
+    # A step of a gradient method moves every layer: the counter knows the depth of networks that `hidden` does not say.
+    layers = known["parameter_updates"] / known["iterations"]
+    layers = layers.where(gradient, known["hidden"].astype(str).str.count("-") + 2)
+    whole = counted.where(gradient, known["method"].isin(FULL_FIRST).astype(float))
+    each = counted + whole * (layers - 1)
+    return curves.assign(block_gradients=curves["iteration"] * curves["run_key"].map(each))
+
+
+def at_equal_cost(
+    runs: pd.DataFrame, curves: pd.DataFrame, labels: Sequence[str], cost: str, by: str = "dataset"
+) -> pd.DataFrame:
+    """The runs of these labels with `test_accuracy` as it was when none had spent more than each of them spends in all.
+
+    On every group the budget is the least that a finished run of one of the labels spent; the accuracy is that of the
+    last evaluation within it. A run that did not finish keeps its status, and so counts as chance.
+    """
+    runs = only_labels(runs, *labels)
+    require_columns(curves, ["run_key", "iteration", "test_accuracy", cost])
+    points = curves.drop_duplicates(["run_key", "iteration"]).sort_values("iteration")
+    last = runs["run_key"].map(points.groupby("run_key")[cost].last()).where(is_finished(runs))
+    budget = last.groupby(runs[by]).min()
+    limit = points["run_key"].map(dict(zip(runs["run_key"], runs[by].map(budget))))
+    within = points[points[cost] <= limit * (1 + 1e-9)].groupby("run_key")["test_accuracy"].last()
+    return runs.assign(test_accuracy=runs["run_key"].map(within))
 
 
 def performance_profile(costs: pd.DataFrame, tau: ArrayLike) -> pd.DataFrame:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.judge.rows import MIN_SEEDS, listed, require_columns
+from reproduce.judge.rows import MIN_SEEDS, listed, require_columns, too_few
 
-REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED = "reproduced", "partly", "not reproduced", "not tested here"
+REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
+NOT_TESTED, NOT_RUN = "not tested here", "not run"
+JUDGED = (REPRODUCED, PARTLY, NOT_REPRODUCED)
 # "The opposite": significantly worse than a comparator, or the whole interval on the wrong side of the bound.
 _PARTLY = "partly: so on at least one and nowhere the opposite."
 RULES = {
@@ -37,7 +39,11 @@ _BOUNDED = ("not_worse", "at_least", "at_most")
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: one of the four words. reason: where it holds, where it is open, where the opposite, where untested."""
+    """verdict: reproduced, partly, not reproduced or not tested here.
+
+    reason: where it holds, where it is open, where the opposite (in brackets which comparators are better, or which
+    labels miss the bound), where and why it is not tested.
+    """
 
     verdict: str
     reason: str
@@ -61,11 +67,25 @@ def verdict(rule: str, table: pd.DataFrame, by: str | Sequence[str] = "dataset",
     if not table["scale"].isin(_SCALES[rule]).all():
         wrong = table.loc[~table["scale"].isin(_SCALES[rule]), "scale"].iloc[0]
         raise InputError(f"rule '{rule}' judges a table of scale {' or '.join(_SCALES[rule])}, not '{wrong}'.")
-    outcome = _against_bound(rule, table, bound) if rule in _BOUNDED else table["outcome"]
-    unit = [_name(row) for row in table[["b"] if rule == "contributes" else by].itertuples(index=False)]
-    why = table["test"].to_numpy() if "test" in table else "too few seeds"
-    rows = pd.DataFrame({"unit": unit, "outcome": outcome.to_numpy(), "why": why})
-    return _judge(rows, any_suffices=rule == "contributes")
+    groups = [_name(row) for row in table[list(by)].itertuples(index=False)]
+    parts = rule == "contributes"
+    several = table["a"].nunique() > 1
+    others = [b or (a if several else "") for a, b in zip(table["a"], table["b"])]
+    why = [too_few(n) if n < MIN_SEEDS else test for n, test in zip(table["n"], table.get("test", table["n"]))]
+    rows = pd.DataFrame(
+        dict(
+            unit=table["b"].to_numpy() if parts else groups,
+            other=groups if parts else others,
+            outcome=outcomes(rule, table, bound).to_numpy(),
+            why=why,
+        )
+    )
+    return _judge(rows, any_suffices=parts)
+
+
+def outcomes(rule: str, table: pd.DataFrame, bound: float | None = None) -> pd.Series:
+    """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested"."""
+    return _against_bound(rule, table, bound) if rule in _BOUNDED else table["outcome"]
 
 
 def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:
@@ -77,7 +97,8 @@ def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:
 
 
 def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
-    """rows: unit (a group, or a variant for `contributes`), outcome and, where it is untested, why.
+    """rows: unit (a group, or a variant for `contributes`), other (comparator, or group), outcome and, where it is
+    untested, why.
 
     A unit holds where all its rows do.
     """
@@ -85,7 +106,9 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
     for unit, cell in rows.groupby("unit", sort=False):
         seen = set(cell["outcome"])
         state = "worse" if "worse" in seen else seen.pop() if len(seen) == 1 else "tied"
-        places[state].append(f"{unit} ({', '.join(cell['why'].unique())})" if state == "untested" else unit)
+        told = dict(untested=cell["why"], worse=cell.loc[cell["outcome"] == "worse", "other"]).get(state)
+        named = ", ".join(dict.fromkeys(map(str, told))) if told is not None else ""
+        places[state].append(f"{unit} ({named})" if named else unit)
     words = dict(better="holds", tied="open", worse="the opposite", untested="not tested")
     reason = "; ".join(f"{words[state]}: {', '.join(units)}" for state, units in places.items() if units)
     if not (places["better"] or places["tied"] or places["worse"]):
@@ -97,14 +120,18 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
 
 
 def _varies(table: pd.DataFrame, by: Sequence[str]) -> Verdict:
-    require_columns(table, [*by, "label", "outcome"])
+    require_columns(table, [*by, "label", "n", "outcome"])
     units = [_name(row) for row in table[list(by)].itertuples(index=False)]
-    leaders = {}
+    leaders, short = {}, {}
     for unit, rows in table.groupby(units, sort=False):
         # A group in which the best met nobody, or somebody with too few seeds, says nothing.
         if rows["outcome"].isin(["tied", "worse"]).any() and not (rows["outcome"] == "untested").any():
             leaders[unit] = rows.loc[rows["outcome"].isin(["best", "tied"]), ["label", "outcome"]]
-    reason = "; ".join(f"{unit}: {', '.join(rows['label'])}" for unit, rows in leaders.items())
+        elif rows["n"].min() < MIN_SEEDS:
+            short[unit] = too_few(rows["n"].min())
+    told = [f"{unit}: {', '.join(rows['label'])}" for unit, rows in leaders.items()]
+    told += [f"not tested: {', '.join(f'{unit} ({why})' for unit, why in short.items())}"] if short else []
+    reason = "; ".join(told)
     if len(leaders) < 2:
         return Verdict(NOT_TESTED, reason or "no comparison was made")
     if not set.intersection(*(set(rows["label"]) for rows in leaders.values())):

@@ -1,12 +1,18 @@
-"""Copies of data sets: what must hold of a file before it is read as one; `am.data` checks what is in it."""
+"""Copies of data sets: what must hold of a file before it is read as one, and which copy collected rows were made of.
 
+`am.data` checks what is in a file.
+"""
+
+import re
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from am.data import ARRAYS, data_folder, dataset
+from am.data import ARRAYS, Identity, data_folder, dataset
 from am.errors import InputError
+from reproduce.files import read_text
 
 MAGIC = b"\x93NUMPY"  # of an array in NumPy's format; numpy hands out as bytes whatever begins otherwise
 
@@ -17,6 +23,24 @@ def check_copies(names: Iterable[str], folder: str | Path | None = None) -> None
     problems = [f"{path} {problem}." for path in files.values() if (problem := _problem(path))]
     if problems:
         raise InputError("\n".join(problems))
+
+
+def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[str, Identity]:
+    """Of each of the data sets the copy behind most rows in these grids' CSVs; none where all its rows are stale.
+
+    Raises InputError for a CSV that cannot be read whole.
+    """
+    columns = ("dataset", "data_fingerprint", "data_official", "data_rows")
+    found: Counter[tuple[str, Identity]] = Counter()
+    for path in (folder / name for folder in folders for name in ("runs.csv", "tuning.csv")):
+        rows = read_text(path, columns, evidence=True).to_dict("records") if path.exists() else []
+        for row in rows:
+            # Rows of older code do not say how many images there were.
+            fresh = row["dataset"] in names and row.get("stale") != "True"
+            if fresh and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
+                copy = Identity(row["data_fingerprint"], row["data_official"] == "True", int(row["data_rows"]))
+                found[row["dataset"], copy] += 1
+    return {name: copy for (name, copy), _ in reversed(found.most_common())}
 
 
 def _problem(path: Path) -> str | None:

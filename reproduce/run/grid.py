@@ -16,9 +16,21 @@ from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
 from reproduce.run.checks import (
-    MOST_RUNS, PER_METHOD, TYPES, axes, check_block, check_over, check_rows, check_table, clipped, make_label, read_toml, shown,
-    told, unknown_key,
-)  # fmt: skip
+    MOST_RUNS,
+    PER_METHOD,
+    TYPES,
+    axes,
+    check_block,
+    check_over,
+    check_rows,
+    check_table,
+    clipped,
+    make_label,
+    read_toml,
+    shown,
+    told,
+    unknown_key,
+)
 from reproduce.run.config import MLP
 from reproduce.run.modules.networks import NETWORKS
 from reproduce.run.modules.optimizers import check_module
@@ -114,8 +126,8 @@ def grid_names(folder: Path | None = None) -> list[str]:
     for name in found:
         if not NAME.fullmatch(name) or name == "all":
             raise InputError(
-                f"{folder}/{clipped(repr(name + '.toml')[1:-1])}: a grid's file needs another name, NAME.toml with a NAME "
-                "of letters, digits, '_', '-' and '.' that begins with a letter or digit and is not 'all'."
+                f"{folder}/{clipped(repr(name + '.toml')[1:-1])}: a grid's file needs another name, NAME.toml with a "
+                "NAME of letters, digits, '_', '-' and '.' that begins with a letter or digit and is not 'all'."
             )
     return sorted(found, key=lambda name: (name != "quickstart", name))
 

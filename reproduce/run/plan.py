@@ -5,6 +5,7 @@ space is tried first (`reproduce.run.tuning`), and the seeds run with what was c
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from am.data import Identity, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
-from reproduce.run.config import MLP, RunConfig, run_key
 from reproduce.run.checks import PER_METHOD
-from reproduce.run.grid import Grid, widths_of
+from reproduce.run.config import MLP, RunConfig, run_key
+from reproduce.run.grid import Entry, Grid, widths_of
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
 
@@ -62,33 +63,28 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
             if scaling != constants[0] and (share == 1 or not entry.method.depends_on_rows):
                 continue  # the two are one run
 
-            def planned(settings: Any, seed: int, trial: int | None = None) -> PlannedRun:
-                in_force = entry.method.scaled(settings, share) if scaling == "scaled" else settings
-                config = RunConfig(
-                    dataset=dataset,
-                    data_fingerprint=identity.fingerprint,
-                    n_train=n_train,
-                    network=grid.networks[dataset],
-                    activation=act,
-                    hidden=tuple(hidden),
-                    method=entry.method.name,
-                    constants=scaling,
-                    settings=tuple(dataclasses.asdict(in_force).items()),
-                    seed=seed,
-                    read_test=trial is None,
-                    # A trial looks for a setting: stacked, evaluated at its end alone.
-                    lane=grid.lane if trial is None else "accuracy",
-                    gradient_norm=grid.gradient_norm and trial is None,
-                    evaluate_every=every if trial is None else common["epochs"],
-                    **common,
-                )
-                return PlannedRun(config, run_key(config), entry.label, identity, trial)
-
+            base = RunConfig(
+                dataset=dataset,
+                data_fingerprint=identity.fingerprint,
+                n_train=n_train,
+                network=grid.networks[dataset],
+                activation=act,
+                hidden=tuple(hidden),
+                method=entry.method.name,
+                constants=scaling,
+                settings=(),
+                seed=0,
+                lane=grid.lane,
+                gradient_norm=grid.gradient_norm,
+                evaluate_every=every,
+                **common,
+            )
+            planned = functools.partial(_planned, base, entry, identity, share)
             settings = entry.settings
             if grid.rule == "tuned":
                 space = {key: s for key, s in entry.method.search_space().items() if key not in entry.given}
                 tried = trial_settings(entry.settings, space, grid.trials)
-                trials = [planned(settings, TUNING_SEED, i) for i, settings in enumerate(tried)]
+                trials = [planned(tried[i], TUNING_SEED, i) for i in range(grid.trials)]
                 runs += trials
                 best = best_trial([run.run_key for run in trials], lookup)
                 if best is None:
@@ -96,6 +92,19 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
                 settings = tried[best]
             runs += [planned(settings, first_seed + i) for i in range(grid.seeds)]
     return runs
+
+
+def _planned(
+    base: RunConfig, entry: Entry, identity: Identity, share: float, settings: Any, seed: int, trial: int | None = None
+) -> PlannedRun:
+    """The run of a seed with these settings. share: of the set's training rows, which scaled constants follow."""
+    in_force = entry.method.scaled(settings, share) if base.constants == "scaled" else settings
+    config = dataclasses.replace(base, settings=tuple(dataclasses.asdict(in_force).items()), seed=seed)
+    if trial is not None:
+        # A trial looks for a setting: stacked, evaluated at its end alone.
+        alone = dict(read_test=False, lane="accuracy", gradient_norm=False, evaluate_every=base.epochs)
+        config = dataclasses.replace(config, **alone)
+    return PlannedRun(config, run_key(config), entry.label, identity, trial)
 
 
 def short_of_rows(grid: Grid, identities: dict[str, Identity]) -> list[str]:

@@ -7,17 +7,17 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from am.data import NAMES, ensure, identity_of, load, training_rows
+from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
-from reproduce.run.copies import check_copies
+from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
@@ -31,7 +31,8 @@ from reproduce.run.store import Store
 class Session:
     """What one command works on: the grids under their profile, their plans, the store."""
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, args: argparse.Namespace, only_look: bool = False) -> None:
+        """only_look: nothing is written or downloaded; of a data set that is not here, rows say which copy it was."""
         self.device = device_of(args.device)
         self.graphs = args.graphs
         if self.graphs and self.device.type != "cuda":
@@ -54,33 +55,45 @@ class Session:
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
-        only = [word for word in args.methods.split(",") if word]
+        load = functools.partial(load_grid, profile=self.profile, seeds=args.seeds, folder=args.grid_folder)
+        self.grids = [load(name) for name in names]
         # The whole grid is what the CSVs hold; METHODS and DATASETS narrow what is trained now.
-        self.grids = [load_grid(name, self.profile, args.seeds, folder=args.grid_folder) for name in names]
-        wanted = {name: load_grid(name, self.profile, args.seeds, only, args.grid_folder) for name in names}
-        there = {entry.method.name for grid in self.grids for entry in grid.entries}
-        if absent := [word for word in only if word not in there]:
-            raise InputError(f"{', '.join(names)}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
-        if asked := [word for word in args.datasets.split(",") if word]:
-            there = sorted({name for grid in self.grids for name in grid.datasets})
-            for word in asked:
-                if word not in there:
-                    raise unknown("data set", word, there, ", ".join(names))
-            narrow = lambda grid: [name for name in grid.datasets if name in asked]
-            wanted = {name: dataclasses.replace(grid, datasets=narrow(grid)) for name, grid in wanted.items()}
-        sets = [name for name in NAMES if any(name in grid.datasets for grid in self.grids)]
-        check_copies(sets, self.folder)
-        ensure(sets, self.folder, announce=print)
-        self.store = Store(self.place)
-        self.identities = {name: identity_of(name, self.folder) for name in sets}
-        self.narrowed = wanted
-        self.shapes = {}
+        methods, sets = ([word for word in words.split(",") if word] for words in (args.methods, args.datasets))
+        self.narrowed = self._narrowed({name: load(name, only=methods) for name in names}, methods, sets)
+        self.identities = self._identities(only_look)
+        self.shapes = {name: (dataset(name).inputs, copy.rows) for name, copy in self.identities.items()}
+        self.store = Store(self.place, only_look=only_look)
         self.plan()
-        for name in sets if self.missing() else ():
-            images = load(name, self.folder)
-            self.shapes[name] = (images.x_train[0].size, len(images.x_train))
         known = [run for runs in self.plans.values() for run in runs]
         self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
+
+    def _narrowed(self, grids: dict[str, Grid], methods: Sequence[str], sets: Sequence[str]) -> dict[str, Grid]:
+        """The grids on these data sets alone, where some are named; raises InputError for what no grid has."""
+        names = ", ".join(grids)
+        there = {entry.method.name for grid in self.grids for entry in grid.entries}
+        if absent := [word for word in methods if word not in there]:
+            raise InputError(f"{names}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
+        there = {name for grid in self.grids for name in grid.datasets}
+        if absent := [word for word in sets if word not in there]:
+            raise unknown("data set", absent[0], there, names)
+        on = lambda grid: [name for name in grid.datasets if not sets or name in sets]
+        return {name: dataclasses.replace(grid, datasets=on(grid)) for name, grid in grids.items()}
+
+    def _identities(self, only_look: bool) -> dict[str, Identity]:
+        """Of each data set the copy in its file, downloaded first where runs of it may be trained now.
+
+        Elsewhere a file may be missing: then it is the copy that collected rows were made of, else one of no
+        fingerprint, which no finished run has.
+        """
+        every, now = _sets_of(self.grids), () if only_look else _sets_of(self.narrowed.values())
+        self.absent = missing([name for name in every if name not in now], self.folder)
+        here = [name for name in every if name not in self.absent]
+        check_copies(here, self.folder)
+        ensure(here, self.folder, announce=print)
+        found = {name: Identity("", False, dataset(name).train) for name in self.absent}
+        if self.absent:
+            found |= identities_of_rows(self.absent, [self.results / grid.name for grid in self.grids])
+        return found | {name: identity_of(name, self.folder) for name in here}
 
     def plan(self) -> None:
         """Plan again: under rule "tuned" the runs that count are known once the trials are done."""
@@ -190,6 +203,12 @@ class Session:
         return changed
 
 
+def _sets_of(grids: Iterable[Grid]) -> list[str]:
+    """The data sets of the grids, in the order of all."""
+    used = {name for grid in grids for name in grid.datasets}
+    return [name for name in NAMES if name in used]
+
+
 def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
     where = torch.cuda.get_device_name() if session.device.type == "cuda" else f"{session.jobs} CPU processes"
     if session.engine == "ray":
@@ -202,6 +221,8 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
         for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
             print(f"  {'':<{width}}  {sentence}")
+    for name in session.absent:
+        print(f"  {_told_absent(session, name)}")
     if session.share:
         print("  share {} of {}".format(*session.share))
     if pending:
@@ -210,6 +231,13 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
         print(memory(session, pending))
+
+
+def _told_absent(session: Session, name: str) -> str:
+    mark, where = session.identities[name].fingerprint, data_folder(session.folder)
+    if not mark:
+        return f"{name} is not in {where}/ and no collected row says which copy it was: its runs count as missing."
+    return f"{name} is not in {where}/: planned is the copy that the collected rows were made of, SHA-256 {mark[:16]}."
 
 
 def memory(session: Session, pending: list[list[PlannedRun]]) -> str:

@@ -30,21 +30,18 @@ PAUSE = 0.1  # seconds between looks at a run that another process trains
 class Store:
     """Finished runs by key. A run is a dict with "run_key", "status", the fields of a row, and "curve".
 
-    quiet: say nothing of torn shards, which another store of the same command has said.
+    quiet: say nothing of torn shards, which another store of the same command has said.  only_look: write nothing; a
+    store that is not there is an empty one.
     """
 
-    def __init__(self, results: Path, quiet: bool = False):
+    def __init__(self, results: Path, quiet: bool = False, only_look: bool = False) -> None:
         self.folder, self.quiet = results / ".store", quiet
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
-            probe.write_text("")
-            probe.unlink()
+            (_check_place if only_look else _make_place)(self.folder)
         except OSError as error:
             raise InputError(
                 f"the results folder {results} cannot be written ({error.strerror}); choose another with RESULTS=."
             ) from None
-        sweep(self.folder)
         self._runs: dict[str, dict[str, Any]] = {}
         self._read: dict[Path, int] = {}
         self.refresh()
@@ -117,6 +114,25 @@ class Store:
             os.close(file)
             raise InputError(f"{path} is no regular file; move it away.")
         return file
+
+
+def _make_place(folder: Path) -> None:
+    """Make the store's folder and sweep it; raises OSError where it cannot be made or written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
+    probe.write_text("")
+    probe.unlink()
+    sweep(folder)
+
+
+def _check_place(folder: Path) -> None:
+    """Raises OSError where something that is no folder keeps the store's folder from being made."""
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return
+    if not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def _take(file: int, run_keys: Sequence[str]) -> set[str]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reproduce.judge.estimates import ALPHA
-from reproduce.judge.ranks import CriticalDifference, critical_difference
+from reproduce.judge.ranks import HANDFUL, CriticalDifference, critical_difference
 from reproduce.show.look import SMALL, Style, look_of, tone
 from reproduce.show.panels import NAME, PAGE_HEIGHT, ROW, Frame, Grid, Heading, Panel, Ruler, lay_out, paginate
 
@@ -17,7 +17,7 @@ DATASETS_RANKED = 4  # at least: with three, no difference of ranks is ever sign
 
 
 def rank_pages(grid: Grid) -> list[Figure]:
-    """Critical-difference diagrams, one a network, activation and size that four data sets or more have in common."""
+    """Critical-difference diagrams of a handful of labels, one a network, activation and size that four sets share."""
     settings: dict[tuple, list[Panel]] = {}
     for panel in grid.panels:
         run = panel.runs.iloc[0]
@@ -26,7 +26,7 @@ def rank_pages(grid: Grid) -> list[Figure]:
     for panels in settings.values():
         runs = pd.concat([panel.runs for panel in panels])
         everywhere = runs.groupby("label").dataset.nunique() == runs.dataset.nunique()
-        if runs.dataset.nunique() >= DATASETS_RANKED and everywhere.sum() > 2:
+        if runs.dataset.nunique() >= DATASETS_RANKED and 2 < everywhere.sum() <= HANDFUL:
             names = ", ".join(panel.name for panel in panels)
             seeds = panels[0].size.split(", ")[-1]
             difference = critical_difference(runs)

@@ -205,9 +205,6 @@ def _read_runs(folder: Path) -> pd.DataFrame:
 def _read_curves(path: Path, runs: pd.DataFrame) -> pd.DataFrame:
     """The curves as numbers; seconds only where the runs were alone on the device."""
     curves = finite(read(path, ("run_key", "label", "iteration", "epoch", "test_accuracy")))
-    twice = curves[curves.duplicated(["run_key", "label", "iteration"])]
-    if len(twice):
-        raise malformed(path, f"two points of run {twice.run_key.iloc[0]} at iteration {twice.iteration.iloc[0]}")
     return curves if (runs.lane == "time").all() else curves.drop(columns="seconds", errors="ignore")
 
 

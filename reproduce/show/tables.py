@@ -1,10 +1,12 @@
-"""Tables: `results/<grid>/table.md` and `table.tex` from the CSVs, and the README's tables between their markers.
+"""Tables: `results/<grid>/table.md` and `table.tex` from the CSVs, and the tables of pages between their markers.
 
-Cells are mean +/- standard deviation of the final test accuracy over seeds, in per cent; bold is the best of a column
+Cells are mean +/- standard deviation of the final test accuracy over seeds, in per cent; bold is the best of a problem
 and whatever the paired test at 5 % does not find worse (`judge.compare.best_and_ties`).
 """
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from reproduce.files import markdown_cell, read, write_whole
 from reproduce.judge.compare import best_and_ties
 from reproduce.schema import dataset_title
 
-BLOCK = ("dataset", "activation", "hidden")
+# What makes a problem beside its data set, and how a table calls it.
+AXES = dict(network="Network", activation="Activation", hidden="Widths", constants="Constants", n_train_asked="n")
+MOST_COLUMNS = 6  # with more problems the columns are data sets, and the rest is said in front of each row
 LATEX = {char: f"\\{char}" for char in "&%#_${}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "†": r"$^\dagger$", "–": "--",
@@ -32,54 +36,108 @@ class Cell:
     bold: bool
 
 
+EMPTY = Cell("", False)
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under column heads, with the notes that belong below."""
+    """Rows of cells, each behind the words that name it, under the heads of both, with the notes that belong below."""
 
+    stubs: list[str]
     heads: list[str]
-    rows: list[tuple[str, list[Cell]]]
+    rows: list[tuple[list[str], list[Cell]]]
     notes: list[str]
 
 
 def accuracy_table(runs: pd.DataFrame) -> Table:
-    """One row a label, one column a problem (data set, and activation or widths where the grid varies them)."""
-    by = ["dataset", *(c for c in BLOCK[1:] if runs[c].nunique() > 1)]
-    best = best_and_ties(runs, by).set_index([*by, "label"])["among_best"]
+    """One row a label, one column a problem (data set, and what else of AXES the grid varies).
+
+    Where that is more than MOST_COLUMNS, one column a data set and one row a label and whatever else varies.
+    """
+    varied = [column for column in AXES if column in runs and runs[column].nunique() > 1]
+    by = ["dataset", *varied]
+    cells, labels = _cells(runs, by), list(runs["label"].drop_duplicates())
     problems = list(runs[by].drop_duplicates().itertuples(index=False, name=None))
-    labels = list(runs["label"].drop_duplicates())
+    if len(problems) <= MOST_COLUMNS:
+        stubs, heads = ["Method"], [_head(_of(runs, by, problem), problem[1:], varied) for problem in problems]
+        rows = [([label], [cells.get((*problem, label), EMPTY) for problem in problems]) for label in labels]
+    else:
+        stubs, datasets = [*(AXES[column] for column in varied), "Method"], list(runs["dataset"].drop_duplicates())
+        settings = list(
+            runs.sort_values(varied, key=_all_last)[varied].drop_duplicates().itertuples(index=False, name=None)
+        )
+        heads = [_head(runs[runs["dataset"] == dataset], (), varied) for dataset in datasets]
+        rows = [
+            ([*_words(setting, varied), label], [cells.get((dataset, *setting, label), EMPTY) for dataset in datasets])
+            for setting in settings
+            for label in labels
+            if any((dataset, *setting, label) in cells for dataset in datasets)
+        ]
+    seeds = runs.groupby([*by, "label"]).size()
+    return Table(stubs, heads, rows, _notes(runs, seeds.min(), seeds.max(), "column" if len(stubs) == 1 else "problem"))
+
+
+def _cells(runs: pd.DataFrame, by: Sequence[str]) -> dict[tuple, Cell]:
+    """The cell of every (problem, label) that was run; with one seed alone nothing is the best."""
+    best = best_and_ties(runs, by).set_index([*by, "label"])["among_best"]
     cells = {}
     for key, group in runs.groupby([*by, "label"], sort=False):
         done = group.loc[group["status"] == "done", "test_accuracy"] * 100
         lost = len(group) - len(done)
         spread = f" ± {done.std():.2f}" if len(done) > 1 else ""
         text = (f"{done.mean():.2f}{spread}" if len(done) else "–") + (f" ({lost}/{len(group)} lost)" if lost else "")
-        cells[key] = Cell(text, bool(best.get(key, False)))
-    heads, marked = [], False
-    for problem in problems:
-        rows = runs[(runs[by] == list(problem)).all(axis=1)]
-        official = rows["data_official"].astype(str).eq("True").all()
-        marked |= not official
-        head = dataset_title(problem[0]) + ("" if official else "†")
-        heads.append(" ".join([head, *problem[1:], f"(n = {rows['n_train'].max():,.0f})"]))
-    seeds = runs.groupby([*by, "label"]).size()
-    count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    notes = [
-        f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, "
-        f"profile {runs['profile'].iloc[0]}. "
-        "Bold: the best of a column and what a paired test at 5 % does not find worse."
-    ]
-    if marked:
-        notes.append("† not the official copy of the data set.")
-    rows = [(label, [cells.get((*problem, label), Cell("", False)) for problem in problems]) for label in labels]
-    return Table(heads, rows, notes)
+        cells[key] = Cell(text, len(group) > 1 and bool(best.get(key, False)))
+    return cells
+
+
+def _of(runs: pd.DataFrame, by: Sequence[str], problem: tuple) -> pd.DataFrame:
+    return runs[(runs[list(by)] == list(problem)).all(axis=1)]
+
+
+def _head(rows: pd.DataFrame, setting: tuple, varied: Sequence[str]) -> str:
+    """The head of a column: data set, setting, and the number of rows where all of the column have the same."""
+    marked = "" if _official(rows) else "†"
+    words = [word for column, word in zip(varied, _words(setting, varied)) if column != "n_train_asked"]
+    size = [f"(n = {rows['n_train'].max():,.0f})"] if rows["n_train"].nunique() == 1 else []
+    return " ".join([dataset_title(rows["dataset"].iloc[0]) + marked, *words, *size])
+
+
+def _words(setting: tuple, varied: Sequence[str]) -> list[str]:
+    return [_word(column, value) for column, value in zip(varied, setting)]
+
+
+def _word(column: str, value: object) -> str:
+    return ("all" if value == 0 else f"{value:,.0f}") if column == "n_train_asked" else str(value)
+
+
+def _all_last(column: pd.Series) -> pd.Series:
+    """What rows are sorted by: "all", which is 0, comes after every number of rows."""
+    return column.mask(column == 0, math.inf) if column.name == "n_train_asked" else column
+
+
+def _official(rows: pd.DataFrame) -> bool:
+    return bool(rows["data_official"].astype(str).eq("True").all())
+
+
+def _notes(runs: pd.DataFrame, fewest: int, most: int, place: str) -> list[str]:
+    profile = f"profile {runs['profile'].iloc[0]}"
+    if most == 1:
+        notes = [f"Final test accuracy in per cent, {profile}. One seed each, which decides nothing."]
+    else:
+        count = str(fewest) if fewest == most else f"{fewest} to {most}"
+        notes = [
+            f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, {profile}. "
+            f"Bold: the best of a {place} and what a paired test at 5 % does not find worse."
+        ]
+    return notes if _official(runs) else [*notes, "† not the official copy of the data set."]
 
 
 def markdown(table: Table) -> str:
-    lines = ["| Method | " + " | ".join(table.heads) + " |", "|---|" + "---:|" * len(table.heads)]
-    for label, cells in table.rows:
-        lines.append(
-            f"| {markdown_cell(label)} | " + " | ".join(f"**{c.text}**" if c.bold else c.text for c in cells) + " |"
-        )
+    columns = "|---" * len(table.stubs) + "|" + "---:|" * len(table.heads)
+    lines = [f"| {' | '.join([*table.stubs, *table.heads])} |", columns]
+    for words, cells in table.rows:
+        shown = [*map(markdown_cell, words), *(f"**{c.text}**" if c.bold else c.text for c in cells)]
+        lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n\n" + "\n".join(table.notes) + "\n"
 
 
@@ -91,14 +149,14 @@ def latex(table: Table, caption: str) -> str:
     lines = [
         r"\begin{table}\centering\small",
         rf"\caption{{{escape(caption)}. {escape(' '.join(table.notes))}}}",
-        r"\begin{tabular}{l" + "r" * len(table.heads) + "}",
+        r"\begin{tabular}{" + "l" * len(table.stubs) + "r" * len(table.heads) + "}",
         r"\toprule",
-        " & ".join(["Method", *map(escape, table.heads)]) + r" \\",
+        " & ".join(map(escape, [*table.stubs, *table.heads])) + r" \\",
         r"\midrule",
     ]
-    for label, cells in table.rows:
+    for words, cells in table.rows:
         shown = [rf"\textbf{{{escape(c.text)}}}" if c.bold else escape(c.text) for c in cells]
-        lines.append(" & ".join([escape(label), *shown]) + r" \\")
+        lines.append(" & ".join([*map(escape, words), *shown]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
@@ -112,6 +170,11 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
     for target, text in written.items():
         write_whole(target, text)
     return list(written)
+
+
+def pages(folder: Path) -> list[Path]:
+    """The pages of a checkout that have tables to fill: its README.md and what lies in docs/."""
+    return [path for path in (folder / "README.md", *sorted(folder.glob("docs/*.md"))) if path.is_file()]
 
 
 def fill(page: Path, results: Path) -> list[str]:

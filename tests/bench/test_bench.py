@@ -152,7 +152,7 @@ COLUMNS = {
     "limit": {"flops_least", "bytes_least", "gemm_flops_per_second", "copy_bytes_per_second", "limit_seconds", "share"},
     "memory": {"baseline_bytes", "peak_bytes", "bytes_per_run", "predicted_bytes", "ratio"},
     "precision": {"method", "iterations", "difference", "difference_of_weights"},
-    "profile": {"method", "hidden", "operations", "iteration_seconds", "share", "seconds", "seconds_at_gemm_rate"},
+    "profile": {"method", "hidden", "operations", "step_seconds", "share", "seconds", "seconds_at_gemm_rate"},
 }
 
 

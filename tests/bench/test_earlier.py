@@ -10,7 +10,6 @@ from helpers import ROOT
 from am.errors import InputError
 from reproduce.bench.earlier import earlier
 
-
 QUICK = dict(methods=["tiam"], threads=[1], repetitions=2, edge=64)
 
 

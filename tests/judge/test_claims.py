@@ -2,33 +2,52 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 
 import numpy as np
 import pandas as pd
 import pytest
-from frames import runs_of, write_runs
+from frames import runs_of, synthetic, write_runs
 
 from am.errors import InputError
-from reproduce.judge.claims import CLAIMS, KEYS, MEASURES, _evidence, _markdown, judge_all, write_claims
+from am.methods import method
+from reproduce.files import read
+from reproduce.judge.claims import _evidence, _judged, load_claims, markdown, write_claims
+from reproduce.judge.claims import judge_all as judge_profiles
+from reproduce.judge.convergence import SINCE
+from reproduce.judge.measures import MEASURES, Claim, Evidence
 from reproduce.judge.published import NUMBERS
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
-from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
-from reproduce.run.grid import grid_names, load_grid
+from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, NOT_TESTED, PARTLY, REPRODUCED, RULES
+from reproduce.run.grid import Target, grid_names, load_grid
 
 CLAIM = """
+[protocols]
+equal = "All is equal."
+other = "Or nearly."
+[lists]
+rivals = ["B"]
 [[claim]]
 id = "X-1"
 paper = "TIAM"
 sentence = "A is better than B."
-grid = "g"
 measure = "accuracy"
 method = "A"
-against = ["B"]
+against = "rivals"
 rule = "better"
 counts_against = "B better."
+changed = "It was another rule."
+[[claim.protocol]]
+name = "equal"
+grid = "g"
 """
+
+
+def judge_all(results, claims):
+    """The rows of claims.csv under the one profile that lies in the folder itself."""
+    return judge_profiles(results, ("paper",), claims)[0]
 
 
 @pytest.fixture
@@ -48,16 +67,25 @@ def test_a_better_method_is_reproduced_and_a_worse_one_is_not(tmp_path, claims):
 
 def test_what_cannot_be_judged_says_why(tmp_path, claims):
     row = judge_all(tmp_path, claims).iloc[0]
-    assert row["verdict"] == NOT_TESTED and "g has not been run" in row["reason"]
+    assert row["verdict"] == NOT_RUN and "g has not been run" in row["reason"]
     write_runs(tmp_path / "g", runs_of({"A": [0.9] * 5}))
     row = judge_all(tmp_path, claims).iloc[0]
     assert row["verdict"] == NOT_TESTED and "'B'" in row["reason"]
 
 
 def test_a_typo_in_a_claim_names_the_key(tmp_path, claims):
-    claims.write_text(CLAIM.replace("against", "agianst"))
-    with pytest.raises(InputError, match="did you mean 'against'"):
+    for wrong, right in (("against", "agianst"), ("equal", "eqaul"), ("rivals", "rivlas")):
+        claims.write_text(CLAIM.replace(f'name = "{wrong}"', f'name = "{right}"').replace(f'"{wrong}"', f'"{right}"')
+                          .replace(f"{wrong} = \"r", f"{right} = \"r"))  # fmt: skip
+        with pytest.raises(InputError, match=f"claims.toml: X-1.*did you mean '{wrong}'"):
+            judge_all(tmp_path, claims)
+    claims.write_text(CLAIM.partition("[[claim.protocol]]")[0])
+    with pytest.raises(InputError, match=r"claims.toml: X-1 has no \[\[claim.protocol\]\]"):
         judge_all(tmp_path, claims)
+
+
+# Being written; samt_updates takes the settings that fair_minibatch chooses.
+UNWRITTEN = ("samt_networks", "samt_updates")
 
 
 def test_the_claims_name_grids_labels_and_rules_that_exist():
@@ -67,108 +95,76 @@ def test_the_claims_name_grids_labels_and_rules_that_exist():
         for e in load_grid("samt_stability", "light").entries
     ]
     labels["samt_stability"] = set(by_step_size(pd.DataFrame(steps))["label"])
-    found = tomllib.loads(CLAIMS.read_text())["claim"]
-    assert {claim["paper"] for claim in found} == {"SAMT", "TIAM"} and len({c["id"] for c in found}) == len(found)
-    for claim in found:
-        if "grid" in claim:
-            named = {claim.get("method"), claim.get("reference"), *claim.get("against", ()), *claim.get("labels", ())}
-            assert named - {None} <= labels[claim["grid"]], claim["id"]
-            assert claim["rule"] in RULES and claim["counts_against"]
-            assert claim["measure"].partition(":")[0] in MEASURES and set(claim) <= set(KEYS)
-        else:
-            assert claim["reason"]
-    for number in tomllib.loads(NUMBERS.read_text())["number"]:
+    assert {claim.paper for claim in FOUND} == {"SAMT", "TIAM"}
+    assert len({(claim.id, claim.protocol, claim.grid) for claim in FOUND}) == len(FOUND)
+    for claim in FOUND:
+        named = {claim.method, claim.reference, *claim.against, *claim.labels} - {""}
+        there = labels.get(claim.grid, set())
+        assert named and (named <= there or claim.grid in UNWRITTEN), (claim.id, claim.grid, named - there)
+        assert claim.rule in RULES and claim.counts_against and claim.measure.partition(":")[0] in MEASURES
+    for number in sum(tomllib.loads(NUMBERS.read_text()).values(), []):
         assert number["label"] in labels[number["grid"]] and number["source"]
 
 
-FOUND = tomllib.loads(CLAIMS.read_text())["claim"]
-ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "selu", "celu", "softplus")
+def test_epsilon_is_at_its_floor_where_the_claims_begin_to_count():
+    tiam = method("tiam").settings()
+    first = 1 + math.ceil(math.log2(tiam.epsilon_0 / tiam.epsilon_min))  # step k, from 0 on, has epsilon_0 / 2^k
+    assert {claim.since for claim in FOUND if claim.paper == "TIAM" and claim.since} == {first, SINCE["objective"]}
+    assert {c.since for c in FOUND if c.measure == "monotone"} == {0, first}
+
+
+FOUND = load_claims()
 
 
 def judge(tmp_path, text: str) -> pd.Series:
     """The verdict on one claim over the CSVs in tmp_path / "g"."""
     path = tmp_path / "claims.toml"
-    path.write_text(f'[[claim]]\nid = "X"\npaper = "TIAM"\nsentence = "S."\ngrid = "g"\ncounts_against = "C."\n{text}')
+    path.write_text(
+        f'[protocols]\np = "P."\n[[claim]]\nid = "X"\npaper = "TIAM"\nsentence = "S."\ncounts_against = "C."\n{text}\n'
+        '[[claim.protocol]]\nname = "p"\ngrid = "g"\n'
+    )
     return judge_all(tmp_path, path).iloc[0]
 
 
-def synthetic(claim: dict, seeds: int = 5, status: str = "done") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """CSVs on which the claim is as true as can be; status: of the runs of the labels it is about."""
-    mine = {claim.get("method"), *claim.get("labels", ())}
-    shaped, sweep = claim["rule"] == "varies", claim["grid"] == "samt_stability"
-    named = claim.get("against", []) + claim.get("labels", []) + [claim.get("reference"), claim.get("method")]
-    labels = dict.fromkeys(named)
-    rows, points = [], []
-    for d, dataset in enumerate(("mnist", "svhn")):
-        for i, label in enumerate(filter(None, labels)):
-            for act in ACTIVATIONS if "group" in claim else ("relu",):
-                for x in (0.01, 0.1, 1.0) if sweep else (None,):
-                    for seed in range(seeds):
-                        own, noise = label in mine, 0.001 * ((seed * 7 + i) % 5)
-                        gain = (0.2 if act != "softplus" else 0.1) if own and not shaped else 0.1 * ((i + d) % 2)
-                        lost = 0.0 if own or x in (None, 0.1) else 0.3
-                        spread = noise if not sweep else noise / 10 if own else noise + 0.02 * (seed % 2)
-                        accuracy = 0.6 + gain - lost + spread
-                        done = status == "done" or not own
-                        rows.append(dict(
-                            grid="g", profile="light", lane="time", dataset=dataset, data_official=True, n_train=100,
-                            activation=act, hidden="8", method="sgd" if sweep else label.lower(), seed=seed,
-                            iterations=60,
-                            hyperparameters=json.dumps(dict(learning_rate=x)),
-                            label=label if x is None else f"{label}, {x}", status="done" if done else status,
-                            test_accuracy=accuracy if done else np.nan, val_accuracy=accuracy if done else np.nan,
-                            parameter_updates=60 * (3 if own else 1), run_key=f"{dataset}{label}{act}{x}{seed}",
-                            seconds=1 + noise + 5 * (not own), flops=100.0 + 50 * (not own),
-                        ))  # fmt: skip
-                        k = np.arange(0, 62, 2)
-                        speed = 0.9 if own else 0.97
-                        points.append(pd.DataFrame(dict(
-                            run_key=rows[-1]["run_key"], dataset=dataset, label=rows[-1]["label"], seed=seed,
-                            iteration=k, epoch=k / (1 if own else 0.5), seconds=k * (0.1 + noise + (not own)),
-                            parameter_updates=k * (1 + 3 * (not own)), val_accuracy=accuracy * (1 - 0.5 * speed**k),
-                            objective=5 + 100 * (0.9 + noise) ** k, gradient_norm=3 * np.maximum(k, 1) ** -0.5,
-                            train_loss=2.3 + (-0.03 if own or lost == 0 else 0.03) * k,
-                        )))  # fmt: skip
-    return pd.DataFrame(rows), pd.concat(points)
-
-
-def judged(tmp_path, claim: dict, runs: pd.DataFrame, curves: pd.DataFrame | None) -> pd.Series:
-    folder = tmp_path / claim["grid"]
+def judged(tmp_path, claim: Claim, runs: pd.DataFrame, curves: pd.DataFrame | None) -> pd.Series:
+    folder = tmp_path / claim.grid
     folder.mkdir(exist_ok=True)
     runs.to_csv(folder / "runs.csv", index=False)
     if curves is not None:
         curves.to_csv(folder / "curves.csv", index=False)
-    return judge_all(tmp_path, tmp_path / "one.toml").iloc[0]
+    evidence = Evidence(folder, [Target(claim.reference, 1.0)])
+    found, effects = _judged(claim, evidence, "paper")
+    return pd.Series(found | dict(effects=effects))
 
 
-@pytest.mark.parametrize("claim", FOUND, ids=[claim["id"] for claim in FOUND])
+@pytest.mark.parametrize("claim", FOUND, ids=[f"{c.id}, {c.protocol}, {c.grid}" for c in FOUND])
 def test_every_claim_can_be_reproduced_and_never_by_diverging(tmp_path, claim):
-    path = tmp_path / "one.toml"
-    path.write_text(_block(claim["id"]))
+    claim = dataclasses.replace(claim, against=claim.against[-3:])  # they are all compared alike
     runs, curves = synthetic(claim)
     row = judged(tmp_path, claim, runs, curves)
-    assert row["verdict"] == REPRODUCED and row["seeds"] == 5 and "mnist" in row["effects"] + row["reason"]
-    assert row["evidence"] or claim["rule"] == "varies"
+    assert row["verdict"] == REPRODUCED and row["seeds"] == 5, row["reason"]
+    assert row["evidence"] or claim.rule == "varies"
+    assert row["basis"] == "mnist, svhn: 100 images, 5 seeds" and row["trials"] == 0
+    assert {effect["dataset"] for effect in row["effects"]} == {"mnist", "svhn"}
     # Two seeds are too few, a missing comparator is named, and so is a missing method.
     few = judged(tmp_path, claim, runs[runs["seed"] < 2], curves)
-    assert few["verdict"] == NOT_TESTED and few["reason"]
-    for label in [claim.get("against", [None])[-1], claim.get("method"), *claim.get("labels", ())]:
-        if label is not None:
+    assert few["verdict"] == NOT_TESTED and "2 seeds" in few["reason"]
+    alone = judged(tmp_path, claim, runs[runs["seed"] < 1], curves)
+    assert alone["verdict"] == NOT_TESTED and "one seed: no statistics" in alone["reason"]
+    expected = "mnist, svhn: 100 images, 1 seed"
+    assert alone.get("basis", expected) == expected
+    for label in [*claim.against[-1:], claim.method, *claim.labels]:
+        if label:
             rest = ~runs["label"].isin([label, *(f"{label}, {x}" for x in (0.01, 0.1, 1.0))])
             lacking = judged(tmp_path, claim, runs[rest], curves)
             assert lacking["verdict"] == NOT_TESTED and f"'{label}'" in lacking["reason"], label
     for status in ("diverged", "failed"):
         lost = judged(tmp_path, claim, *synthetic(claim, status=status))
         assert lost["verdict"] not in (REPRODUCED, PARTLY)
-    (tmp_path / claim["grid"] / "curves.csv").unlink()
-    needs = claim["measure"].partition(":")[0] not in ("accuracy", "best", "cost", "block_step", "contrast")
+    (tmp_path / claim.grid / "curves.csv").unlink()
+    needs = claim.measure.partition(":")[0] not in ("accuracy", "best", "cost", "block_step", "contrast")
     without = judged(tmp_path, claim, runs, None)
     assert (without["verdict"] == NOT_TESTED and "curves.csv" in without["reason"]) == needs
-
-
-def _block(ident: str) -> str:
-    text = CLAIMS.read_text()
-    return next("[[claim]]" + part for part in text.split("[[claim]]")[1:] if f'id = "{ident}"\n' in part)
 
 
 def test_measures_of_worked_examples(tmp_path):
@@ -179,7 +175,7 @@ def test_measures_of_worked_examples(tmp_path):
     versus = 'method = "A"\nagainst = ["B"]\n'
     accuracy = judge(tmp_path, f'{versus}measure = "accuracy"\nrule = "better"')
     assert accuracy["evidence"] == "+10 points [+10, +10]"
-    assert accuracy["effects"] == "mnist against B: +10 points [+10, +10]"
+    assert accuracy["basis"] == "mnist: 100 images, 3 seeds"
     cost = judge(tmp_path, f'{versus}measure = "cost:seconds"\nrule = "fewer"')
     assert (cost["verdict"], cost["evidence"]) == (NOT_REPRODUCED, "1.5 times the seconds [1.5, 1.5]")
     step = judge(tmp_path, f'{versus}measure = "block_step:flops"\nrule = "fewer"')  # 600 / 300 against 600 / 100
@@ -196,19 +192,19 @@ def test_measures_of_the_objective(tmp_path):
     value = 1 + 0.9**k + 0.5 * (k == 40)
     curves = [pd.DataFrame(dict(run_key=f"mnistA{seed}", iteration=k, objective=value)) for seed in range(3)]
     pd.concat(curves).to_csv(tmp_path / "g" / "curves.csv", index=False)
-    words = 'method = "A"\nafter = 20\nrule = "at_least"\nbound = 0.99\n'
+    words = 'method = "A"\nsince = 22\nrule = "at_least"\nbound = 0.99\n'
     rose = judge(tmp_path, words + 'measure = "monotone"')
     assert (rose["verdict"], rose["evidence"]) == (NOT_REPRODUCED, "94.7 % of the evaluations [94.7, 94.7]")  # 18 of 19
-    later = judge(tmp_path, words.replace("20", "40") + 'measure = "monotone"')
+    later = judge(tmp_path, words.replace("22", "42") + 'measure = "monotone"')
     assert later["verdict"] == REPRODUCED
-    rate = judge(tmp_path, words.replace("least", "most").replace("20", "40") + 'measure = "rate"')
+    rate = judge(tmp_path, words.replace("least", "most").replace("22", "42") + 'measure = "rate"')
     assert (rate["verdict"], rate["evidence"]) == (REPRODUCED, "0.9 per iteration [0.9, 0.9]")
     # A run that diverged has the worst of each measure: 0 of its evaluations, a factor of 2.
     runs = runs_of({"A": [0.9] * 3}).assign(status=["done", "done", "diverged"])
     runs.to_csv(tmp_path / "g" / "runs.csv", index=False)
-    lost = judge(tmp_path, words.replace("20", "40") + 'measure = "monotone"')
+    lost = judge(tmp_path, words.replace("22", "42") + 'measure = "monotone"')
     assert lost["verdict"] == NOT_REPRODUCED and lost["evidence"].startswith("66.7 %")
-    lost = judge(tmp_path, words.replace("least", "most").replace("20", "40") + 'measure = "rate"')
+    lost = judge(tmp_path, words.replace("least", "most").replace("22", "42") + 'measure = "rate"')
     assert lost["verdict"] == NOT_REPRODUCED and lost["evidence"].startswith("1.27 per")
 
 
@@ -227,19 +223,60 @@ def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
     assert (power["verdict"], power["evidence"]) == (REPRODUCED, "0.5 as power of 1/k [0.5, 0.5]")
 
 
-def test_the_table_says_what_was_found_in_a_line(tmp_path):
-    table = pd.DataFrame([
-        dict(id="X-1", claim="A is better.", note="really", verdict="partly",
-             reason="holds: mnist; open: fashion_mnist", grid="g", seeds=5.0,
-             evidence="−1.9 to +0.4 points [−2.5, +0.9]"),
-        dict(id="X-2", claim="B is.", note="", verdict=NOT_TESTED, reason="no", grid="g", seeds=None, evidence=None),
-    ])  # fmt: skip
-    first, second = _markdown(table).splitlines()[-2:]
+def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tmp_path, claims):
+    up, down = [0.91, 0.92, 0.93, 0.92, 0.91], [0.81, 0.82, 0.83, 0.81, 0.82]
+    claims.write_text(CLAIM + '[[claim.protocol]]\nname = "other"\ngrid = "h"\nnote = "really"\n')
+    write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
+    write_runs(tmp_path / "light" / "g", runs_of({"A": up[:3], "B": down[:3]}).assign(n_train=50))
+    table, effects = judge_profiles(tmp_path, claims=claims)
+    assert list(table["profile"]) == ["paper", "light"] * 2 and list(table["agreement"]) == ["agree"] * 2 + [""] * 2
+    assert list(table["verdict"]) == [REPRODUCED] * 2 + [NOT_RUN] * 2
+    assert list(effects["effect"]) == pytest.approx([10, 10]) and list(effects["seeds"]) == [5, 3]
+    assert list(effects["outcome"]) == ["better"] * 2 and list(effects["n_train"]) == [100, 50]
+    lines = markdown(table, dict(equal="All is equal.", other="Or nearly.", more="Unused."))
+    first, second = [line for line in lines.splitlines() if line.startswith("| X-1")]
     assert first == (
-        "| X-1: A is better. (really) | **partly** | holds: MNIST; open: Fashion-MNIST | "
-        "`g`, 5 seeds: −1.9 to +0.4 points [−2.5, +0.9] |"
+        "| X-1: A is better than B. | equal, `g` | "
+        "**reproduced**. Holds: MNIST. +10 points [+9.12, +10.9]. MNIST: 100 images, 5 seeds | "
+        "**reproduced**. Holds: MNIST. +10 points [+10, +10]. MNIST: 50 images, 3 seeds | agree |"
     )
-    assert second == "| X-2: B is. | **not tested here** | no | – |"
+    assert second == "| X-1 | other, `h` | not run | not run | – |"
+    assert "- *other*: Or nearly." in lines and "Unused" not in lines and "- X-1: It was another rule." in lines
+    down_there = runs_of({"A": down, "B": up})
+    down_there.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
+    table, _ = judge_profiles(tmp_path, claims=claims)
+    assert list(table["agreement"])[:2] == ["differ"] * 2
+    light = table[table["profile"] == "light"].iloc[0]
+    assert (light["verdict"], light["reason"]) == (NOT_REPRODUCED, "the opposite: mnist (B)")
+
+
+def test_seeds_on_which_trials_were_made_do_not_count(tmp_path, claims):
+    up, down = [0.91, 0.92, 0.93, 0.92, 0.91], [0.81, 0.82, 0.83, 0.81, 0.82]
+    write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
+    pd.DataFrame(dict(dataset="mnist", label="A", seed=[4] * 3, trial=range(3))).to_csv(
+        tmp_path / "g" / "tuning.csv", index=False
+    )
+    row = judge_all(tmp_path, claims).iloc[0]
+    assert (row["seeds"], row["trials"]) == (4, 3) and "equal, `g`, tuned" in markdown(row.to_frame().T, {})
+
+
+def test_equal_gradient_evaluations_count_a_full_gradient_for_each_layer(tmp_path):
+    """A sweep of SAMT computes two gradients a layer, a step of SGD one: SGD's end is SAMT's middle."""
+    runs = runs_of({"A": [0.9] * 3, "B": [0.8] * 3}).assign(
+        method=["samt"] * 3 + ["sgd"] * 3, hidden="8-8", iterations=10, parameter_updates=30,
+        gradient_evaluations=[60] * 3 + [10] * 3,
+    )  # fmt: skip
+    write_runs(tmp_path / "g", runs)
+    halfway = dict(A=0.7, B=0.85)
+    points = [
+        dict(run_key=row.run_key, iteration=k, test_accuracy=accuracy)
+        for row in runs.itertuples()
+        for k, accuracy in ((0, 0.1), (5, halfway[row.label]), (10, row.test_accuracy))
+    ]
+    pd.DataFrame(points).to_csv(tmp_path / "g" / "curves.csv", index=False)
+    words = 'method = "A"\nagainst = ["B"]\nrule = "better"\nmeasure = '
+    assert judge(tmp_path, words + '"accuracy"')["evidence"] == "+10 points [+10, +10]"
+    assert judge(tmp_path, words + '"accuracy_at:block_gradients"')["evidence"] == "−10 points [−10, −10]"
 
 
 def test_evidence_spans_the_comparisons_and_shows_misses():
@@ -260,5 +297,10 @@ def test_claims_csv_is_the_same_again(tmp_path):
         tmp_path / "tiam_inertia", runs_of({"TIAM (0.9, 0.9, 0.5)": [0.9] * 5, "TIAM (0.0, 0.0, 0.0)": [0.8] * 5})
     )
     path, verdicts = write_claims(tmp_path)
-    first = path.read_bytes()
-    assert write_claims(tmp_path)[0].read_bytes() == first and sum(verdicts.values()) == len(pd.read_csv(path))
+    files = [path, path.with_suffix(".md"), path.with_name("claim_effects.csv")]
+    first = [file.read_bytes() for file in files]
+    assert write_claims(tmp_path)[0] == path and [file.read_bytes() for file in files] == first
+    assert sum(verdicts.values()) == len(read(path)) == 2 * len(FOUND) and len(read(files[2])) > 0
+    trial = write_claims(tmp_path, ("smoke",))[0]
+    assert trial == tmp_path / "smoke" / "claims.csv" and set(read(trial)["profile"]) == {"smoke"}
+    assert path.read_bytes() == first[0]

@@ -45,12 +45,22 @@ def test_convergence_sees_a_rise_and_starts_after_the_transient():
     runs = make_runs({"A": {"mnist": [0.9, 0.9]}})
     v = [1.0, 9.0, 5.0, 4.0, 4.0 * (1 + 1e-8), 2.0]
     curves = pd.DataFrame(dict(run_key="A/mnist/0", iteration=range(1, 7), objective=v))
-    assert convergence(runs, curves)["monotone_share"].iloc[0] == 4 / 5  # a rise of rounding size is none
-    assert convergence(runs, curves, after=1)["monotone_share"].iloc[0] == 1
+    assert convergence(runs, curves)["monotone_share"].iloc[0] == 0  # all that follow stand above the first
+    assert convergence(runs, curves, since=2)["monotone_share"].iloc[0] == 1  # a rise of rounding size is none
     assert convergence(runs, curves)[["monotone_share", "rate"]].iloc[1].isna().all()
     assert convergence(runs, curves.iloc[:0])["rate"].isna().all()
     with pytest.raises(InputError, match="did you mean 'linear'"):
         convergence(runs, curves, law="lineal")
+
+
+def test_a_norm_that_never_goes_below_its_start_has_not_fallen():
+    runs = make_runs({"A": {"mnist": [0.9] * 2}})
+    k = np.arange(0, 31)
+    norm = np.where(k == 0, 1.0, 5 * np.maximum(k, 1) ** -0.4)  # falls from 5 to 1.28, above the 1 of the start
+    low = np.where(k == 0, 10.0, norm)
+    curves = [pd.DataFrame(dict(run_key=f"A/mnist/{i}", iteration=k, objective=v)) for i, v in enumerate((norm, low))]
+    rate = convergence(runs, pd.concat(curves), law="power")["rate"]
+    assert rate.iloc[0] == 0 and rate.iloc[1] == pytest.approx(0.4)
 
 
 def test_levels_of_a_worked_example():

@@ -48,7 +48,7 @@ def test_a_group_holds_only_against_every_comparator():
     untested = table.assign(outcome=["better", "untested", "better", "better"])
     assert verdict("better", untested).reason == "holds: svhn; open: mnist"
     worse = table.assign(outcome=["better", "worse", "better", "better"])
-    assert verdict("better", worse) == Verdict("not reproduced", "holds: svhn; the opposite: mnist")
+    assert verdict("better", worse) == Verdict("not reproduced", "holds: svhn; the opposite: mnist (C)")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,15 @@ def test_rules_at_least_and_at_most(mnist, svhn, expected):
 )
 def test_rule_varies(best, expected):
     rows = [
-        dict(dataset=d, label=x, outcome="best" if x == names[0] else "tied" if x in names else "worse")
+        dict(dataset=d, label=x, n=5, outcome="best" if x == names[0] else "tied" if x in names else "worse")
         for d, names in best.items()
         for x in ("row", "column", "element")
     ]
     few = [("element", "best"), ("row", "untested"), ("column", "worse")]
-    rows += [dict(dataset="cifar10", label=x, outcome=o) for x, o in few]
-    rows += [dict(dataset="svhn2", label=x, outcome=o) for x, o in [("element", "best"), ("row", "failed")]]
-    assert verdict("varies", pd.DataFrame(rows)).verdict == expected
+    rows += [dict(dataset="cifar10", label=x, n=1, outcome=o) for x, o in few]
+    rows += [dict(dataset="svhn2", label=x, n=5, outcome=o) for x, o in [("element", "best"), ("row", "failed")]]
+    found = verdict("varies", pd.DataFrame(rows))
+    assert found.verdict == expected and "not tested: cifar10 (one seed: no statistics)" in found.reason
 
 
 def test_verdict_from_runs_to_word():
@@ -133,7 +134,17 @@ def test_verdict_from_runs_to_word():
     assert verdict("better", compare(runs, "SAMT", ["Adam", "SGD"])).verdict == "partly"
     assert verdict("better", compare(runs, "SAMT", "SGD")).verdict == "reproduced"
     assert verdict("better", compare(runs, "SGD", "SAMT")).verdict == "not reproduced"
-    assert verdict("better", compare(runs[runs["seed"] < 2], "SAMT", "SGD")).verdict == "not tested here"
+    two = verdict("better", compare(runs[runs["seed"] < 2], "SAMT", "SGD"))
+    short = "not tested: mnist (2 seeds: too few for a test), svhn (2 seeds: too few for a test)"
+    assert two == Verdict("not tested here", short)
+    alone = runs[runs["seed"] < 1]
+    one = "not tested: mnist (one seed: no statistics), svhn (one seed: no statistics)"
+    assert verdict("better", compare(alone, "SAMT", ["Adam", "SGD"])) == Verdict("not tested here", one)
+    level = levels(alone[alone["label"] == "SGD"], "test_accuracy")
+    assert verdict("at_least", level, bound=0.1) == Verdict("not tested here", one)
+    assert verdict("varies", best_and_ties(alone)) == Verdict("not tested here", one)
+    mixed = verdict("better", compare(runs[(runs["seed"] < 1) | (runs["dataset"] == "mnist")], "SAMT", "SGD"))
+    assert mixed == Verdict("reproduced", "holds: mnist; not tested: svhn (one seed: no statistics)")
     shapes = best_and_ties(runs)
     assert verdict("varies", shapes) == Verdict("not reproduced", "mnist: SAMT; svhn: SAMT, Adam")
 

@@ -328,6 +328,9 @@ def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
         (tmp_path / file).unlink()
     (tmp_path / "am/methods/old.py").write_text("x = 1")
     assert marked()
+    (installed := tmp_path / "lib/site-packages/am").mkdir(parents=True)
+    (installed / "new.py").write_text("")
+    assert commit(installed.parent) == ""  # below a checkout, not of it
     commit.cache_clear()
 
 

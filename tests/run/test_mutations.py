@@ -147,7 +147,7 @@ def test_command_lines(finished, monkeypatch, capsys):
     monkeypatch.setattr("am.data._torchvision_parts", no_network)
     (finished.root / "file").write_text("no folder")
     tally = Tally("words")
-    keep = finished.root.with_name("kept")
+    keep = finished.root.with_name(f"{finished.root.name}-kept")
     shutil.copytree(finished.root, keep)
     os.mkfifo(finished.root / "pipe")
     before = held(finished)
@@ -188,7 +188,7 @@ def readable(place: Place) -> list[dict]:
 def test_the_store_and_the_csvs(finished, monkeypatch, capsys):
     monkeypatch.setattr(figures, "figures_of", DRAW)
     tally = Tally("evidence")
-    keep = finished.root.with_name("kept")
+    keep = finished.root.with_name(f"{finished.root.name}-kept")
     shutil.copytree(finished.root, keep)
     for number in range(COUNTS["evidence"]):
         draw = random.Random(f"evidence {number}")

@@ -3,7 +3,7 @@
 import pandas as pd
 from frames import runs_of
 
-from reproduce.show.tables import accuracy_table, fill, latex, markdown
+from reproduce.show.tables import accuracy_table, fill, latex, markdown, pages
 
 
 def test_tables_bold_the_best_mark_the_data_and_count_the_lost(tmp_path):
@@ -48,3 +48,41 @@ def test_tables_escape_what_a_label_may_hold():
         r"\textless{}b\textgreater{} *c* `d` \_e\_ & "
     ) in text
     assert r"\caption{5 \% of \{a\} \$b\$." in text
+
+
+def test_a_grid_of_many_problems_says_them_in_front_of_the_rows():
+    accuracies = {"A": [0.91, 0.92, 0.93], "B": [0.51, 0.52, 0.53]}
+    settings = [("scaled", 0), ("scaled", 2500), ("scaled", 500), ("published", 500)]
+    runs = pd.concat([
+        runs_of(accuracies, dataset).assign(constants=constants, n_train_asked=n)
+        for dataset in ("mnist", "cifar10") for constants, n in settings
+    ])  # fmt: skip
+    runs = runs[(runs["label"] == "A") | (runs["n_train_asked"] != 500)]
+    table = accuracy_table(runs)
+    assert table.stubs == ["Constants", "n", "Method"] and [head.split()[0] for head in table.heads] == [
+        "MNIST",
+        "CIFAR-10",
+    ]
+    assert [words for words, _ in table.rows] == [
+        ["published", "500", "A"], ["scaled", "500", "A"], ["scaled", "2,500", "A"], ["scaled", "2,500", "B"],
+        ["scaled", "all", "A"], ["scaled", "all", "B"],
+    ]  # fmt: skip
+    assert (
+        "| scaled | all | A | **92.00 ± 1.00** | **92.00 ± 1.00** |\n| scaled | all | B | 52.00 ± 1.00 |"
+        in markdown(table)
+    )
+    assert r"\begin{tabular}{lllrr}" in latex(table, "Caption")
+
+
+def test_one_seed_is_called_one_seed_and_nothing_is_bold():
+    table = accuracy_table(runs_of({"A": [0.91], "B": [0.5]}))
+    assert "| A | 91.00 |" in markdown(table) and "**" not in markdown(table)
+    assert table.notes[0].endswith("One seed each, which decides nothing.")
+
+
+def test_the_pages_of_a_checkout_are_its_readme_and_docs(tmp_path):
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/b.md", "docs/a.md", "docs/a.txt", "other.md"):
+        (tmp_path / name).write_text("")
+    assert [str(page.relative_to(tmp_path)) for page in pages(tmp_path)] == ["README.md", "docs/a.md", "docs/b.md"]
+    assert pages(tmp_path / "docs") == []

@@ -36,7 +36,7 @@ def device_of(name: str) -> torch.device:
 class DataOnDevice:
     """The data set in use, prepared once for consecutive stacks; only one stays on the device."""
 
-    def __init__(self, folder: str | None, device: torch.device):
+    def __init__(self, folder: str | None, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self._key: tuple | None = None
         self._data: Data | None = None
@@ -156,12 +156,13 @@ def _sentence(error: Exception) -> str:
 
 @functools.cache
 def commit(root: Path = Path(__file__).parents[3]) -> str:
-    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout."""
+    """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout of it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "am", "reproduce")  # an installed copy may lie below another's checkout
         changed = git("status", "--porcelain", "--untracked-files=all", "--", "am", "reproduce")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,0 +1,255 @@
+"""The commands of `reproduce.__main__`, a function each: from the parsed options to what is printed and written."""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from am.data import NAMES, data_folder
+from am.errors import InputError, unknown
+from am.methods import methods
+from reproduce.files import Stale, make_folder, write_whole
+from reproduce.run.adopt import adopt as adopt_folder
+from reproduce.run.adopt import folders_of
+from reproduce.run.chosen import chosen_of, profiles_with_trials
+from reproduce.run.collect import prune as prune_csvs
+from reproduce.run.collect import stale_runs
+from reproduce.run.engines.work import device_of
+from reproduce.run.grid import Grid, grid_names, load_grid
+from reproduce.run.places import grids_to_show, place, profiles_with_csvs
+from reproduce.run.session import Session, print_plan
+from reproduce.run.store import Store
+from reproduce.schema import page
+
+
+def plan(args: argparse.Namespace) -> None:
+    session = Session(args, only_look=True)
+    print_plan(session, session.pending())
+
+
+def run(args: argparse.Namespace) -> None:
+    from reproduce.judge.command import judge
+    from reproduce.show.figures import refresh
+
+    session = Session(args)
+    trained = session.train()
+    for grid in session.grids:
+        collect_grid(session, grid)
+        written = refresh(grid, session.results, session.figures, session.store.folder)
+        if written:
+            csvs, drawn = session.results / grid.name, session.figures / grid.name
+            print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
+    judge(session.place, [session.profile], args.grid_folder)
+    missing = {run.run_key for run in session.missing()}
+    if failed := {key for key in missing if session.store.get(key)}:
+        raise InputError(
+            f"{len(failed)} runs failed; the column 'error' of runs.csv says why, "
+            "and the same command tries them again."
+        )
+    if missing:
+        print(f"time is up: {len(missing)} runs are left, and the same command continues.")
+    elif session.share:
+        print("share {} of {}: all of its runs are there.".format(*session.share))
+        if waiting := [grid.name for grid in session.grids if session.waits(grid)]:
+            names = ", ".join(waiting)
+            print(f"{names}: `adopt` the other shares' trials here, then the same command trains what counts.")
+    elif not trained:
+        count = len({run.run_key for runs in session.wanted.values() for run in runs})
+        print(f"Nothing to train: all {count} runs are there.")
+
+
+def collect_grid(session: Session, grid: Grid) -> bool:
+    from reproduce.judge.summary import write_summary  # loads statistics, which plan and --help need not wait for
+
+    changed = session.collect(grid)
+    folder = session.results / grid.name
+    if changed and (count := stale_runs(folder)):
+        print(f"{folder}: {count} rows are stale, of other code or another grid; `make prune` removes them")
+    return write_summary(folder) or changed
+
+
+def collect(args: argparse.Namespace) -> None:
+    session = Session(args)
+    for grid in session.grids:
+        changed = collect_grid(session, grid)
+        folder = session.results / grid.name
+        state = "written" if changed else "up to date" if (folder / "runs.csv").exists() else "no finished runs"
+        print(f"{folder}: {state}")
+
+
+def figures(args: argparse.Namespace) -> None:
+    from reproduce.show.figures import figures_of
+
+    for results, name, grid in _with_csvs(args):
+        out = place(args.figures, grid.profile)
+        with _told_if_stale():
+            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None)):
+                print(path)
+
+
+def _known(args: argparse.Namespace) -> list[str]:
+    """The names of all grids; raises InputError where one that is asked for is none of them."""
+    known = grid_names(args.grid_folder)
+    for name in args.grids:
+        if name not in known:
+            raise unknown("grid", name, known)
+    return known
+
+
+def _with_csvs(args: argparse.Namespace) -> Iterator[tuple[Path, str, Grid]]:
+    """(folder of the profile, name, grid) of the grids asked for that have CSVs, under every profile that they have."""
+    known = _known(args)
+    for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
+        for name in (name for name in names if name in known):
+            yield place(args.results, profile), name, load_grid(name, profile, folder=args.grid_folder)
+
+
+@contextmanager
+def _told_if_stale() -> Iterator[None]:
+    """A grid of none but stale rows is told, and the others go on."""
+    try:
+        yield
+    except Stale as error:
+        print(error, file=sys.stderr)
+
+
+def tables(args: argparse.Namespace) -> None:
+    from reproduce.show.tables import fill, pages, tables_of
+
+    for results, name, grid in _with_csvs(args):
+        with _told_if_stale():
+            for path in tables_of(results, name, grid.title):
+                print(path)
+    for page in [args.page] if args.page else pages(Path()):
+        print(f"{page}: {', '.join(fill(page, args.results)) or 'no table to fill'}")
+
+
+def claims(args: argparse.Namespace) -> None:
+    from reproduce.judge.command import judge
+
+    judge(args.results, list(grids_to_show(args.results, profile=args.profile)), args.grid_folder)
+
+
+def check(args: argparse.Namespace) -> None:
+    from reproduce.judge import command
+
+    command.check(args.results, args.grid_folder)
+
+
+def report(args: argparse.Namespace) -> None:
+    from reproduce.show.report import write_report
+
+    found = profiles_with_csvs(args.results, args.profile) or [args.profile or "paper"]
+    if args.out and len(found) > 1:
+        raise InputError(
+            f"there is a page for each of {', '.join(found)}; choose one with --profile, or leave --out out."
+        )
+    for profile in found:
+        results, figures = place(args.results, profile), place(args.figures, profile)
+        out = args.out or results / "report.html"
+        beside = () if profile == "paper" else ((args.results, args.figures),)
+        for path in write_report(results, figures, out, args.grid_folder, beside):
+            print(f"{path} is not in it: the page would be too big")
+        print(out)
+
+
+def adopt(args: argparse.Namespace) -> int:
+    store = Store(args.results)
+    refused = 0
+    for source in args.folders or [args.results]:
+        for folder in folders_of(source):
+            adopted = adopt_folder(folder, store)
+            print(adopted)
+            refused += len(adopted.refused)
+            for sentence in adopted.refused:
+                print(sentence, file=sys.stderr)
+    return 2 if refused else 0
+
+
+def prune(args: argparse.Namespace) -> None:
+    from reproduce.judge.summary import write_summary
+
+    for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
+        for name in names:
+            folder = place(args.results, profile) / name
+            count = prune_csvs(folder)
+            write_summary(folder)
+            print(f"{folder}: {count} stale rows removed")
+
+
+def chosen(args: argparse.Namespace) -> None:
+    _known(args)
+    for name in args.grids:
+        for profile in profiles_with_trials(args.results, name, args.profile):
+            grid = load_grid(name, profile, folder=args.grid_folder)
+            print(f"# {grid.name}, profile {profile}: for each label the trial that is best over all data sets\n")
+            print("\n\n".join(map(str, chosen_of(grid, place(args.results, profile)))))
+
+
+def bench(args: argparse.Namespace) -> None:
+    from reproduce.bench.command import bench as measured
+    from reproduce.bench.command import rows_of
+    from reproduce.bench.earlier import earlier
+    from reproduce.bench.measure import Scale
+    from reproduce.bench.suite import light
+
+    if args.light:
+        print(light(args.light, args.data, args.results))
+        return
+    if args.earlier:
+        print(earlier(args.earlier, *rows_of(args.data, Scale().rows, device_of("cpu")), args.results))
+        return
+    only = [word for word in args.only.split(",") if word]
+    print(f"{measured(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
+
+
+def ray_check(args: argparse.Namespace) -> None:
+    from reproduce.run.engines.ray_check import check  # Ray need not be installed
+
+    check()
+
+
+def list_methods(args: argparse.Namespace) -> None:
+    for name, chosen in methods().items():
+        print(f"{name:<18} {chosen.title}: {chosen.family}, {'full batch' if chosen.full_batch else 'mini-batch'}")
+        for f in dataclasses.fields(chosen.hyperparameters):
+            search = f.metadata["search"]
+            print(f"    {f.name} = {f.default!r:<14} {f.metadata['doc']}" + (f"; searched {search}" if search else ""))
+
+
+def list_grids(args: argparse.Namespace) -> None:
+    for name in grid_names(args.grid_folder):
+        grid = load_grid(name, "light", folder=args.grid_folder)
+        print(f"{name:<18} {grid.title} [{grid.paper}]\n    {grid.question}")
+
+
+def list_datasets(args: argparse.Namespace) -> None:
+    folder = data_folder(None)
+    for name in NAMES:
+        place = "embedded" if name == "digits" else str(folder / f"{name}.npz")
+        state = (
+            "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
+        )
+        print(f"{name:<15} {place}{state}")
+
+
+def columns(args: argparse.Namespace) -> None:
+    make_folder(args.out.parent)
+    write_whole(args.out, page())
+    print(args.out)
+
+
+def clean(args: argparse.Namespace) -> None:
+    store = args.results / ".store"
+    if store.is_symlink() or (store.exists() and not store.is_dir()):
+        raise InputError(f"{store} is no folder of finished runs; it is left as it is.")
+    if not store.exists():
+        if not any(found for depth in ("*", "*/*") for found in args.results.glob(f"{depth}/runs.csv")):
+            raise InputError(f"{args.results} is no results folder, with no .store and no CSVs; name it with RESULTS=.")
+        print(f"{store} is not there: nothing to delete.")
+        return
+    shutil.rmtree(store)
+    print(f"{store} deleted; CSVs and figures are untouched.")

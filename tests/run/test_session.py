@@ -1,0 +1,137 @@
+"""What a command works on: a plan only looks, and what narrows a grid leaves the rows of the rest alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import METHODS, ROOT, Place, one_sentence, place_fixture  # noqa: F401
+
+from reproduce.__main__ import main
+
+SETS = ["digits", "mnist"]
+
+
+def no_download(*args: object) -> None:
+    raise AssertionError("nothing may be downloaded")
+
+
+@pytest.fixture
+def both(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A grid on the embedded set and on a made-up MNIST, run; nothing can be downloaded."""
+    monkeypatch.setattr("am.data._torchvision_parts", no_download)
+    random = np.random.RandomState(0)
+    arrays = dict(
+        x_train=random.randint(0, 256, (200, 28, 28)).astype(np.uint8), y_train=np.arange(200) % 10,
+        x_test=random.randint(0, 256, (50, 28, 28)).astype(np.uint8), y_test=np.arange(50) % 10,
+    )  # fmt: skip
+    folder = place.root / "data"
+    folder.mkdir()
+    np.savez(folder / "mnist.npz", **arrays)
+    place.write(datasets=SETS, methods=METHODS[:2])
+    place.run("tiny", "--data", str(folder))
+    return place
+
+
+def everything(place: Place) -> tuple:
+    return place.snapshot(), sorted(place.root.rglob("*"))
+
+
+def test_a_plan_writes_nothing(place, capsys):
+    before = everything(place)
+    assert place.do("plan", "tiny") == 0
+    assert "to train: 6 runs" in capsys.readouterr().out
+    assert everything(place) == before
+    place.run()
+    (place.store / ".left.part").write_text("")
+    os.utime(place.store / ".left.part", (0, 0))  # a run would sweep it
+    before = everything(place)
+    assert place.do("plan", "tiny") == 0
+    assert "6 already there" in capsys.readouterr().out
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_plan_says_what_stands_in_the_store_s_place(place, kind, capsys):
+    place.results.mkdir()
+    place.store.write_text("") if kind == "file" else place.store.symlink_to("nowhere")
+    assert place.do("plan", "tiny") == 2
+    assert "cannot be written (File exists)" in one_sentence(capsys)
+
+
+def test_a_plan_without_a_data_file_takes_the_copy_of_the_collected_rows(both, capsys):
+    shutil.rmtree(both.root / "data")
+    mark = next(row for row in both.rows() if row["dataset"] == "mnist")["data_fingerprint"]
+    before = everything(both)
+    assert both.do("plan", "tiny") == 0
+    text = capsys.readouterr().out
+    assert "8 runs,     8 already there" in text and "to train" not in text
+    said = f"mnist is not in data/: planned is the copy that the collected rows were made of, SHA-256 {mark[:16]}."
+    assert said in text
+    assert everything(both) == before
+
+
+def test_a_fresh_clone_without_data_has_nothing_to_train_after_adopt(both, capsys):
+    shutil.rmtree(both.root / "data")
+    shutil.rmtree(both.store)
+    assert both.do("plan", "tiny") == 0
+    assert "0 already there" in capsys.readouterr().out
+    assert main(["adopt", "--results", str(both.results)]) == 0
+    capsys.readouterr()
+    assert both.do("plan", "tiny") == 0
+    assert "8 runs,     8 already there" in capsys.readouterr().out
+
+
+def test_without_file_and_rows_the_runs_of_a_set_count_as_missing(both, capsys):
+    shutil.rmtree(both.root / "data")
+    shutil.rmtree(both.csvs / "tiny")
+    assert both.do("plan", "tiny") == 0
+    text = capsys.readouterr().out
+    assert "8 runs,     4 already there" in text and "to train: 4 runs" in text
+    assert "mnist is not in data/ and no collected row says which copy it was: its runs count as missing." in text
+
+
+def test_a_plan_without_data_refuses_a_torn_csv(both, capsys):
+    shutil.rmtree(both.root / "data")
+    path = both.csvs / "tiny" / "runs.csv"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert both.do("plan", "tiny") == 2
+    assert "runs.csv is malformed" in one_sentence(capsys)
+
+
+def test_data_sets_narrow_what_is_trained_and_need_no_other_file(both, capsys):
+    rows = [row for row in both.rows() if row["dataset"] == "mnist"]
+    shutil.rmtree(both.root / "data")
+    both.write(datasets=SETS, methods=METHODS)
+    both.run("tiny", "--datasets", "digits")
+    assert "trained 2 runs" in capsys.readouterr().out
+    after = both.rows()
+    assert [row for row in after if row["dataset"] == "mnist"] == rows
+    assert [row["label"] for row in after if row["dataset"] == "digits"] == ["SGD"] * 2 + ["Adam"] * 2 + ["mDLAM"] * 2
+    assert both.do("plan", "tiny", "--datasets", "digits") == 0
+    assert "6 runs,     6 already there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("digit", "tiny: unknown data set 'digit'; did you mean 'digits'?"),
+        ("svhn", "tiny: unknown data set 'svhn'; valid: digits."),
+    ],
+)
+def test_a_data_set_that_is_not_there_gets_a_sentence(place, word, expected, capsys):
+    for command in ("run", "plan", "collect"):
+        assert place.do(command, "tiny", "--datasets", f"digits,{word}") == 2
+        assert one_sentence(capsys) == expected
+
+
+def test_a_pipe_that_nobody_reads_ends_a_command_quietly(place):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    words = [sys.executable, "-m", "reproduce", *place.words("plan", "tiny")]
+    command = subprocess.Popen(words, cwd=place.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    assert command.wait(60) == 141  # 128 + SIGPIPE, as other commands before `head`
