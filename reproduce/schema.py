@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from am.data import DATASETS
 from am.methods import methods
+from reproduce.run.modules.networks import NETWORKS
 
 KINDS = dict(text="text", flag="True or False", integer="integer", number="number", share="number in [0, 1]")
 
@@ -56,9 +57,11 @@ COLUMNS = {
         Column("data_fingerprint", "text", "SHA-256 of the data"),
         Column("n_train", "integer", "training images, after the validation images are held out"),
         Column("inputs", "text", "unit: pixels in [0, 1]; standardised: pixel mean 0 and deviation 1"),
-        Column("network", "text", "mlp: the multilayer perceptron", later=True),
+        Column(
+            "network", "text", "mlp: the multilayer perceptron; lenet5, cnn, resnet20: the module lane's", later=True
+        ),
         Column("activation", "text", "the hidden layers' activation"),
-        Column("hidden", "text", "widths of the hidden layers, joined by -"),
+        Column("hidden", "text", "units, or channels, that each layer or block but the last gives, joined by -"),
         Column("init", "text", "how weights and biases are drawn"),
         Column("method", "text", "the method's name, a file in am/methods"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
@@ -466,6 +469,11 @@ def dataset_title(name: str) -> str:
 
 def activation_title(name: str) -> str:
     return _ACTIVATIONS.get(name, name)
+
+
+def network_title(network: str, hidden: str) -> str:
+    """What figures and tables call a network: its name, or of a multilayer perceptron the widths."""
+    return NETWORKS[network].title if network in NETWORKS else hidden
 
 
 def method_title(name: str) -> str:
