@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from am.data import DATASETS
 from am.methods import methods
 from reproduce.columns import COLUMNS, KINDS, Column
+from reproduce.run.modules.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,11 @@ def dataset_title(name: str) -> str:
 
 def activation_title(name: str) -> str:
     return _ACTIVATIONS.get(name, name)
+
+
+def network_title(network: str, hidden: str) -> str:
+    """What figures and tables call a network: its name, or of a multilayer perceptron the widths."""
+    return NETWORKS[network].title if network in NETWORKS else hidden
 
 
 def method_title(name: str) -> str:
