@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  STYLE=paper  COLUMNS=1|2  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -11,11 +11,11 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 STYLE=paper COLUMNS=1|2 FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -34,9 +34,11 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
 
-lint: $(READY)  ## Format, lint and types of the library.
-	$(VENV)/bin/ruff format --check am
-	$(VENV)/bin/ruff check am
+CODE := am reproduce tests examples
+
+lint: $(READY)  ## Format and lint, and the types of the library.
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.
@@ -44,7 +46,7 @@ test-slow: $(READY)  ## The long checks.
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests
-	$(PYTHON) -m reproduce run all published_bcd released_vs_paper --profile smoke --device cuda
+	$(PYTHON) -m reproduce run all published_bcd released_vs_paper samt_networks samt_networks_resnet20 --profile smoke --device cuda
 
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
@@ -69,15 +71,19 @@ ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two node
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
 	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
 
+LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(COLUMNS),--columns $(COLUMNS))
+
 figures: $(READY)  ## Draw all figures again from the CSVs. STYLE=paper METHODS=a,b COLUMNS=1: for a paper of yours.
-	$(PYTHON) -m reproduce figures $(PLACES) $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) \
-		$(if $(COLUMNS),--columns $(COLUMNS))
+	$(PYTHON) -m reproduce figures $(PLACES) $(LOOK)
 
 tables: $(READY)  ## Write the tables again from the CSVs, and those of README.md and docs/ with them.
 	$(PYTHON) -m reproduce tables $(CSVS) $(KIND)
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
 	$(PYTHON) -m reproduce claims $(CSVS) $(KIND)
+
+check: $(READY)  ## Check that the runs and curves behind the figures bear out every verdict.
+	$(PYTHON) -m reproduce check $(CSVS)
 
 report: $(READY)  ## One HTML page of it all, results/report.html: claims, tables, interactive curves, figures, provenance.
 	$(PYTHON) -m reproduce report $(PLACES)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from reproduce.columns import COLUMNS
 from reproduce.files import read_text
-from reproduce.schema import COLUMNS, activation_title, dataset_title
+from reproduce.schema import activation_title, dataset_title
 
 # Accuracies whose column is a plain number, a table each: statistics of accuracies have no kind of their own.
 _ACCURACIES = dict(

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
-from reproduce.schema import activation_title, dataset_title
+from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.curves import curve_of
 from reproduce.show.finals import final_table
 from reproduce.show.look import Style, styles
@@ -93,7 +93,7 @@ def _place(key: tuple[Any, ...], runs: pd.DataFrame, varied: Sequence[str]) -> s
         dataset=dataset_title(dataset) + ("" if runs.data_official.all() else "†"),
         n_train=f"n = {n_train:,.0f}",
         activation=activation_title(activation),
-        hidden=hidden,
+        hidden=network_title(runs.network.iloc[0], hidden),
     )
     return ", ".join(words[column] for column in varied)
 

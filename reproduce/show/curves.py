@@ -43,6 +43,7 @@ _NAMES = 1.25  # inches right of a panel, at the most, for the names of its line
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
+    gradient_evaluations="Gradient evaluations",
     iteration="Iterations",
     seconds="Seconds of training",
 )

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from am.errors import InputError, unknown
 from reproduce.files import Stale, finite, malformed, read, read_text, sweep, write_whole
 from reproduce.run.grid import Grid, Target
+from reproduce.run.modules.networks import NETWORKS
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.factors import effect_pages, interaction_pages
@@ -31,9 +32,9 @@ from reproduce.show.sensitivity import covered, sweep_pages
 from reproduce.show.tables import tables_of
 
 KINDS = (
-    "accuracy_epochs", "accuracy_updates", "accuracy_seconds", "final_accuracy", "objective", "constraint_gap",
-    "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations", "activation_gain",
-    "effects", "interaction", "cost",
+    "accuracy_epochs", "accuracy_updates", "accuracy_gradients", "accuracy_seconds", "final_accuracy", "objective",
+    "constraint_gap", "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations",
+    "activation_gain", "effects", "interaction", "cost",
 )  # fmt: skip
 _ELSEWHERE = "choose another place with FIGURES="
 _OF_MANY = ("sensitivity", "effects", "interaction")  # do not grow with the number of labels
@@ -69,7 +70,8 @@ def figures_of(
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
     accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, updates where they are no
-    multiple of the epochs, seconds in the time lane alone; final_accuracy: every run's last test accuracy; objective,
+    multiple of the epochs, seconds in the time lane alone; accuracy_gradients: of networks of the module lane, where a
+    gradient, partial or not, is a pass through it all; final_accuracy: every run's last test accuracy; objective,
     constraint_gap, gradient_norm: for the labels that have one; sensitivity: accuracy against a hyper-parameter, width
     or depth, where the grid sweeps one; critical_difference: average ranks over four data sets or more;
     performance_profile: costs to one target, where the `target`'s reference is there; activations, activation_gain:
@@ -174,10 +176,11 @@ def draw(
 ) -> dict[str, Figure]:
     """Every figure of the kinds by name, under the style in force. runs, curves: as `csvs_of` reads them."""
     grid = arrange(runs, curves, title, marks, plain=paper is not None, one_column=bool(paper and paper.one_column))
-    timed = (runs.lane == "time").all()
+    timed, multilayer = (runs.lane == "time").all(), not runs.network.isin(NETWORKS).any()
     makers = {
         "accuracy_epochs": lambda: curve_pages(grid, "epoch", "test_accuracy"),
         "accuracy_updates": lambda: curve_pages(grid, "parameter_updates", "test_accuracy"),
+        "accuracy_gradients": lambda: [] if multilayer else curve_pages(grid, "gradient_evaluations", "test_accuracy"),
         "accuracy_seconds": lambda: curve_pages(grid, "seconds", "test_accuracy") if timed else [],
         "final_accuracy": lambda: dot_pages(grid),
         "objective": lambda: curve_pages(grid, "iteration", "objective"),
@@ -204,7 +207,8 @@ def draw(
 def _read_runs(results: Path, grid: str) -> pd.DataFrame:
     path = results / grid / "runs.csv"
     runs = finite(read(path, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
-    runs["constants"] = read_text(path, ["constants"])["constants"]  # empty in CSVs from before the column
+    for name in ("constants", "network"):  # empty in CSVs from before the column
+        runs[name] = read_text(path, [name])[name]
     if runs.empty:
         raise malformed(path, "no runs in it")
     same = ["dataset", "n_train", "activation", "hidden", "constants", "label", "seed"]

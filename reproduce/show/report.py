@@ -191,6 +191,7 @@ def _render(values: dict[str, Any]) -> str:
 
 def _read_runs(folder: Path) -> pd.DataFrame:
     runs = finite(read(folder / "runs.csv", _NEEDED))
+    runs["network"] = read_text(folder / "runs.csv", ["network"])["network"]  # empty in CSVs from before the column
     if runs.empty:
         raise malformed(folder / "runs.csv", "no runs in it")
     return runs
