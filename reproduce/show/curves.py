@@ -224,7 +224,7 @@ def _named_beside(
     width = max(ruler.width(label, NAME) for facet in facets for label in facet.coloured)
     room = NAME_GAP * max(len(facet.coloured) for facet in facets) <= height
     if columns <= 2 and width <= _NAMES and room:
-        return True, width + 0.14
+        return True, width + 0.19
     return False, 0.08
 
 

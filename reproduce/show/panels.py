@@ -325,7 +325,7 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], look: dict[str, St
     # Least squares under "at least `gap` apart": isotonic regression of what is left when the gaps are taken out.
     shifted = isotonic_regression(np.array([place for place, _ in placed]) - steps).x
     places = np.clip(shifted, 0, max(0.0, 1 - steps[-1])) + steps
-    beside = 1 + 0.07 / (ax.get_position().width * ax.figure.get_figwidth())
+    beside = 1 + 0.12 / (ax.get_position().width * ax.figure.get_figwidth())
     for (_, label), place in zip(placed, places):
         colour = tone(look[label])
         leader = dict(arrowstyle="-", color=colour, linewidth=0.4, alpha=0.7, shrinkA=0, shrinkB=0)
