@@ -11,7 +11,7 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -34,9 +34,11 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
 
-lint: $(READY)  ## Format, lint and types of the library.
-	$(VENV)/bin/ruff format --check am
-	$(VENV)/bin/ruff check am
+CODE := am reproduce tests examples
+
+lint: $(READY)  ## Format and lint, and the types of the library.
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.
@@ -77,6 +79,9 @@ tables: $(READY)  ## Write the tables again from the CSVs, and those of README.m
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
 	$(PYTHON) -m reproduce claims $(CSVS) $(KIND)
+
+check: $(READY)  ## Check that the runs and curves behind the figures bear out every verdict.
+	$(PYTHON) -m reproduce check $(CSVS)
 
 report: $(READY)  ## One HTML page of it all, results/report.html: claims, tables, interactive curves, figures, provenance.
 	$(PYTHON) -m reproduce report $(PLACES)

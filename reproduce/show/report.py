@@ -18,10 +18,11 @@ from matplotlib.markers import MarkerStyle
 from plotly.offline import get_plotlyjs
 
 from am.errors import InputError
+from reproduce.columns import COLUMNS
 from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
-from reproduce.schema import COLUMNS, activation_title, dataset_title, network_title
+from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.curves import curve_of
 from reproduce.show.look import Style, styles
 
