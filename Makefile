@@ -34,9 +34,11 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 test: $(READY)  ## The tests (under five minutes on two cores).
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
 
-lint: $(READY)  ## Format, lint and types of the library.
-	$(VENV)/bin/ruff format --check am
-	$(VENV)/bin/ruff check am
+CODE := am reproduce tests examples
+
+lint: $(READY)  ## Format and lint, and the types of the library.
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy
 
 test-slow: $(READY)  ## The long checks.
@@ -44,7 +46,7 @@ test-slow: $(READY)  ## The long checks.
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests
-	$(PYTHON) -m reproduce run all published_bcd released_vs_paper --profile smoke --device cuda
+	$(PYTHON) -m reproduce run all published_bcd released_vs_paper samt_networks samt_networks_resnet20 --profile smoke --device cuda
 
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
