@@ -31,9 +31,7 @@ COLUMNS = {
         Column("data_fingerprint", "text", "SHA-256 of the data"),
         Column("n_train", "integer", "training images, after the validation images are held out"),
         Column("inputs", "text", "unit: pixels in [0, 1]; standardised: pixel mean 0 and deviation 1"),
-        Column(
-            "network", "text", "mlp: the multilayer perceptron; lenet5, cnn, resnet20: the module lane's", later=True
-        ),
+        Column("network", "text", "mlp: the perceptron; lenet5, cnn, resnet20: of the module lane", later=True),
         Column("activation", "text", "the hidden layers' activation"),
         Column("hidden", "text", "units, or channels, that each layer or block but the last gives, joined by -"),
         Column("init", "text", "how weights and biases are drawn"),
