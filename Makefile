@@ -11,7 +11,7 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ test-slow: $(READY)  ## The long checks.
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests
-	$(PYTHON) -m reproduce run all published_bcd released_vs_paper --profile smoke --device cuda
+	$(PYTHON) -m reproduce run all published_bcd released_vs_paper samt_networks samt_networks_resnet20 --profile smoke --device cuda
 
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
@@ -79,6 +79,9 @@ tables: $(READY)  ## Write the tables again from the CSVs, and those of README.m
 
 claims: $(READY)  ## Judge the papers' claims on the CSVs: results/claims.csv, and published numbers beside ours.
 	$(PYTHON) -m reproduce claims $(CSVS) $(KIND)
+
+check: $(READY)  ## Check that the runs and curves behind the figures bear out every verdict.
+	$(PYTHON) -m reproduce check $(CSVS)
 
 report: $(READY)  ## One HTML page of it all, results/report.html: claims, tables, interactive curves, figures, provenance.
 	$(PYTHON) -m reproduce report $(PLACES)

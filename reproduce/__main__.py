@@ -64,6 +64,8 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="TIME",
         help="begin nothing that would not end within this time, for example 2h, 90m or 3600s; then collect and draw",
     )
+    text = "write the CSVs alone; `figures`, `tables` and `claims` make the rest of them"
+    sub.add_argument("--csvs-only", action="store_true", help=text)
     text = "Print what `run` would do: runs, what is already there, estimated time. Writes and downloads nothing."
     _session_options(command("plan", commands.plan, text))
     _session_options(command("collect", commands.collect, "Write the CSVs of the grids from the finished runs."))

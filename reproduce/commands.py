@@ -31,18 +31,16 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from reproduce.judge.command import judge
-    from reproduce.show.figures import refresh
-
     session = Session(args)
     trained = session.train()
     for grid in session.grids:
         collect_grid(session, grid)
-        written = refresh(grid, session.results, session.figures, session.store.folder)
-        if written:
-            csvs, drawn = session.results / grid.name, session.figures / grid.name
-            print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
-    judge(session.place, [session.profile], args.grid_folder)
+        if not args.csvs_only:
+            _draw(session, grid)
+    if not args.csvs_only:
+        from reproduce.judge.command import judge  # with the figures' modules seconds that CSVs alone do not need
+
+        judge(session.place, [session.profile], args.grid_folder)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
@@ -59,6 +57,15 @@ def run(args: argparse.Namespace) -> None:
     elif not trained:
         count = len({run.run_key for runs in session.wanted.values() for run in runs})
         print(f"Nothing to train: all {count} runs are there.")
+
+
+def _draw(session: Session, grid: Grid) -> None:
+    """The figures and tables of a grid, where its CSVs have changed since they were made."""
+    from reproduce.show.figures import refresh
+
+    if written := refresh(grid, session.results, session.figures, session.store.folder):
+        csvs, drawn = session.results / grid.name, session.figures / grid.name
+        print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
 
 
 def collect_grid(session: Session, grid: Grid) -> bool:

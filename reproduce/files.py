@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.schema import COLUMNS, TABLES
+from reproduce.columns import COLUMNS
+from reproduce.schema import TABLES
 
 
 class Stale(InputError):

@@ -83,3 +83,8 @@ def blocks(run: Run) -> dict[str, torch.Tensor]:
 def largest_difference(u: torch.Tensor, v: torch.Tensor) -> float:
     """max |u - v| relative to max |v|."""
     return float((u - v).abs().max() / v.abs().max().clamp(min=torch.finfo(v.dtype).tiny))
+
+
+def drawn(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    """Standard normal numbers times `scale`, in double precision."""
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -10,8 +10,9 @@ from helpers import ROOT
 
 from am.errors import InputError
 from am.methods import methods
+from reproduce.columns import COLUMNS, KINDS
 from reproduce.files import finite, malformed, read, read_text, write
-from reproduce.schema import COLUMNS, KINDS, TABLES, by_unit, dataset_title, method_title, page
+from reproduce.schema import TABLES, by_unit, dataset_title, method_title, page
 
 COMMITTED = sorted(path for path in (ROOT / "results").rglob("*.csv") if ".store" not in path.parts)
 

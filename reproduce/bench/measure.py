@@ -73,7 +73,10 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def alternate(
-    works: Sequence[Callable[[], Any]], repetitions: int, device: torch.device, trains: Sequence[Run | straightforward.Slow | nn.Module] = ()
+    works: Sequence[Callable[[], Any]],
+    repetitions: int,
+    device: torch.device,
+    trains: Sequence[Run | straightforward.Slow | nn.Module] = (),
 ) -> np.ndarray:
     """Seconds, (repetitions, works): A B A B ...
 

@@ -22,5 +22,9 @@ The protocol, each line held by a test:
     however little it varies: no usable step size, no survival where training did not finish below its first loss,
     and the largest distance between seeds.
 
+11. A claim is judged under each profile by itself; that two profiles agree says that their verdicts are the same word.
+12. No outcome may contradict what the figures draw: `reproduce.judge.check` compares each with the medians, or with the
+    curve of every run, and `make check` fails with what it found.
+
 Frames are `runs.csv` and `curves.csv` as `reproduce.run.collect` writes them; accuracies are fractions.
 """

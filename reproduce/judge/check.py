@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import Stale, read
+from reproduce.files import read
 from reproduce.judge.claims import CLAIMS, load_claims
-from reproduce.judge.measures import Claim, Evidence
+from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
 from reproduce.judge.verdicts import JUDGED, NOT_REPRODUCED, REPRODUCED
@@ -62,11 +62,12 @@ def _contradictions(verdict: str, claim: Claim, evidence: Evidence, effects: pd.
         if (verdict == NOT_REPRODUCED) == (tested == {"better"}) or (verdict == REPRODUCED and tested != {"better"}):
             yield f"the verdict is '{verdict}', and its comparisons are {', '.join(sorted(tested)) or 'not tested'}."
     try:
-        empty = evidence.runs.empty
-    except (InputError, Stale):
-        empty = True
-    if empty:
-        yield f"{evidence.folder / 'runs.csv'} has no run of the present code."
+        absent = without_runs(claim, evidence)
+    except InputError as error:
+        yield str(error)
+        return
+    if absent or not set(effects["dataset"]) <= set(evidence.runs["dataset"]):
+        yield f"{evidence.folder / 'runs.csv'} has no run any more of {', '.join(absent) or 'a data set of its'}."
         return
     look = _LOOKS.get(claim.measure.partition(":")[0])
     for row in effects[effects["outcome"].isin(["better", "worse", "best"])].itertuples() if look else ():

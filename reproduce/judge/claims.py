@@ -26,7 +26,7 @@ from reproduce.schema import TABLES, dataset_title
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 EVIDENCE = ("paper", "light")
-SCALES = dict(paper="Whole training sets (`paper`)", light="Fewer rows (`light`)", smoke="Trial (`smoke`)")
+SCALES = dict(paper="At the papers' scale (`paper`)", light="On two cores (`light`)", smoke="Trial (`smoke`)")
 _KEYS = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "protocol")
 
 
@@ -195,15 +195,15 @@ def write_claims(
     return folder / "claims.csv", table["verdict"].value_counts().to_dict()
 
 
-LEGEND = (
-    "A verdict is of one claim under one protocol at one scale: *reproduced* where it holds on every data set tested, "
-    "*partly* where on some and nowhere the opposite. *The opposite* names in brackets what is better. Evidence: the "
-    "smallest to the largest effect over data sets and comparators, in brackets the outermost ends of their 95 % "
-    "intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; 0 times means "
-    "that only the comparator missed the target, ∞ times that the method itself did; where both missed it on every "
-    "seed there is no effect. Every single comparison is a row of `claim_effects.csv`. No table of the two papers "
-    "could be read: no claim has a number of theirs to meet."
-)
+LEGEND = """\
+A verdict is of one claim under one protocol at one scale: `paper` trains on the whole training sets; `light` too where
+that is cheap, and full-batch methods on fewer rows with constants scaled to them. *Reproduced*: it holds on every data
+set tested; *partly*: on some, and nowhere the opposite. *The opposite* names in brackets what is better. Evidence: the
+smallest to the largest effect over data sets and comparators, in brackets the outermost ends of their 95 % intervals
+over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; 0 times means that only the
+comparator missed the target, ∞ times that the method itself did; where both missed it on every seed there is no effect.
+Every single comparison is a row of `claim_effects.csv`. No table of the two papers could be read: no claim has a number
+of theirs to meet."""
 
 
 def markdown(table: pd.DataFrame, protocols: dict[str, str]) -> str:

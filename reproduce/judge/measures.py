@@ -88,7 +88,11 @@ class Evidence:
 
     def curves_with(self, column: str) -> pd.DataFrame:
         """The curves, with `block_gradients` where that is the column."""
-        return with_block_gradients(self.runs, self.curves) if column == "block_gradients" else self.curves
+        return self._counted_curves if column == "block_gradients" else self.curves
+
+    @cached_property
+    def _counted_curves(self) -> pd.DataFrame:
+        return with_block_gradients(self.runs, self.curves)
 
 
 Table = Callable[[Claim, Evidence], pd.DataFrame]

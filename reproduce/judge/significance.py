@@ -9,7 +9,9 @@ from scipy import stats
 from reproduce.judge.estimates import ALPHA, SEED
 
 PERMUTATIONS = 2**14  # exact up to 14 pairs
-UNREACHED = "no run reached it"  # in place of a test's name
+# In place of a test's name.
+UNREACHED = "no run reached it"
+TOO_FEW = "too few seeds"
 
 
 def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
@@ -20,7 +22,7 @@ def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
     """
     d = np.sort(np.asarray(differences, float))
     if d.size < 2:
-        return "too few seeds", math.nan
+        return TOO_FEW, math.nan
     if 2.0 ** (1 - d.size) * family > ALPHA:
         equal = np.ptp(d) <= 1e-12 * np.abs(d).max()
         return "t", float(d[0] == 0) if equal else float(stats.ttest_1samp(d, 0.0).pvalue)
@@ -45,7 +47,7 @@ def cost_test(x: ArrayLike, y: ArrayLike, family: int = 1) -> tuple[str, float]:
     if np.isfinite(both).all() and (both > 0).all():
         return paired_test(np.log(x / y), family)
     if 2 / math.comb(both.size, x.size) * family > ALPHA:
-        return "too few seeds", math.nan
+        return TOO_FEW, math.nan
     exact = stats.PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(SEED))
     return "Mann-Whitney", float(stats.mannwhitneyu(x, np.sort(y), method=exact).pvalue)
 

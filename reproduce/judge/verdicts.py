@@ -8,6 +8,7 @@ import pandas as pd
 
 from am.errors import InputError, unknown
 from reproduce.judge.rows import MIN_SEEDS, listed, require_columns, too_few
+from reproduce.judge.significance import TOO_FEW
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
 NOT_TESTED, NOT_RUN = "not tested here", "not run"
@@ -71,7 +72,10 @@ def verdict(rule: str, table: pd.DataFrame, by: str | Sequence[str] = "dataset",
     parts = rule == "contributes"
     several = table["a"].nunique() > 1
     others = [b or (a if several else "") for a, b in zip(table["a"], table["b"])]
-    why = [too_few(n) if n < MIN_SEEDS else test for n, test in zip(table["n"], table.get("test", table["n"]))]
+    why = [
+        too_few(n) if n < MIN_SEEDS else f"{n} seeds: too few where the target was missed" if test == TOO_FEW else test
+        for n, test in zip(table["n"], table.get("test", table["n"]))
+    ]
     rows = pd.DataFrame(
         dict(
             unit=table["b"].to_numpy() if parts else groups,

@@ -15,7 +15,8 @@ from am.data import DATASETS, INPUTS, NAMES
 from am.errors import InputError, unknown
 from am.methods import methods
 from am.networks import check_initialisation
-from reproduce.run.config import CONSTANTS, NETWORKS
+from reproduce.run.config import CONSTANTS, MLP
+from reproduce.run.modules.networks import NETWORKS
 
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")
@@ -30,7 +31,7 @@ TYPES: dict[str, type | tuple[type, ...]] = dict(
     activations=list,
     init=str,
     inputs=str,
-    network=str,
+    network=(str, dict),
     n_train=(int, str, list),
     constants=(str, list),
     batch_size=int,
@@ -191,9 +192,10 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for word in values.get("activations", ()):
         with told(place):
             activation(str(word))
-    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS), ("network", NETWORKS)):
+    for key, valid in (("rule", RULES), ("lane", LANES), ("inputs", INPUTS)):
         if key in values and values[key] not in valid:
             raise unknown(f"value of '{key}'", values[key], valid, place)
+    _check_networks(place, values.get("network", MLP))
     for word in lists.get("constants", ()):
         if word not in CONSTANTS:
             raise unknown("value of 'constants'", str(word), CONSTANTS, place)
@@ -219,6 +221,15 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for n in given if isinstance(given, list) else [given]:
         if n != "all" and (type(n) is not int or n <= 0):
             raise InputError(f"{place}: 'n_train' must be a positive number or \"all\", not {shown(n)}.")
+
+
+def _check_networks(place: str, given: str | dict[str, Any]) -> None:
+    """One network for all data sets, or a table of one for each."""
+    for dataset, word in given.items() if isinstance(given, dict) else [(NAMES[0], given)]:
+        if dataset not in NAMES:
+            raise unknown("data set", dataset, NAMES, f"{place}: network")
+        if word not in (MLP, *NETWORKS):
+            raise unknown("value of 'network'", str(word), (MLP, *NETWORKS), place)
 
 
 def _check_list(place: str, key: str, found: list) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import am
 from am.method import Method
 from am.methods import methods
 from am.training import Budget
+from reproduce.run.modules.optimizers import package_version
 
 CONSTANTS = ("scaled", "published")
-NETWORKS = ("mlp",)
+MLP = "mlp"  # the network of the stacked lane; the others are those of `reproduce.run.modules`
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class RunConfig:
 
 def run_key(config: RunConfig) -> str:
     """sha256 of the configuration and of the code it depends on, shortened to 20 hex digits."""
-    text = json.dumps(dataclasses.asdict(config), sort_keys=True) + code_hash(config.method)
+    code = code_hash if config.network == MLP else module_hash
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True) + code(config.method)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -64,9 +67,27 @@ def code_hash(name: str) -> str:
     Taken over syntax trees without docstrings, so that a comment makes no result stale and any change of code does.
     """
     root = Path(am.__file__).parent
-    defining = next(path for path in sorted((root / "methods").glob("*.py")) if _defines(path, name))
-    files = _closure(root, [defining, root / "training.py", root / "data.py"])
-    return hashlib.sha256("\n".join(f"{p.relative_to(root)} {_code(root, p)[0]}" for p in files).encode()).hexdigest()
+    return _hash_of(root, [_defining(root, name), root / "training.py", root / "data.py"])
+
+
+@functools.cache
+def module_hash(name: str) -> str:
+    """Hash of the module lane, the method's file, every module of `am` that these import, and the optimizer's package.
+
+    So no edit of the lane changes a key of the multilayer perceptron's runs, nor another package one of this lane's.
+    """
+    root = Path(am.__file__).parent
+    lane = (root.parent / "reproduce/run/modules").glob("*.py")
+    return f"{_hash_of(root, [_defining(root, name), *lane])} {package_version(name)}"
+
+
+def _defining(root: Path, name: str) -> Path:
+    return next(path for path in sorted((root / "methods").glob("*.py")) if _defines(path, name))
+
+
+def _hash_of(root: Path, start: list[Path]) -> str:
+    lines = (f"{os.path.relpath(path, root)} {_code(root, path)[0]}" for path in _closure(root, start))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _defines(path: Path, name: str) -> bool:
@@ -91,7 +112,7 @@ def _code(root: Path, path: Path) -> tuple[str, list[Path]]:
     imported = []
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            for dotted in _imported(node, ["am", *path.parent.relative_to(root).parts]):
+            for dotted in _imported(node, list(path.parent.relative_to(root.parent).parts)):
                 base = root.joinpath(*dotted.split(".")[1:])
                 imported += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file() and base != root]
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:

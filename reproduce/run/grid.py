@@ -31,11 +31,17 @@ from reproduce.run.checks import (
     told,
     unknown_key,
 )
+from reproduce.run.config import MLP
+from reproduce.run.modules.networks import NETWORKS
+from reproduce.run.modules.optimizers import check_module
 from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
-APART = ("quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper")
+APART = (
+    "quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper", "samt_networks",
+    "samt_networks_resnet20",
+)  # fmt: skip
 TAKEN = (*PROFILES, "bench", "bench_gpu")  # folders beside those of the grids
 # What a profile `smoke` does to a grid that says nothing of its own: the embedded data, seconds.
 SMOKE = dict(datasets=["digits"], n_train=500, seeds=2, epochs=4, evaluate_every=1)
@@ -78,7 +84,7 @@ class Grid:
     activations: list[str]
     init: str
     inputs: str
-    network: str
+    networks: dict[str, str]  # data set -> its network
     n_train: list[int]  # 0: all
     constants: list[str]
     batch_size: int
@@ -177,6 +183,11 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     if only:
         entries = tuple(e for e in entries if e.method.name in only)
     values |= axes(values)
+    values["networks"] = _networks(place, values.pop("network"), values["datasets"])
+    if MLP not in values["networks"].values() and any(
+        "hidden" in table for table in (raw, *profiles.values(), *blocks)
+    ):
+        raise InputError(f"{place}: 'hidden' belongs to network '{MLP}'; the other networks have layers of their own.")
     grid = Grid(name=path.stem, profile=profile, entries=entries, targets=targets, file=place, **values)
     check_rows(place, grid.n_train, grid.datasets)
     for entry in entries:  # on the sets that the file names: `smoke` puts another in their place, and takes all it has
@@ -186,11 +197,31 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             f"{place}: data sets, networks, activations, methods, 'seeds' and 'trials' multiply to {count:,} runs; "
             f"a grid has at most {MOST_RUNS:,}."
         )
-    for entry, act in itertools.product(grid.entries, grid.activations):
-        for hidden in entry.overrides.get("hidden", grid.hidden):
-            with told(place):
+    for entry, act, (dataset, network) in itertools.product(grid.entries, grid.activations, grid.networks.items()):
+        with told(place):
+            if network != MLP:
+                check_module(entry.method, network, dataset, act, entry.overrides.get("init", grid.init))
+            for hidden in widths_of(grid, entry, dataset) if network == MLP else ():
                 entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
     return grid
+
+
+def widths_of(grid: Grid, entry: Entry, dataset: str) -> Sequence[Sequence[int]]:
+    """The hidden widths with which a method setting runs on a data set: the network's own, where it has layers."""
+    network = grid.networks[dataset]
+    return entry.overrides.get("hidden", grid.hidden) if network == MLP else [NETWORKS[network].hidden]
+
+
+def _networks(place: str, given: str | dict[str, str], datasets: Sequence[str]) -> dict[str, str]:
+    """The network of each data set, from one for all or from a table."""
+    if isinstance(given, str):
+        return dict.fromkeys(datasets, given)
+    for name in datasets:
+        if name not in given:
+            raise InputError(
+                f"{place}: 'network' names none for {name}; write {name} = \"lenet5\" into it, or another."
+            )
+    return {name: given[name] for name in datasets}
 
 
 def _runs_of(grid: Grid) -> int:

@@ -18,8 +18,8 @@ from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
 from reproduce.run.checks import PER_METHOD
-from reproduce.run.config import RunConfig, run_key
-from reproduce.run.grid import Entry, Grid
+from reproduce.run.config import MLP, RunConfig, run_key
+from reproduce.run.grid import Entry, Grid, widths_of
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 
 
@@ -51,6 +51,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
         identity = identities[dataset]
         first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
         constants = common.pop("constants")
+        common |= dict(hidden=widths_of(grid, entry, dataset))
         for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
             rows = training_rows(identity.rows, n_train)
             share = rows / full_rows(dataset, identity.rows)
@@ -66,7 +67,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
                 dataset=dataset,
                 data_fingerprint=identity.fingerprint,
                 n_train=n_train,
-                network=grid.network,
+                network=grid.networks[dataset],
                 activation=act,
                 hidden=tuple(hidden),
                 method=entry.method.name,
@@ -166,6 +167,7 @@ def stacks(
 ) -> list[list[PlannedRun]]:
     """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
+    A run of the time lane, or of a network of the module lane, is a stack by itself.
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
     """
@@ -175,7 +177,7 @@ def stacks(
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
-        limit = 1 if c.lane == "time" else limit
+        limit = 1 if c.lane == "time" or c.network != MLP else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]

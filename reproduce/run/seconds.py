@@ -20,7 +20,8 @@ from am.data import DATASETS, Data, held_out_size, training_rows
 from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
 from am.training import Budget, train
-from reproduce.run.config import RunConfig
+from reproduce.run.config import MLP, RunConfig
+from reproduce.run.lanes import work_of
 from reproduce.run.plan import PlannedRun
 
 PATIENCE = 2.0  # seconds that a calibration may take, all together
@@ -59,12 +60,15 @@ class Estimates:
         self._left, self._ratios = PATIENCE, list[float]()
 
     def prepare(self, pending: Sequence[Sequence[PlannedRun]]) -> None:
-        """Calibrate for what seems to take longest first, until the patience for it is spent."""
+        """Calibrate for what seems to take longest first, until the patience for it is spent.
+
+        Not for networks of the module lane: a step of theirs may take seconds, and is nearly all products.
+        """
         for stack in sorted(pending, key=self._guess, reverse=True):
             key = self._key(stack[0].config)
             if self._left <= 0 or self._guess(stack) < WORTH:
                 break
-            if key not in self._rates:
+            if key not in self._rates and stack[0].config.network == MLP:
                 began = time.monotonic()
                 self._rates[key] = self._measure(stack)
                 self._left -= time.monotonic() - began
@@ -92,7 +96,8 @@ class Estimates:
     def _key(self, c: RunConfig) -> tuple:
         """What a rate depends on."""
         words = tuple((k, v) for k, v in c.settings if not isinstance(v, float))
-        return c.method, words, c.hidden, c.activation, c.batch_size, c.gradient_norm, c.lane, self.shapes[c.dataset][0]
+        problem = c.network, c.hidden, c.activation, self.shapes[c.dataset][0]
+        return c.method, words, *problem, c.batch_size, c.gradient_norm, c.lane
 
     def _sizes(self, c: RunConfig) -> tuple[int, int, int, int]:
         """Steps, rows of a step, evaluations, rows of an evaluation."""
@@ -107,12 +112,11 @@ class Estimates:
     def _guess(self, stack: Sequence[PlannedRun]) -> float:
         c = stack[0].config
         steps, rows, evaluations, seen = self._sizes(c)
-        widths = (self.shapes[c.dataset][0], *c.hidden, 10)
-        parameters = sum(a * b for a, b in zip(widths, widths[1:]))
+        products = work_of(c, self.shapes[c.dataset][0])
         chosen = method(c.method)
-        passes = chosen.gradients(len(widths) - 1, chosen.settings(dict(c.settings))) or 2
-        step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * parameters / FLOP_GUESS
-        return steps * step + evaluations * len(stack) * 2 * seen * parameters / FLOP_GUESS
+        passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings))) or 2
+        step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * products / FLOP_GUESS
+        return steps * step + evaluations * len(stack) * 2 * seen * products / FLOP_GUESS
 
     def _of_the_store(self, known: Sequence[PlannedRun], lookup: Callable) -> dict[tuple, Rate | None]:
         totals: dict[tuple, list[float]] = {}

@@ -15,13 +15,13 @@ import torch
 
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
-from am.machine import device_memory, stack_bytes, worker_bytes
-from am.methods import method
+from am.machine import device_memory, worker_bytes
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
+from reproduce.run.lanes import needed_bytes
 from reproduce.run.places import place
 from reproduce.run.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
@@ -249,8 +249,7 @@ def memory(session: Session, pending: list[list[PlannedRun]]) -> str:
     for stack in pending:
         c = stack[0].config
         inputs, rows = session.shapes[c.dataset]
-        widths, n_train = (inputs, *c.hidden, 10), training_rows(rows, c.n_train)
-        sizes.append(stack_bytes(method(c.method), widths, n_train, c.batch_size, len(stack)))
+        sizes.append(needed_bytes(c, inputs, training_rows(rows, c.n_train), len(stack)))
     largest = max(range(len(sizes)), key=sizes.__getitem__)
     gigabytes = lambda size: f"{size / 1e9:.2g} GB"
     room = worker_bytes(session.device, session.jobs)

@@ -25,6 +25,7 @@ POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
+    gradient_evaluations="Gradient evaluations",
     iteration="Iterations",
     seconds="Seconds of training",
 )

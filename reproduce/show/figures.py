@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from am.errors import InputError
 from reproduce.files import Stale, finite, malformed, read, read_text, sweep, write_whole
 from reproduce.run.grid import Grid, Target
+from reproduce.run.modules.networks import NETWORKS
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.finals import dot_pages
@@ -27,9 +28,9 @@ from reproduce.show.sensitivity import covered, sweep_pages
 from reproduce.show.tables import tables_of
 
 KINDS = (
-    "accuracy_epochs", "accuracy_updates", "accuracy_seconds", "final_accuracy", "objective", "constraint_gap",
-    "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations", "activation_gain",
-    "cost",
+    "accuracy_epochs", "accuracy_updates", "accuracy_gradients", "accuracy_seconds", "final_accuracy", "objective",
+    "constraint_gap", "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations",
+    "activation_gain", "cost",
 )  # fmt: skip
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
@@ -46,6 +47,7 @@ def figures_of(results: Path, grid: str, out: Path, title: str = "", target: Tar
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
     accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, seconds in the time lane alone;
+    accuracy_gradients: of networks of the module lane, where a gradient, partial or not, is a pass through it all;
     final_accuracy: every run's last test accuracy; objective, constraint_gap, gradient_norm: for the labels that have
     one; sensitivity: accuracy against a hyper-parameter, width or depth, where the grid sweeps one;
     critical_difference: average ranks over four data sets or more; performance_profile: costs to one target, where the
@@ -108,10 +110,11 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Targ
     grid = arrange(runs, curves, title)
     pages = {"sensitivity": sweep_pages(grid)}
     if len(grid.styles) <= LEGIBLE or not covered(grid):
-        timed = (runs.lane == "time").all()
+        timed, multilayer = (runs.lane == "time").all(), not runs.network.isin(NETWORKS).any()
         pages |= {
             "accuracy_epochs": curve_pages(grid, "epoch", "test_accuracy"),
             "accuracy_updates": curve_pages(grid, "parameter_updates", "test_accuracy"),
+            "accuracy_gradients": [] if multilayer else curve_pages(grid, "gradient_evaluations", "test_accuracy"),
             "accuracy_seconds": curve_pages(grid, "seconds", "test_accuracy") if timed else [],
             "final_accuracy": dot_pages(grid),
             "objective": curve_pages(grid, "iteration", "objective"),
@@ -133,7 +136,8 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Targ
 def _read_runs(results: Path, grid: str) -> pd.DataFrame:
     path = results / grid / "runs.csv"
     runs = finite(read(path, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
-    runs["constants"] = read_text(path, ["constants"])["constants"]  # empty in CSVs from before the column
+    for name in ("constants", "network"):  # empty in CSVs from before the column
+        runs[name] = read_text(path, [name])[name]
     if runs.empty:
         raise malformed(path, "no runs in it")
     same = ["dataset", "n_train", "activation", "hidden", "constants", "label", "seed"]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
-from reproduce.schema import activation_title, dataset_title
+from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.look import GREY, SMALL, Style, styles
 
 ONE_COLUMN, TWO_COLUMNS, PAGE_HEIGHT = 3.3, 6.9, 9.0  # inches
@@ -76,7 +76,7 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
             chosen = runs[here & (runs.dataset == dataset)]
             if len(chosen):
                 name, n = dataset_title(dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
-                words = dict(activation=activation_title(activation), hidden=_widths(hidden), size=n)
+                words = dict(activation=activation_title(activation), hidden=_network(chosen), size=n)
                 where = ", ".join(words[column] for column in varied)
                 panel = Panel(
                     name=name + ("" if chosen.data_official.all() else "†"),
@@ -103,9 +103,10 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
     return Grid(lines, columns, look, notes, title)
 
 
-def _widths(hidden: str) -> str:
-    widths = hidden.split("-")
-    return f"{len(widths)} × {widths[0]}" if len(widths) != 2 and len(set(widths)) == 1 else hidden
+def _network(runs: pd.DataFrame) -> str:
+    widths = runs.hidden.iloc[0].split("-")
+    alike = len(widths) != 2 and len(set(widths)) == 1
+    return network_title(runs.network.iloc[0], f"{len(widths)} × {widths[0]}" if alike else runs.hidden.iloc[0])
 
 
 def _seeds(runs: pd.DataFrame) -> str:

@@ -18,10 +18,11 @@ from matplotlib.markers import MarkerStyle
 from plotly.offline import get_plotlyjs
 
 from am.errors import InputError
+from reproduce.columns import COLUMNS
 from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
-from reproduce.schema import COLUMNS, activation_title, dataset_title
+from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.curves import curve_of
 from reproduce.show.look import Style, styles
 
@@ -30,7 +31,7 @@ PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left o
 PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 RUN_COLUMNS = (
     *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
-    "seed", "status",
+    "network", "seed", "status",
     "device", "torch", "commit", "run_key",
 )  # fmt: skip
 AXES = dict(
@@ -334,7 +335,7 @@ def _chart(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, Any] | N
             dataset=dataset_title(dataset) + ("†" if (here.data_official == "False").any() else ""),
             n_train=f"n = {_shown(n_train).text}",
             activation=activation_title(activation),
-            hidden=hidden,
+            hidden=network_title(here.network.iloc[0], hidden),
         )
         name = ", ".join(words[column] for column in varied)
         for label, mine in here.groupby("label", sort=False):

@@ -15,7 +15,7 @@ import pandas as pd
 from am.errors import InputError
 from reproduce.files import markdown_cell, read, write_whole
 from reproduce.judge.compare import best_and_ties
-from reproduce.schema import dataset_title
+from reproduce.schema import dataset_title, network_title
 
 # What makes a problem beside its data set, and how a table calls it.
 AXES = dict(network="Network", activation="Activation", hidden="Widths", constants="Constants", n_train_asked="n")
@@ -55,6 +55,8 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
     Where that is more than MOST_COLUMNS, one column a data set and one row a label and whatever else varies.
     """
     varied = [column for column in AXES if column in runs and runs[column].nunique() > 1]
+    if "network" in varied and runs.groupby("network")["hidden"].nunique().max() == 1:
+        varied = [column for column in varied if column != "hidden"]  # the network's name says it
     by = ["dataset", *varied]
     cells, labels = _cells(runs, by), list(runs["label"].drop_duplicates())
     problems = list(runs[by].drop_duplicates().itertuples(index=False, name=None))
@@ -107,7 +109,9 @@ def _words(setting: tuple, varied: Sequence[str]) -> list[str]:
 
 
 def _word(column: str, value: object) -> str:
-    return ("all" if value == 0 else f"{value:,.0f}") if column == "n_train_asked" else str(value)
+    if column == "n_train_asked":
+        return "all" if value == 0 else f"{value:,.0f}"
+    return network_title(str(value), "MLP") if column == "network" else str(value)
 
 
 def _all_last(column: pd.Series) -> pd.Series:

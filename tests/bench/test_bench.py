@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, one_sentence
-from test_graphs import tape
+from taped import tape
 
 from am.counters import flops_of
 from reproduce.__main__ import main

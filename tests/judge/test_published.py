@@ -11,7 +11,7 @@ def test_published_numbers_are_met_or_not_at_their_evaluation(tmp_path):
     assert write_comparisons(tmp_path) == []
     runs = runs_of({"mDLAM (released)": [0.67, 0.69, 0.68]})
     write_runs(tmp_path / "published", runs)
-    points = [dict(row, epoch=epoch, test_accuracy=row["test_accuracy"] + shift)
+    points = [dict(row, epoch=epoch, iteration=epoch, test_accuracy=row["test_accuracy"] + shift)
               for row in runs.to_dict("records") for epoch, shift in ((20, -0.01), (60, 0.2))]  # fmt: skip
     pd.DataFrame(points).to_csv(tmp_path / "published" / "curves.csv", index=False)
     table = comparison(tmp_path, "released").set_index(["label", "at"])

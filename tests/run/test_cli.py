@@ -21,7 +21,7 @@ from reproduce.run.grid import grid_names
 from reproduce.show import figures
 
 COMMANDS = (
-    "run", "plan", "collect", "figures", "tables", "claims", "report", "bench", "methods", "grids", "datasets",
+    "run", "plan", "collect", "figures", "tables", "claims", "check", "report", "bench", "methods", "grids", "datasets",
     "columns", "clean",
 )  # fmt: skip
 FILES = tuple(name for name in NAMES if name != "digits")

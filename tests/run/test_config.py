@@ -74,8 +74,8 @@ def test_a_default_written_out_is_the_same_run(read):
     assert plan(written, PRINTS)[0].run_key == plan(read(), PRINTS)[0].run_key
 
 
-@pytest.fixture
-def copy(tmp_path, monkeypatch):
+@pytest.fixture(name="copy")
+def copy_fixture(tmp_path, monkeypatch):
     """A copy of the code that the hashes are taken of; `am` itself stays as imported."""
     shutil.copytree(ROOT / "am", tmp_path / "am", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "reproduce", tmp_path / "reproduce", ignore=shutil.ignore_patterns("__pycache__"))

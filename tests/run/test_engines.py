@@ -133,9 +133,9 @@ def test_two_grids_train_the_run_that_they_share_once(place, trained, capsys):
 
 def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
     threads = []
-    real = work.train
+    real = work.train_runs
     monkeypatch.setattr(
-        work, "train", lambda *args, **named: threads.append(torch.get_num_threads()) or real(*args, **named)
+        work, "train_runs", lambda *args, **named: threads.append(torch.get_num_threads()) or real(*args, **named)
     )
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -148,8 +148,8 @@ def test_on_a_cpu_every_run_is_trained_by_one_thread(place, monkeypatch):
 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_graphs_reach_the_training_loop_where_they_are_asked_for(place, monkeypatch, graphs):
-    asked, real = [], work.train
-    monkeypatch.setattr(work, "train", lambda *args, graphs, **named: asked.append(graphs) or real(*args, **named))
+    asked, real = [], work.train_runs
+    monkeypatch.setattr(work, "train_runs", lambda *args, graphs, **named: asked.append(graphs) or real(*args, **named))
     run_local(planned(place), None, CPU, place.results, 1, lambda i, share: None, *([True] if graphs else []))
     assert set(asked) == {graphs}
 

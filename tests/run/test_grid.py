@@ -57,8 +57,20 @@ def test_the_issue_s_grids_are_there_and_quickstart_comes_first():
     shapes = {e.settings.shape for e in load_grid("samt_accuracy", "paper").entries if e.method.name == "samt"}
     assert shapes == {"scalar", "row", "column", "element"}
     four = ["mnist", "fashion_mnist", "cifar10", "svhn"]
-    for name in ("tiam_accuracy", "samt_accuracy"):
-        assert load_grid(name, "light").datasets == load_grid(name, "paper").datasets == four
+    for name in ("tiam_accuracy", "samt_accuracy", "fair", "fair_minibatch"):
+        assert load_grid(name, "paper").datasets == four
+    assert load_grid("tiam_accuracy", "light").datasets == four
+    for name in ("samt_accuracy", "fair_minibatch"):  # a mini-batch run on a whole set is seconds, on these two
+        light = load_grid(name, "light")
+        assert (light.datasets, light.n_train) == (four[:2], [0])
+
+
+def test_no_profile_cuts_the_papers_iterations():
+    for profile in ("light", "paper"):
+        for name in grid_names():
+            grid = load_grid(name, profile)
+            if grid.paper == "TIAM":
+                assert grid.epochs >= 200, (name, profile)
 
 
 def test_a_profile_scales_a_grid(read):

@@ -303,8 +303,9 @@ while True:
         time.sleep(0.002)
         ended = os.waitpid(pid, os.WNOHANG)
     if kills < 60 and not ended[0]:
-        # Of the command's session all but itself and Python's tracker of semaphores.
-        workers = sum(b"resource_tracker" not in words for words in session(pid).values()) - 1
+        # Of the command's session all but itself and Python's tracker of semaphores, which runs a program of its own.
+        tracks = lambda words: any(word.startswith(b"from multiprocessing") for word in words.split(bytes(1)))
+        workers = sum(not tracks(words) for words in session(pid).values()) - 1
         caught = training(place)
         (os.kill if victim == "command" else os.killpg)(pid, signal.SIGKILL)
     if not ended[0]:

@@ -21,7 +21,7 @@ def no_memory(monkeypatch):
             "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"
         )
 
-    monkeypatch.setattr(work, "train", allocate)
+    monkeypatch.setattr(work, "train_runs", allocate)
 
 
 @pytest.mark.parametrize("words", [(), ("--debug",)])

@@ -114,6 +114,15 @@ def test_data_sets_narrow_what_is_trained_and_need_no_other_file(both, capsys):
     assert "6 runs,     6 already there" in capsys.readouterr().out
 
 
+def test_a_run_for_csvs_alone_draws_and_judges_nothing_and_the_next_one_does(place, capsys):
+    place.run("tiny", "--csvs-only")
+    assert {path.name for path in place.csvs.rglob("*.*")} == {"runs.csv", "curves.csv", "summary.csv"}
+    assert not place.figures.exists()
+    place.run()
+    assert "Nothing to train" in capsys.readouterr().out
+    assert (place.csvs / "claims.csv").exists() and (place.drawn / "tiny" / "accuracy_epochs.png").exists()
+
+
 @pytest.mark.parametrize(
     "word, expected",
     [

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from am.errors import InputError
 from reproduce.run.grid import Target
+from reproduce.run.modules.networks import NETWORKS
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error
 from reproduce.show.figures import draw, figures_of
@@ -133,6 +134,24 @@ def test_networks_are_rows_and_pass_on_to_a_second_page(tmp_path):
     shown = [text.get_text() for page in pages for ax in page.axes for text in ax.texts]
     assert [text for text in shown if text in names.values()] == [name for name in names.values() for _ in datasets]
     assert all(page.get_figheight() <= PAGE_HEIGHT for page in pages)
+
+
+def test_networks_of_the_module_lane_have_their_names_and_an_axis_of_gradients(tmp_path):
+    labels = {label: LABELS[label] for label in ("SGD", "SAMT row")}
+    datasets = dict(mnist=0.9, fashion_mnist=0.9, cifar10=0.5, svhn=0.8)
+    write_csvs(tmp_path, "g", labels, datasets, seeds=2, evaluations=4, lane="time")
+    runs, curves = figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g")
+    assert "accuracy_gradients" not in draw(runs, curves)
+    networks = runs.dataset.map(dict(mnist="lenet5", fashion_mnist="lenet5", cifar10="cnn", svhn="cnn"))
+    hidden = {name: "-".join(map(str, known.hidden)) for name, known in NETWORKS.items()}
+    drawn = draw(runs.assign(network=networks, hidden=networks.map(hidden)), curves)
+    for kind in ("accuracy_epochs", "accuracy_gradients", "accuracy_seconds"):
+        panels = drawn[kind].axes
+        assert [name_of(ax) for ax in panels] == ["MNIST", "Fashion-MNIST", "CIFAR-10", "SVHN"]
+        shown = [text.get_text() for ax in panels for text in ax.texts]
+        assert [text for text in shown if text in ("LeNet-5", "CNN")] == ["LeNet-5"] * 2 + ["CNN"] * 2
+        check_texts(drawn[kind], kind)
+    assert "Gradient evaluations" in texts(drawn["accuracy_gradients"])
 
 
 def test_a_negative_objective_has_a_linear_axis_and_failed_runs_a_note(tmp_path):

@@ -15,6 +15,7 @@ from am.data import DATASETS
 from reproduce.bench.targets import write_targets
 from reproduce.files import read
 from reproduce.run.grid import grid_names
+from reproduce.schema import network_title
 from reproduce.show.tables import AXES, MARKERS, accuracy_table, fill, markdown, pages
 
 PAGES = pages(ROOT)
@@ -102,7 +103,7 @@ def matches(row: dict[str, str], words: dict[str, str]) -> bool:
         (row["dataset"], row["label"]) == (TITLES[title], words["Method"])
         and (not size or row["n_train"] == size[1].replace(",", ""))
         and (not asked or row["n_train_asked"] == asked)
-        and set(settings) <= {row[axis] for axis in AXES if axis != "n_train_asked"}
+        and set(settings) <= {network_title(row["network"], "MLP"), *(row[axis] for axis in AXES)}
     )
 
 

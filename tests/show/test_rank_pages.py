@@ -1,6 +1,7 @@
 """Critical-difference diagrams."""
 
 import numpy as np
+import pandas as pd
 from figure_csvs import (  # noqa: F401
     BEST,
     arranged,
@@ -37,6 +38,11 @@ def test_bars_join_what_nemenyi_does_not_tell_apart(ranked):
     (figure,) = rank_pages(arranged(ranked, without_once))
     bars = [line.get_xdata() for line in figure.axes[0].lines if line.get_linewidth() == 2.2]
     assert [np.round(bar).tolist() for bar in bars] == [[1, 4], [2, 5], [3, 6]]
+
+
+def test_more_than_a_handful_of_methods_has_no_ranks_because_none_would_differ(ranked):
+    seventh = lambda runs: pd.concat([runs, runs[runs.label == "Adam"].assign(label="Adam again")])
+    assert rank_pages(arranged(ranked, lambda runs: seventh(without_once(runs)))) == []
 
 
 def test_three_data_sets_or_two_methods_have_no_ranks(ranked):

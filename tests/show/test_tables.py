@@ -21,6 +21,16 @@ def test_tables_bold_the_best_mark_the_data_and_count_the_lost(tmp_path):
     assert r"B\_1" in latex(table, "Caption") and r"\textbf{92.00 $\pm$ 1.00}" in latex(table, "Caption")
 
 
+def test_a_network_of_the_module_lane_is_called_by_its_name():
+    runs = pd.concat([
+        runs_of({"A": [0.91, 0.92]}).assign(network="lenet5", hidden="6-16-120-84"),
+        runs_of({"A": [0.5, 0.6]}, "cifar10").assign(network="cnn", hidden="16-32-64-128-64"),
+    ])  # fmt: skip
+    assert [head.partition(" (n")[0] for head in accuracy_table(runs).heads] == ["MNIST LeNet-5", "CIFAR-10 CNN"]
+    both = accuracy_table(runs.replace(dict(network=dict(cnn="mlp"))))
+    assert both.heads[1].startswith("CIFAR-10 MLP (n")
+
+
 def test_a_page_is_filled_between_its_markers_only(tmp_path):
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "table.md").write_text("| new |\n")

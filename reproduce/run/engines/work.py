@@ -17,9 +17,9 @@ import torch
 from am.data import Data, Images, load, prepare, training_rows
 from am.errors import InputError
 from am.methods import method
-from am.training import train
 from reproduce.run.config import RunConfig
 from reproduce.run.engines.worker import Work
+from reproduce.run.lanes import train_runs
 from reproduce.run.plan import PlannedRun
 from reproduce.run.store import Store
 
@@ -123,15 +123,12 @@ def train_stack(
     try:
         prepared = data(config)
         n_train = len(prepared.x)
-        results = train(
-            chosen,
+        results = train_runs(
+            config,
             [chosen.settings(dict(run.config.settings)) for run in runs],
             [run.config.seed for run in runs],
             prepared,
-            hidden=config.hidden,
-            activation_name=config.activation,
-            init=config.init,
-            budget=config.budget,
+            config.budget,
             progress=progress,
             graphs=graphs,
         )

@@ -20,7 +20,7 @@ from am.methods import method
 from am.methods.dladmm import activation_block, bias_block, weight_block
 from am.networks import Parameters, forward
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MONOTONE = sorted(name for name, act in ACTIVATIONS.items() if act.monotone)
 few = settings(derandomize=True, deadline=None, database=None, max_examples=4, phases=[Phase.generate])
 
