@@ -109,6 +109,11 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("figures", commands.figures, text, "grids to draw (default: all that have CSVs)")
     _grids_option(sub)
     _places(sub, "results", "figures")
+    text = "paper: without title and notes, whose text goes to NAME.txt, into paper_style below the figures"
+    sub.add_argument("--style", choices=("full", "paper"), default="full", help=text)
+    sub.add_argument("--methods", default="", help="with --style paper: only these methods, separated by commas")
+    text = "with --style paper: columns of a two-column page that a figure may fill (default: 2)"
+    sub.add_argument("--columns", type=int, choices=(1, 2), help=text)
     text = "Write table.md and table.tex of the grids from their CSVs, and fill those of README.md and docs/."
     sub = command("tables", commands.tables, text, "grids to write (default: all that have CSVs)")
     _grids_option(sub)

@@ -88,12 +88,22 @@ def collect(args: argparse.Namespace) -> None:
 
 
 def figures(args: argparse.Namespace) -> None:
-    from reproduce.show.figures import figures_of
+    from reproduce.show.figures import Paper, figures_of
+    from reproduce.show.forest import draw_claims
 
+    words = tuple(word for word in args.methods.split(",") if word)
+    paper = Paper(words, args.columns == 1) if args.style == "paper" else None
+    if paper is None and (words or args.columns):
+        raise InputError("--methods and --columns go with --style paper.")
+    root = args.figures / "paper_style" if paper else args.figures
+    if not args.grids and not paper:
+        for path in draw_claims(args.results, args.figures):
+            print(path)
     for results, name, grid in _with_csvs(args):
-        out = place(args.figures, grid.profile)
+        out = place(root, grid.profile)
         with _told_if_stale():
-            for path in figures_of(results, name, out, grid.title, next(iter(grid.targets), None)):
+            target = next(iter(grid.targets), None)
+            for path in figures_of(results, name, out, grid.title, target, grid.floors, paper):
                 print(path)
 
 
@@ -158,7 +168,7 @@ def report(args: argparse.Namespace) -> None:
         results, figures = place(args.results, profile), place(args.figures, profile)
         out = args.out or results / "report.html"
         beside = () if profile == "paper" else ((args.results, args.figures),)
-        for path in write_report(results, figures, out, args.grid_folder, beside):
+        for path in write_report(results, figures, out, args.grid_folder, beside, profile):
             print(f"{path} is not in it: the page would be too big")
         print(out)
 

@@ -55,7 +55,7 @@ PER_METHOD = (
 )
 AXES = ("n_train", "constants")  # a list of values runs each
 BLOCK = dict(name=str, label=str, set=dict, over=dict)  # of a [[methods]] block, besides PER_METHOD
-TOP = ("methods", "profile", "target")  # beside the keys with types, at the top of the file alone
+TOP = ("methods", "profile", "target", "floors")  # beside the keys with types, at the top of the file alone
 
 # Beyond these a number is a slip: nobody waits for it, and to expand it would take the machine's memory.
 MOST = dict(

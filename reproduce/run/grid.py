@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
+from am.data import NAMES
 from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
@@ -96,6 +97,7 @@ class Grid:
     trials: int  # of each method setting on each problem; 0 under rule "paper"
     entries: tuple[Entry, ...]
     targets: tuple[Target, ...]  # the first is the one that figures show
+    floors: dict[str, float]  # data set -> test accuracy that a sound baseline is above, for figures
     file: str  # as messages name it
 
 
@@ -164,7 +166,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             raise InputError(f"{place}: 'profile.{word}' must be a table, not {shown(table)}.")
         # Those not asked for now, too: a typo is refused at once, not when a GPU is there.
         check_table(f"{place}: profile.{word}", table)
-    blocks, goals = raw.pop("methods", []), raw.pop("target", [])
+    blocks, goals, floors = raw.pop("methods", []), raw.pop("target", []), raw.pop("floors", {})
     check_table(place, raw)
     values = _DEFAULTS | raw | (SMOKE if profile == "smoke" else {}) | profiles.get(profile, {})
     for key in TYPES:
@@ -188,7 +190,15 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         "hidden" in table for table in (raw, *profiles.values(), *blocks)
     ):
         raise InputError(f"{place}: 'hidden' belongs to network '{MLP}'; the other networks have layers of their own.")
-    grid = Grid(name=path.stem, profile=profile, entries=entries, targets=targets, file=place, **values)
+    grid = Grid(
+        name=path.stem,
+        profile=profile,
+        entries=entries,
+        targets=targets,
+        floors=_floors(place, floors),
+        file=place,
+        **values,
+    )
     check_rows(place, grid.n_train, grid.datasets)
     for entry in entries:  # on the sets that the file names: `smoke` puts another in their place, and takes all it has
         check_rows(f"{place}: {entry.label}", entry.overrides.get("n_train", ()), raw.get("datasets", grid.datasets))
@@ -262,6 +272,18 @@ def _entries(place: str, blocks: list[dict]) -> Iterator[Entry]:
             if len(labels) > MOST_RUNS:
                 raise InputError(f"{place}: the methods have more than {MOST_RUNS:,} settings; a grid takes no more.")
             yield Entry(chosen, label, settings, overrides, frozenset(given) | frozenset(varied))
+
+
+def _floors(place: str, floors: Any) -> dict[str, float]:
+    example = "floors = { mnist = 0.97 }"
+    if not isinstance(floors, dict):
+        raise InputError(f"{place}: 'floors' must be a table, for example {example}, not {shown(floors)}.")
+    for name, accuracy in floors.items():
+        if name not in NAMES:
+            raise unknown("data set", name, NAMES, f"{place}: floors")
+        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 < accuracy < 1:
+            raise InputError(f"{place}: floors: '{name}' must be an accuracy in (0, 1), not {shown(accuracy)}.")
+    return {name: float(accuracy) for name, accuracy in floors.items()}
 
 
 def _targets(place: str, goals: Any, labels: Sequence[str]) -> Iterator[Target]:

@@ -4,13 +4,17 @@ Accuracy axes are logarithmic in the error: .5 and .9, .97 and .98 can be told a
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-ERROR_AXIS = "Accuracy axis: logarithmic in the error."
+ERROR_SCALE = "log scale of the error"  # said on every axis of accuracy
+_DECADES = 3  # of a symmetric logarithmic axis, above its linear part
+_LINEAR_PART = 0.5  # its half width, in decades of the rest
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -37,7 +41,8 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def set_y(ax: Axes, ends: tuple[float, float], scale: str) -> None:
+def set_y(ax: Axes, ends: tuple[float, float], scale: str, linear: float = 1.0) -> None:
+    """scale: error, log, symlog or linear. linear: a symlog axis is linear up to this, either side of 0."""
     if scale == "error":
         ax.set_yscale("function", functions=(log_error, accuracy_at))
         ax.set_ylim(ends)
@@ -50,10 +55,34 @@ def set_y(ax: Axes, ends: tuple[float, float], scale: str) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
         ax.yaxis.set_minor_formatter(NullFormatter())
+    elif scale == "symlog":
+        ax.set_yscale("symlog", linthresh=linear, linscale=_LINEAR_PART)
+        ax.set_ylim(ends)
+        above = [10.0**k for k in range(math.ceil(math.log10(linear) - 1e-9), math.floor(_decade(ends)) + 1)]
+        ax.yaxis.set_major_locator(FixedLocator([*(-tick for tick in reversed(above)), 0.0, *above]))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         ax.set_ylim(ends)
         ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _decade(values: Iterable[float]) -> float:
+    return math.log10(max(*(abs(value) for value in values), 1e-300))
+
+
+def linear_part(values: np.ndarray) -> float:
+    """Where a symmetric logarithmic axis of these values becomes linear: a power of ten, three decades below them."""
+    return 10.0 ** (math.ceil(_decade([float(np.abs(values).max()), 0.0])) - _DECADES)
+
+
+def padded_symlog(low: float, high: float, linear: float) -> tuple[float, float]:
+    """The ends of a symmetric logarithmic axis, a twentieth of its length beyond the values."""
+    places = SymmetricalLogTransform(10, linear, _LINEAR_PART)
+    bottom, top = places.transform(np.array([low, high]))
+    pad = 0.05 * max(top - bottom, 0.1 * linear)
+    return tuple(places.inverted().transform(np.array([bottom - pad, top + pad])))
 
 
 def log_error(accuracy: float | np.ndarray) -> np.ndarray:
@@ -81,9 +110,12 @@ def accuracy_ticks(axis: Axis, low: float, high: float, gap: float) -> None:
 
 
 def power(value: float) -> str:
-    """10⁴, 2·10⁴; plain between 0.1 and 100."""
-    exponent = math.floor(math.log10(value) + 1e-9)
+    """10⁴, 2·10⁴, 9.5·10⁻⁴, −10³; plain between 0.1 and 1,000."""
+    if value == 0:
+        return "0"
+    sign, size = "−" if value < 0 else "", abs(value)
+    exponent = math.floor(math.log10(size) + 1e-9)
     if -1 <= exponent <= 2:
-        return f"{value:g}"
-    factor = round(value / 10**exponent)
-    return ("" if factor == 1 else f"{factor}·") + "10" + str(exponent).translate(_SUPERSCRIPTS)
+        return f"{sign}{size:.4g}"
+    factor = f"{size / 10**exponent:.3g}"
+    return sign + ("" if factor == "1" else f"{factor}·") + "10" + str(exponent).translate(_SUPERSCRIPTS)

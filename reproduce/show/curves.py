@@ -5,9 +5,12 @@ interval is Student's 95 % interval of that mean, t(n - 1) sd / sqrt(n). One run
 
 Diverged runs stay visible. Where a run of a label diverged, the line ends in a cross and goes on, faint and without a
 band, as the mean of the others: that is a mean over survivors, not the method's.
+
+A panel has eight lines in colour at the most. With more labels, each panel is drawn once for each group of them, the
+others in grey.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +20,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reproduce.judge.estimates import mean_intervals
-from reproduce.show.axes import ERROR_AXIS, accuracy_at, log_error, set_x, set_y
-from reproduce.show.look import Style, look_of
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Panel, lay_out, paginate
+from reproduce.schema import dataset_title
+from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
+from reproduce.show.look import GREY, PALE, SMALL, Style, look_of
+from reproduce.show.panels import (
+    NAME,
+    NAME_GAP,
+    OTHERS,
+    PAGE_HEIGHT,
+    Frame,
+    Grid,
+    Heading,
+    Panel,
+    Ruler,
+    lay_out,
+    name_ends,
+    paginate,
+)
 
 POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
+_NAMES = 1.25  # inches right of a panel, at the most, for the names of its lines
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
@@ -30,7 +48,7 @@ _X_LABELS = dict(
     seconds="Seconds of training",
 )
 _Y_LABELS = dict(
-    test_accuracy="Test accuracy (%)",
+    test_accuracy=f"Test accuracy (%), {ERROR_SCALE}",
     objective="Objective",
     constraint_gap="Constraint gap",
     smallest_gradient_norm="Smallest gradient norm so far",
@@ -54,6 +72,22 @@ class Curve:
     @property
     def last(self) -> float:
         return self.mean[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Facet(Heading):
+    """A panel with a group of its labels in colour."""
+
+    panel: Panel
+    coloured: list[str]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of a y axis. kind: as `axes.set_y` has it.  linear: the linear part of a symmetric logarithmic one."""
+
+    kind: str
+    linear: float = 1.0
 
 
 def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithmic: bool = False) -> Curve | None:
@@ -84,38 +118,131 @@ def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithm
 
 
 def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
+    """A measure against a cost; none where no label has two points, and none against parameter updates where those
+    are a multiple of the epochs, whose figure it would repeat."""
     panels = grid.panels
-    # A gap or an objective is never negative unless it is a Lagrangian; only then is the axis linear.
-    negative = any((panel.curves[y] < 0).any() for panel in panels)
-    scale = "error" if y == "test_accuracy" else "linear" if negative else "log"
-    lines = {panel: _panel_curves(panel, grid.styles, x, y, scale == "log") for panel in panels}
-    if not any(lines.values()):
+    per_epoch = _updates_per_epoch(panels)
+    if x == "parameter_updates" and y == "test_accuracy" and per_epoch:
         return []
-    rows = [kept for row in grid.rows if (kept := [panel for panel in row if lines[panel]])]
-    columns = max(len(row) for row in rows)
-    ranges = {panel: _y_range(curves, scale) for panel, curves in lines.items() if curves}
-    # A power law is a line where both axes are logarithmic.
+    scale = _scale_of(panels, y)
+    lines = {panel: _panel_curves(panel, grid.styles, x, y, scale.kind == "log") for panel in panels}
     drawn = [curve for curves in lines.values() for curve in curves.values()]
-    log_x = y == "smallest_gradient_norm" or _wants_log(drawn, x)
+    if max((len(curve.x) for curve in drawn), default=0) < 2:
+        return []
+    starts = {panel: _starts(panel) if y == "smallest_gradient_norm" else [] for panel in panels}
+    marks = {panel: _marks_of(grid, panel, lines[panel], x) if y == "test_accuracy" else [] for panel in panels}
+    floors = {p: grid.marks.floors.get(p.runs.dataset.iloc[0]) if y == "test_accuracy" else None for p in panels}
+    ranges = {
+        panel: _y_range(curves, scale, [*starts[panel], *(m[2] for m in marks[panel]), *_known(floors[panel])])
+        for panel, curves in lines.items()
+        if curves
+    }
+    log_x = y == "smallest_gradient_norm" or _wants_log(drawn, x)  # a power law is a line where both are logarithmic
     x_range = _x_range(lines, ranges, log_x)
+    rows = _facets(grid, lines)
+    columns = max(len(row) for row in rows)
     height = 2.2 if columns == 1 else 1.7 if columns == 2 else 1.35
-    frame = Frame(left=0.31, right=0.08, below=0.19, edge=0.15)
+    named, right = _named_beside(rows, columns, height, lines)
+    frame = Frame(left=0.36 if scale.kind == "symlog" else 0.31, right=right, below=0.19, edge=0.15)
+    y_label = _Y_LABELS[y]
+    if scale.kind == "symlog":
+        y_label += f" (linear between ±{power(scale.linear)})"
+    grouped = any(len(facet.coloured) < len(lines[facet.panel]) for row in rows for facet in row)
     figures = []
-    for page in paginate(rows, [height + 0.6] * len(rows), PAGE_HEIGHT - 1.6):
-        here = {panel: lines[panel] for row in page for panel in row}
-        notes = _curve_notes(here, ranges, y, scale) + grid.notes
-        shown = [label for label in grid.styles if any(label in curves for curves in here.values())]
-        handles = {label: Line2D([], [], **look_of(grid.styles[label])) for label in shown}
-        labels = (_X_LABELS[x], _Y_LABELS[y])
-        figure, axes = lay_out(page, columns, [height] * len(page), frame, grid.title, *labels, handles, notes)
-        for panel, ax in axes:
-            for number, label in enumerate(shown):
-                if label in lines[panel]:
-                    _draw_curve(ax, lines[panel][label], grid.styles[label], log_x, number, len(shown))
+    for page in paginate(
+        rows, [height + (0.9 if grouped else 0.6)] * len(rows), PAGE_HEIGHT - (0.9 if grouped else 1.6)
+    ):
+        here = {facet.panel: lines[facet.panel] for row in page for facet in row}
+        notes = _curve_notes(here, ranges, y, scale, grouped)
+        notes += [f"An epoch is {per_epoch} parameter updates."] if x == "epoch" and per_epoch else []
+        notes += _mark_notes(here, marks, floors, starts)
+        handles, row_handles = _handles(grid, page, here, named, grouped)
+        figure, axes = lay_out(
+            grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes,
+            row_handles=row_handles,
+        )  # fmt: skip
+        for facet, ax in axes:
+            panel = facet.panel
+            for label, curve in lines[panel].items():
+                if label in facet.coloured:
+                    place = facet.coloured.index(label)
+                    _draw_curve(ax, curve, grid.styles[label], log_x, place, len(facet.coloured))
+                else:
+                    keep = _drawable(curve, log_x)
+                    ax.plot(curve.x[keep], curve.mean[keep], color=PALE, linewidth=0.7, zorder=2)
             set_x(ax, x_range, log_x)
-            set_y(ax, ranges[panel], scale)
+            set_y(ax, ranges[panel], scale.kind, scale.linear)
+            _draw_marks(ax, grid, [m for m in marks[panel] if m[0] in facet.coloured], floors[panel], starts[panel])
+            if named:
+                _name_lines(ax, {label: lines[panel][label] for label in facet.coloured}, ranges[panel], grid.styles)
         figures.append(figure)
     return figures
+
+
+def _scale_of(panels: Sequence[Panel], y: str) -> Scale:
+    """A gap or an objective is never negative unless it is a Lagrangian."""
+    if y == "test_accuracy":
+        return Scale("error")
+    values = np.concatenate([panel.curves[y].dropna().to_numpy(float) for panel in panels] or [np.empty(0)])
+    return Scale("symlog", linear_part(values)) if (values < 0).any() else Scale("log")
+
+
+def _updates_per_epoch(panels: Sequence[Panel]) -> str:
+    """The parameter updates of an epoch, panel by panel, where all labels make as many; else empty."""
+    counts = []
+    for panel in panels:
+        later = panel.curves[panel.curves.epoch > 0]
+        ratio = later.parameter_updates / later.epoch
+        if later.empty or not ratio.max() <= 1.02 * ratio.min():
+            return ""
+        counts.append(f"{ratio.median():,.0f}")
+    return " or ".join(dict.fromkeys(counts))
+
+
+def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list[Facet]]:
+    """The rows of panels, each once for every group of labels that it has lines of."""
+    labels = [label for label in grid.styles if any(label in curves for curves in lines.values())]
+    rows = []
+    for row in grid.rows:
+        for name, group in grid.groups(labels):
+            facets = []
+            for panel in row:
+                setting = ", ".join(word for word in (panel.setting, name) if word)
+                coloured = [label for label in group if label in lines[panel]]
+                if coloured:
+                    facets.append(Facet(panel.name, setting, panel.size, panel, coloured))
+            rows += [facets] if facets else []
+    return rows
+
+
+def _named_beside(
+    rows: Sequence[Sequence[Facet]], columns: int, height: float, lines: Mapping[Panel, Mapping[str, Curve]]
+) -> tuple[bool, float]:
+    """Whether lines have their names beside them instead of in a legend, and the room right of a panel."""
+    ruler = Ruler()
+    facets = [facet for row in rows for facet in row]
+    width = max(ruler.width(label, NAME) for facet in facets for label in facet.coloured)
+    room = NAME_GAP * max(len(facet.coloured) for facet in facets) <= height
+    if columns <= 2 and width <= _NAMES and room:
+        return True, width + 0.14
+    return False, 0.08
+
+
+def _handles(
+    grid: Grid, page: Sequence[Sequence[Facet]], lines: Mapping[Panel, Mapping[str, Curve]], named: bool, grouped: bool
+) -> tuple[dict[str, Line2D], list[dict[str, Line2D]]]:
+    """The legend of the page and those of its rows, of which one is empty."""
+    if named:
+        return {}, []
+    line = lambda label: Line2D([], [], **look_of(grid.styles[label]))
+    if not grouped:
+        shown = [label for label in grid.styles if any(label in curves for curves in lines.values())]
+        return {label: line(label) for label in shown}, []
+    rows = []
+    for row in page:
+        shown = dict.fromkeys(label for facet in row for label in facet.coloured)
+        rows.append({label: line(label) for label in shown} | {OTHERS: Line2D([], [], color=PALE, linewidth=0.9)})
+    return {}, rows
 
 
 def _panel_curves(panel: Panel, labels: Iterable[str], x: str, y: str, logarithmic: bool) -> dict[str, Curve]:
@@ -127,12 +254,16 @@ def _panel_curves(panel: Panel, labels: Iterable[str], x: str, y: str, logarithm
 
 
 def _wants_log(curves: Sequence[Curve], x: str) -> bool:
-    """Updates: where they span more than two decades. Epochs and iterations: where budgets differ threefold."""
-    if x == "parameter_updates":
-        positive = np.concatenate([curve.x[curve.x > 0] for curve in curves])
-        return positive.size > 0 and positive.max() > 100 * positive.min()
+    """Where budgets differ threefold, the small ones would be crushed at 0; and where updates span two decades."""
+    positive = np.concatenate([curve.x[curve.x > 0] for curve in curves])
+    if x == "parameter_updates" and positive.size > 0 and positive.max() > 100 * positive.min():
+        return True
     ends = [curve.x[-1] for curve in curves if curve.whole == len(curve.x)] or [0]
     return min(ends) > 0 and max(ends) > 3 * min(ends)
+
+
+def _drawable(curve: Curve, log_x: bool) -> np.ndarray:
+    return _thin(np.flatnonzero(curve.x > 0) if log_x else np.arange(len(curve.x)), curve.x, log_x)
 
 
 def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, number: int, of: int) -> None:
@@ -157,44 +288,110 @@ def _thin(points: np.ndarray, x: np.ndarray, log_x: bool) -> np.ndarray:
     return points[np.unique(np.searchsorted(place, np.linspace(place[0], place[-1], POINTS)).clip(0, len(points) - 1))]
 
 
-def _y_range(curves: dict[str, Curve], scale: str) -> tuple[float, float]:
-    """Low and high end of a panel's y axis.
+def _name_lines(ax: Axes, curves: dict[str, Curve], ends: tuple[float, float], look: dict[str, Style]) -> None:
+    """Names beside the ends of the lines; a line that left the panel has its name at the edge where it left."""
+    last = {label: (curve.x[-1], float(np.clip(curve.last, *ends))) for label, curve in curves.items()}
+    name_ends(ax, last, look)
+
+
+# What is drawn beside the curves --------------------------------------------------------------------------------------
+
+
+def _known(value: float | None) -> list[float]:
+    return [] if value is None else [value]
+
+
+def _starts(panel: Panel) -> list[float]:
+    """The gradient norms at the start, geometric means over seeds; labels that start alike share one."""
+    first = panel.curves[(panel.curves.iteration == 0) & (panel.curves.gradient_norm > 0)]
+    labels = first.run_key.map(panel.runs.set_index("run_key").label)
+    means = np.exp(np.log(first.gradient_norm).groupby(labels).mean())
+    return sorted({float(f"{value:.3g}") for value in means})
+
+
+def _marks_of(grid: Grid, panel: Panel, curves: Mapping[str, Curve], x: str) -> list[tuple]:
+    """(label, epochs, accuracy, its standard deviation or NaN, whether printed) of the numbers that are to be met."""
+    reported = grid.marks.reported
+    if reported is None or x != "epoch" or panel.runs.dataset.iloc[0] != "mnist":
+        return []
+    rows = reported[reported.label.isin(list(curves))]
+    return list(rows[["label", "at", "theirs", "theirs_sd", "printed"]].itertuples(index=False, name=None))
+
+
+def _draw_marks(
+    ax: Axes,
+    grid: Grid,
+    reported: Sequence[tuple],
+    floor: float | None,
+    starts: Sequence[float],
+) -> None:
+    line = dict(color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2.2)
+    for value, text in [*((start, "start") for start in starts), *((f, "floor") for f in _known(floor))]:
+        ax.axhline(value, **line)
+        place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="bottom", ha="left")
+        ax.annotate(text, (0.01, value), (0, 1), fontsize=SMALL, color=GREY, **place)
+    for _, at, value, sd, printed in reported:
+        bar = dict(yerr=sd, elinewidth=0.8, capsize=1.5) if sd == sd else {}
+        face = dict(markerfacecolor="black" if printed else "none", markeredgecolor="black", markeredgewidth=0.9)
+        ax.errorbar(at, value, fmt="D" if printed else "o", markersize=4.5, ecolor="black", zorder=5, **face, **bar)
+
+
+def _mark_notes(
+    shown: Iterable[Panel], marks: Mapping[Panel, list], floors: Mapping[Panel, float | None], starts: Mapping
+) -> list[str]:
+    shown = list(shown)
+    printed = {mark[-1] for panel in shown for mark in marks[panel]}
+    notes = ["◆: the number that its authors printed; bar: its standard deviation."] if True in printed else []
+    notes += ["○: what the authors' released code gave when run."] if False in printed else []
+    if known := {dataset_title(p.runs.dataset.iloc[0]): floors[p] for p in shown if floors[p] is not None}:
+        each = ", ".join(f"{name} {100 * floor:g} %" for name, floor in known.items())
+        notes.append(f"Dashed: the floor that a sound baseline is above, {each}.")
+    if any(starts[p] for p in shown):
+        notes.append("Dashed: the norm at the start; a line that stays above it has not fallen.")
+    return notes
+
+
+def _y_range(curves: Mapping[str, Curve], scale: Scale, anchors: Sequence[float]) -> tuple[float, float]:
+    """Low and high end of a panel's y axis; `anchors` are in it.
 
     Accuracy: from the best mean down past the lowest last mean, so that every label ends in the panel and slow starts
     begin below it; but not below a third of the best: what failed leaves the panel (and is noted).
     """
     # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
-    means = np.concatenate([curve.mean for curve in steady])
+    means = np.concatenate([*(curve.mean for curve in steady), np.array(anchors, float)])
     low, high = np.nanmin(means), np.nanmax(means)
-    if scale == "error":
-        last, top = log_error(min(curve.last for curve in steady)), log_error(high)
+    if scale.kind == "error":
+        last, top = log_error(min([*(curve.last for curve in steady), *anchors])), log_error(high)
         span = max(1.3 * (top - last), top - log_error(high - 0.03))
         low = max(low, high / 3, accuracy_at(top - span))
         pad = max(0.05 * (top - log_error(low)), 0.005)
         return float(accuracy_at(log_error(low) - pad)), float(accuracy_at(top + pad))
-    if scale == "log":
+    if scale.kind == "log":
         factor = max(high / low, 1.1) ** 0.06
         return low / factor, high * factor
-    pad = 0.05 * max(high - low, 1e-12)
-    return low - pad, high + pad
+    return padded_symlog(low, high, scale.linear)
 
 
 def _curve_notes(
-    lines: dict[Panel, dict[str, Curve]], ranges: dict[Panel, tuple[float, float]], y: str, scale: str
+    lines: dict[Panel, dict[str, Curve]],
+    ranges: dict[Panel, tuple[float, float]],
+    y: str,
+    scale: Scale,
+    grouped: bool,
 ) -> list[str]:
     several = any(panel.runs.groupby("label").seed.nunique().max() > 1 for panel in lines)
-    mean = "Geometric mean" if scale == "log" else "Mean"
+    mean = "Geometric mean" if scale.kind == "log" else "Mean"
     first = [f"{mean} over seeds; band: 95 % t interval of the mean." if several else "One seed a line."]
-    if scale == "error":
-        first.append(ERROR_AXIS)
+    if grouped:
+        first.append("Each data set once for every group of methods; grey: the others' means.")
     if y == "objective":
         first.append("Each method's own objective: compare shapes, not levels.")
     if y == "constraint_gap":
         first.append("Root mean square of a − h(z) over hidden units and samples.")
     if y == "smallest_gradient_norm":
         first.append("Euclidean norm of the mean cross-entropy's gradient on the first 10,000 training images.")
-    if scale == "log" and any((panel.curves[y] == 0).any() for panel in lines):
+    if scale.kind == "log" and any((panel.curves[y] == 0).any() for panel in lines):
         first.append("Points where a run is at 0 are left out.")
     if any(curve.diverged for curves in lines.values() for curve in curves.values()):
         first.append("×: a run diverged after this point; faint: the mean of the others.")

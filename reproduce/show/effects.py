@@ -63,7 +63,7 @@ def activation_pages(grid: Grid) -> list[Figure]:
     names = max(ruler.width(label, NAME) for panel in panels for label in labels[panel])
     activations = max(panel.runs.activation.nunique() for panel in panels)
     # A cell has to hold "97.31": two panels side by side where both have that room.
-    columns = 2 if len(panels) > 1 and (3.4 - names - 0.2) / activations >= 0.3 else 1
+    columns = grid.sheet.across(2 if len(panels) > 1 and (3.4 - names - 0.2) / activations >= 0.3 else 1)
     wide = columns == 1 and (3.2 - names) / activations < 0.3
     rows = panel_rows(panels, columns)
     heights = [0.2 * max(len(labels[panel]) for panel in row) for row in rows]
@@ -77,8 +77,7 @@ def activation_pages(grid: Grid) -> list[Figure]:
         if any((panel.runs.status == "diverged").any() for panel in shown):
             text += " ×: diverged runs; the mean is of the others."
         figure, axes = lay_out(
-            page, columns, heights[first : first + len(page)], frame, grid.title, "", "", {}, [text, *grid.notes],
-            wide=wide,
+            grid.sheet, page, columns, heights[first : first + len(page)], frame, "", "", {}, [text], wide=wide
         )  # fmt: skip
         for panel, ax in axes:
             _draw_heat(ax, panel.runs, labels[panel])
@@ -134,7 +133,7 @@ def gain_pages(grid: Grid) -> list[Figure]:
     ruler = Ruler()
     panels = list(tables)
     names = max(ruler.width(activation_title(name), NAME) for panel in panels for name in panel.runs.activation)
-    columns = min(2, len(panels))
+    columns = grid.sheet.across(min(2, len(panels)))
     rows = panel_rows(panels, columns)
     inner = 0.075
     heights = [
@@ -160,8 +159,8 @@ def gain_pages(grid: Grid) -> list[Figure]:
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 1.4):
         first = rows.index(page[0])
         figure, axes = lay_out(
-            page, columns, heights[first : first + len(page)], frame, grid.title,
-            f"Gain of {first_label} in test accuracy (percentage points)", "", handles, [text, *grid.notes],
+            grid.sheet, page, columns, heights[first : first + len(page)], frame,
+            f"Gain of {first_label} in test accuracy (percentage points)", "", handles, [text],
         )  # fmt: skip
         for panel, ax in axes:
             _draw_gains(ax, tables[panel], grid.styles, ends, logarithmic)
@@ -234,7 +233,7 @@ def cost_pages(grid: Grid) -> list[Figure]:
         return []
     ruler, panels = Ruler(), list(tables)
     names = max(ruler.width(label, NAME) for panel in panels for label in panel.runs.label.unique())
-    columns = min(2, len(panels))
+    columns = grid.sheet.across(min(2, len(panels)))
     rows = panel_rows(panels, columns)
     heights = [0.19 * max(panel.runs.label.nunique() for panel in row) + 0.08 for row in rows]
     frame = Frame(left=names + 0.1, right=0.12, below=0.19, edge=0.0)
@@ -251,8 +250,8 @@ def cost_pages(grid: Grid) -> list[Figure]:
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
         first = rows.index(page[0])
         figure, axes = lay_out(
-            page, columns, heights[first : first + len(page)], frame, grid.title,
-            "Cost of a block update (multiples of SGD's)", "", handles, [text, *grid.notes],
+            grid.sheet, page, columns, heights[first : first + len(page)], frame,
+            "Cost of a block update (multiples of SGD's)", "", handles, [text],
         )  # fmt: skip
         for panel, ax in axes:
             _draw_costs(ax, panel, tables[panel], grid.styles)

@@ -7,21 +7,25 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 
-from am.errors import InputError
+from am.errors import InputError, unknown
 from reproduce.files import Stale, finite, malformed, read, read_text, sweep, write_whole
 from reproduce.run.grid import Grid, Target
 from reproduce.run.modules.networks import NETWORKS
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
+from reproduce.show.factors import effect_pages, interaction_pages
 from reproduce.show.finals import dot_pages
 from reproduce.show.look import STYLE
-from reproduce.show.panels import arrange
+from reproduce.show.panels import Marks, arrange
 from reproduce.show.profiles import profile_pages
 from reproduce.show.ranks import rank_pages
 from reproduce.show.sensitivity import covered, sweep_pages
@@ -30,8 +34,10 @@ from reproduce.show.tables import tables_of
 KINDS = (
     "accuracy_epochs", "accuracy_updates", "accuracy_gradients", "accuracy_seconds", "final_accuracy", "objective",
     "constraint_gap", "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations",
-    "activation_gain", "cost",
+    "activation_gain", "effects", "interaction", "cost",
 )  # fmt: skip
+_ELSEWHERE = "choose another place with FIGURES="
+_OF_MANY = ("sensitivity", "effects", "interaction")  # do not grow with the number of labels
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
     "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
@@ -43,34 +49,88 @@ _CURVE_COLUMNS = (
 )  # fmt: skip
 
 
-def figures_of(results: Path, grid: str, out: Path, title: str = "", target: Target | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Paper:
+    """How figures are made for a paper: without title and notes, whose text goes to NAME.txt for the caption; of
+    these methods alone, all of them where there are none; as wide as one column or two."""
+
+    methods: tuple[str, ...] = ()
+    one_column: bool = False
+
+
+def figures_of(
+    results: Path,
+    grid: str,
+    out: Path,
+    title: str = "",
+    target: Target | None = None,
+    floors: Mapping[str, float] | None = None,
+    paper: Paper | None = None,
+) -> list[Path]:
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
-    accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, seconds in the time lane alone;
-    accuracy_gradients: of networks of the module lane, where a gradient, partial or not, is a pass through it all;
-    final_accuracy: every run's last test accuracy; objective, constraint_gap, gradient_norm: for the labels that have
-    one; sensitivity: accuracy against a hyper-parameter, width or depth, where the grid sweeps one;
-    critical_difference: average ranks over four data sets or more; performance_profile: costs to one target, where the
-    `target`'s reference is there; activations, activation_gain: where it has several; cost: of a block update, in
-    the time lane. Rows of panels that pass a page go on in NAME-2, NAME-3.
+    accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, updates where they are no
+    multiple of the epochs, seconds in the time lane alone; accuracy_gradients: of networks of the module lane, where a
+    gradient, partial or not, is a pass through it all; final_accuracy: every run's last test accuracy; objective,
+    constraint_gap, gradient_norm: for the labels that have one; sensitivity: accuracy against a hyper-parameter, width
+    or depth, where the grid sweeps one; critical_difference: average ranks over four data sets or more;
+    performance_profile: costs to one target, where the `target`'s reference is there; activations, activation_gain:
+    where it has several; effects, interaction: of settings that are on or off in every combination; cost: of a block
+    update, in the time lane. Rows of panels that pass a page go on in NAME-2, NAME-3.
+    floors: data set -> accuracy that sound baselines are above.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
     """
-    runs, curves = _constants_in_labels(_read_runs(results, grid), _read_curves(results, grid))
-    _check_agreement(results, grid, runs, curves)
+    runs, curves = csvs_of(results, grid)
     folder = out / grid
     written = []
+    if paper and paper.methods:
+        runs = _only(runs, paper.methods, results / grid / "runs.csv")
+        curves = curves[curves.run_key.isin(runs.run_key) & curves.label.isin(runs.label)]
+    marks = Marks(floors or {}, reported(results, grid))
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        drawn = draw(runs, curves, title, target)
+        drawn = draw(runs, curves, title, target, marks, paper)
         for name, figure in drawn.items():
             for suffix in ("pdf", "png"):
                 path = folder / f"{name}.{suffix}"
                 save(figure, path)
                 written.append(path)
+            if paper:
+                path = folder / f"{name}.txt"
+                write_whole(path, f"{figure.get_label()}\n", _ELSEWHERE)
+                written.append(path)
     for path in folder.glob("*"):
-        if path not in written and re.fullmatch(rf"({'|'.join(KINDS)})(-\d+)?\.(pdf|png)", path.name):
+        if path not in written and re.fullmatch(rf"({'|'.join(KINDS)})(-\d+)?\.(pdf|png|txt)", path.name):
             path.unlink()
     return written
+
+
+def csvs_of(results: Path, grid: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs and the curves of a grid as `draw` takes them. Raises InputError where they are missing or disagree."""
+    runs, curves = _constants_in_labels(_read_runs(results, grid), _read_curves(results, grid))
+    _check_agreement(results, grid, runs, curves)
+    return runs, curves
+
+
+def reported(results: Path, grid: str) -> pd.DataFrame | None:
+    """The numbers to be met by what the grid runs again; None without.
+
+    From published/comparison.csv, what authors printed, and published/released_code.csv, what their code gave us.
+    """
+    there = [p for name in ("comparison", "released_code") if (p := results / "published" / f"{name}.csv").exists()]
+    if not there:
+        return None
+    columns = ["grid", "label", "at", "theirs", "theirs_sd"]
+    found = [read(path, columns)[columns].assign(printed=path.stem == "comparison") for path in there]
+    table = pd.concat(found, ignore_index=True)
+    return table[table.grid == grid]
+
+
+def _only(runs: pd.DataFrame, methods: Sequence[str], path: Path) -> pd.DataFrame:
+    for method in methods:
+        if method not in set(runs.method):
+            raise unknown("method", method, runs.method.unique(), str(path))
+    return runs[runs.method.isin(methods)]
 
 
 def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]:
@@ -91,7 +151,7 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
         tables_of(results, grid.name, grid.title)
     except Stale:
         return []
-    written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None))
+    written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None), grid.floors)
     if note.is_fifo():  # the note is the store's own, and without it all is drawn at every run
         note.unlink()
     write_whole(note, state)
@@ -105,31 +165,42 @@ def _state(csvs: Path, figures: Path) -> str:
     return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
 
 
-def draw(runs: pd.DataFrame, curves: pd.DataFrame, title: str = "", target: Target | None = None) -> dict[str, Figure]:
-    """Every figure by name, under the style in force. runs, curves: as `figures_of` reads them."""
-    grid = arrange(runs, curves, title)
-    pages = {"sensitivity": sweep_pages(grid)}
-    if len(grid.styles) <= LEGIBLE or not covered(grid):
-        timed, multilayer = (runs.lane == "time").all(), not runs.network.isin(NETWORKS).any()
-        pages |= {
-            "accuracy_epochs": curve_pages(grid, "epoch", "test_accuracy"),
-            "accuracy_updates": curve_pages(grid, "parameter_updates", "test_accuracy"),
-            "accuracy_gradients": [] if multilayer else curve_pages(grid, "gradient_evaluations", "test_accuracy"),
-            "accuracy_seconds": curve_pages(grid, "seconds", "test_accuracy") if timed else [],
-            "final_accuracy": dot_pages(grid),
-            "objective": curve_pages(grid, "iteration", "objective"),
-            "constraint_gap": curve_pages(grid, "iteration", "constraint_gap"),
-            "gradient_norm": curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
-            "critical_difference": rank_pages(grid),
-            "performance_profile": profile_pages(grid, timed, target),
-            "activations": activation_pages(grid),
-            "activation_gain": gain_pages(grid),
-            "cost": cost_pages(grid) if timed else [],
-        }
+def draw(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    title: str = "",
+    target: Target | None = None,
+    marks: Marks | None = None,
+    paper: Paper | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> dict[str, Figure]:
+    """Every figure of the kinds by name, under the style in force. runs, curves: as `csvs_of` reads them."""
+    grid = arrange(runs, curves, title, marks, plain=paper is not None, one_column=bool(paper and paper.one_column))
+    timed, multilayer = (runs.lane == "time").all(), not runs.network.isin(NETWORKS).any()
+    makers = {
+        "accuracy_epochs": lambda: curve_pages(grid, "epoch", "test_accuracy"),
+        "accuracy_updates": lambda: curve_pages(grid, "parameter_updates", "test_accuracy"),
+        "accuracy_gradients": lambda: [] if multilayer else curve_pages(grid, "gradient_evaluations", "test_accuracy"),
+        "accuracy_seconds": lambda: curve_pages(grid, "seconds", "test_accuracy") if timed else [],
+        "final_accuracy": lambda: dot_pages(grid),
+        "objective": lambda: curve_pages(grid, "iteration", "objective"),
+        "constraint_gap": lambda: curve_pages(grid, "iteration", "constraint_gap"),
+        "gradient_norm": lambda: curve_pages(grid, "parameter_updates", "smallest_gradient_norm"),
+        "sensitivity": lambda: sweep_pages(grid),
+        "critical_difference": lambda: rank_pages(grid),
+        "performance_profile": lambda: profile_pages(grid, timed, target),
+        "activations": lambda: activation_pages(grid),
+        "activation_gain": lambda: gain_pages(grid),
+        "effects": lambda: effect_pages(grid),
+        "interaction": lambda: interaction_pages(grid),
+        "cost": lambda: cost_pages(grid) if timed else [],
+    }
+    legible = len(grid.styles) <= LEGIBLE or not covered(grid)
+    wanted = [kind for kind in KINDS if kind in kinds and (legible or kind in _OF_MANY)]
     return {
         kind if number == 1 else f"{kind}-{number}": figure
-        for kind in KINDS
-        for number, figure in enumerate(pages.get(kind, []), 1)
+        for kind in wanted
+        for number, figure in enumerate(makers[kind](), 1)
     }
 
 
@@ -184,14 +255,23 @@ def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.Da
         raise malformed(path, f"no curve of run {bare.run_key.iloc[0]}, which runs.csv calls done")
 
 
+def svg_of(figure: Figure) -> str:
+    """A figure as SVG with its text as text, the same on every run; coordinates to a hundredth of a point."""
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "am"}):
+        figure.savefig(content, format="svg", metadata=dict(Creator=None, Date=None, Format=None, Type=None))
+    text = content.getvalue().decode()
+    text = text[text.index("<svg") :]
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all, without dates or versions, so that equal figures are equal files."""
     metadata = dict(CreationDate=None, Creator=None, Producer=None) if path.suffix == ".pdf" else dict(Software=None)
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:], metadata=metadata)
-    advice = "choose another place with FIGURES="
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); {advice}.") from None
-    write_whole(path, content.getvalue(), advice)
+        raise InputError(f"{path} cannot be written ({error.strerror}); {_ELSEWHERE}.") from None
+    write_whole(path, content.getvalue(), _ELSEWHERE)

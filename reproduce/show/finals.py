@@ -12,17 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduce.judge.estimates import mean_intervals
-from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error
+from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error
 from reproduce.show.look import GREY, SMALL, Style, look_of
 from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, lay_out, paginate
 
+_AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
+
 
 def dot_pages(grid: Grid) -> list[Figure]:
+    """Dot plots; none where every panel would have a single dot, the end of its curve."""
     panels = grid.panels
-    if not panels:
+    if max((len(panel.runs) for panel in panels), default=0) < 2:
         return []
     ruler = Ruler()
-    columns = min(2, len(panels))
+    columns = grid.sheet.across(min(2, len(panels)))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     heights = [0.135 * max(panel.runs.label.nunique() for panel in row) + 0.08 for row in rows]
     names = max(ruler.width(label, 6.5) for panel in panels for label in panel.runs.label.unique())
@@ -32,11 +35,12 @@ def dot_pages(grid: Grid) -> list[Figure]:
         shown = [panel for row in page for panel in row]
         first = rows.index(page[0])
         tables = {id(panel): final_table(panel.runs) for panel in shown}
-        notes = _dot_notes(tables.values()) + grid.notes
+        floors = {panel: grid.marks.floors.get(panel.runs.dataset.iloc[0]) for panel in shown}
+        notes = _dot_notes(tables.values(), any(floor is not None for floor in floors.values()))
         page_heights = heights[first : first + len(page)]
-        figure, axes = lay_out(page, columns, page_heights, frame, grid.title, "Final test accuracy (%)", "", {}, notes)
+        figure, axes = lay_out(grid.sheet, page, columns, page_heights, frame, _AXIS, "", {}, notes)
         for panel, ax in axes:
-            _draw_dots(ax, tables[id(panel)], grid.styles, ruler)
+            _draw_dots(ax, tables[id(panel)], grid.styles, ruler, floors[panel])
         figures.append(figure)
     return figures
 
@@ -64,11 +68,11 @@ def final_table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("mean", ascending=False, na_position="last", kind="stable", ignore_index=True)
 
 
-def _dot_notes(tables: Iterable[pd.DataFrame]) -> list[str]:
+def _dot_notes(tables: Iterable[pd.DataFrame], floors: bool = False) -> list[str]:
     tables = list(tables)
     several = any((t.runs > 1).any() for t in tables)
     text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if several else "One seed a row."
-    text += f" {ERROR_AXIS}"
+    text += " Dashed: the floor that a sound baseline is above." * floors
     if any((t.diverged > 0).any() for t in tables):
         text += " ×: diverged runs; hollow: the mean of the others."
     if any((t["mean"] < accuracy_at(_dot_ends(t)[0])).any() for t in tables):
@@ -76,13 +80,14 @@ def _dot_notes(tables: Iterable[pd.DataFrame]) -> list[str]:
     return [text]
 
 
-def _dot_ends(table: pd.DataFrame) -> tuple[float, float]:
+def _dot_ends(table: pd.DataFrame, floor: float | None = None) -> tuple[float, float]:
     """The ends of the accuracy axis, as places on it; a mean below the low end is written instead of drawn.
 
     Means under a third of the best do not stretch the axis.
     """
     drawn = table[table["mean"] >= table["mean"].max() / 3]
     points = [value for values in drawn["values"] for value in values] or [0.0, 0.9]
+    points += [] if floor is None else [floor]
     low, high = log_error(min(points)), log_error(max(points))
     # The ends of the intervals belong to the picture, unless two or three seeds make them wider than all else.
     room = 0.3 * max(high - low, 0.02)
@@ -91,8 +96,8 @@ def _dot_ends(table: pd.DataFrame) -> tuple[float, float]:
     return max(float(low), 0.0), float(high)
 
 
-def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler) -> None:
-    low, high = _dot_ends(table)
+def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler, floor: float | None = None) -> None:
+    low, high = _dot_ends(table, floor)
     ends = accuracy_at(np.array([low, high]))
     remarks = []
     for row in table.itertuples():
@@ -109,6 +114,8 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     ax.grid(False, axis="y")
     ax.set_yticks(range(len(table)), table.label)
     ax.tick_params(axis="y", length=0)
+    if floor is not None:
+        ax.axvline(floor, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     if strip:
         ax.axvspan(edge, ends[0], color="#f4f4f4", zorder=0, linewidth=0)
     for y, (row, remark) in enumerate(zip(table.itertuples(), remarks)):

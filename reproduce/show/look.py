@@ -18,6 +18,7 @@ from reproduce.judge.rows import with_role
 STYLE = Path(__file__).with_name("style.mplstyle")
 SMALL = 6  # points, size of notes and subtitles
 GREY = "#4d4d4d"
+PALE = "#d9dbde"  # lines that are there for comparison
 # Chosen together for distance in CIE Lab as seen with normal, deuteranopic and protanopic eyes, also from the lighter
 # and darker settings of SAMT and TIAM; the markers tell apart what sixteen colours cannot.
 _METHODS = {

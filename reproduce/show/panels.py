@@ -4,21 +4,26 @@ A panel is one data set under one setting (training set size, activation, hidden
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from scipy.optimize import isotonic_regression
 
+from am.methods import methods
 from reproduce.schema import activation_title, dataset_title, network_title
-from reproduce.show.look import GREY, SMALL, Style, styles
+from reproduce.show.look import GREY, SMALL, Style, styles, tone
 
 ONE_COLUMN, TWO_COLUMNS, PAGE_HEIGHT = 3.3, 6.9, 9.0  # inches
+MOST_LINES = 8  # in colour in one panel: more cannot be told apart
+OTHERS = "the others"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +45,76 @@ class Panel(Heading):
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """What stands around the panels. plain, one_column: for a paper, whose caption says title and notes, and whose
+    column the figure fills."""
+
+    title: str = ""
+    notes: tuple[str, ...] = ()  # under every figure
+    plain: bool = False
+    one_column: bool = False
+
+    def across(self, most: int) -> int:
+        """How many panels stand side by side, of `most` at the most."""
+        return 1 if self.one_column else max(1, most)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What accuracies are held against. floors: data set -> accuracy that a sound baseline reaches.
+
+    reported: rows with label, at (epochs), theirs, theirs_sd and whether an author printed it.
+    """
+
+    floors: Mapping[str, float] = field(default_factory=dict)
+    reported: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class Grid:
-    """What the figures of a grid share. rows: panels, a line of the figure each."""
+    """What the figures of a grid share. rows: panels, a line of the figure each. families: of each label's method."""
 
     rows: list[list[Panel]]
     columns: int
     styles: dict[str, Style]  # in order of first appearance
-    notes: list[str]  # under every figure
-    title: str
+    families: dict[str, str]
+    sheet: Sheet
+    marks: Marks
 
     @property
     def panels(self) -> list[Panel]:
         return [panel for row in self.rows for panel in row]
 
+    def groups(self, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+        """(name, labels) of groups of MOST_LINES at the most, by family; one group without a name where that is all."""
+        if len(labels) <= MOST_LINES:
+            return [("", list(labels))]
+        found = []
+        for family in dict.fromkeys(self.families[label] for label in labels):
+            mine = [label for label in labels if self.families[label] == family]
+            parts = np.array_split(np.array(mine, object), math.ceil(len(mine) / MOST_LINES))
+            names = [f"{family}, {i} of {len(parts)}" for i in range(1, len(parts) + 1)] if len(parts) > 1 else [family]
+            found += [(name, list(part)) for name, part in zip(names, parts)]
+        return found
 
-def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
+
+def arrange(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    title: str,
+    marks: Marks | None = None,
+    plain: bool = False,
+    one_column: bool = False,
+) -> Grid:
     """Panels by setting (down) and data set (across); where only one of the two varies, it fills the rows.
 
     A grid may show one run under two labels; here each has a key and a curve of its own.
     """
     runs = runs.assign(run_key=runs.run_key + " " + runs.label)
     curves = curves.assign(run_key=curves.run_key + " " + curves.label).sort_values("iteration", kind="stable")
-    curves["smallest_gradient_norm"] = curves.groupby("run_key").gradient_norm.cummin()
+    # The start is a line of its own: norms rise at first, and a minimum that counted it would be flat for long.
+    later = curves.gradient_norm.where(curves.iteration > 0)
+    curves["smallest_gradient_norm"] = later.groupby(curves.run_key).cummin()
     look = styles(zip(runs.method, runs.label, runs.hyperparameters))
     failed, runs = runs[runs.status == "failed"], runs[runs.status != "failed"].copy()
     datasets = list(dict.fromkeys(runs.dataset))
@@ -90,8 +143,8 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
     panels = [panel for row in rows.values() for panel in row]
     columns = len(datasets)
     lines = list(rows.values())
-    if len(rows) == 1 or not 2 <= columns <= 4:
-        columns = min(len(panels), 3 if len(panels) in (3, 5, 6, 9) else 4)
+    if one_column or len(rows) == 1 or not 2 <= columns <= 4:
+        columns = 1 if one_column else min(len(panels), 3 if len(panels) in (3, 5, 6, 9) else 4)
         lines = [panels[i : i + columns] for i in range(0, len(panels), columns)] if panels else []
     notes = []
     if not runs.data_official.all():
@@ -100,7 +153,14 @@ def arrange(runs: pd.DataFrame, curves: pd.DataFrame, title: str) -> Grid:
         counts = failed.groupby(["label", "dataset"], sort=False).size()
         each = ", ".join(f"{label} on {dataset_title(d)} ({n})" for (label, d), n in counts.items())
         notes.append(f"Failed, to be run again, not in the figure: {each}.")
-    return Grid(lines, columns, look, notes, title)
+    families = {label: _family(method) for label, method in zip(runs.label, runs.method)}
+    sheet = Sheet(title, tuple(notes), plain, one_column)
+    return Grid(lines, columns, look, families, sheet, marks or Marks())
+
+
+def _family(method: str) -> str:
+    family = methods()[method].family if method in methods() else "other"
+    return family[0].upper() + family[1:] + ("" if family.endswith("AM") else " methods")
 
 
 def _network(runs: pd.DataFrame) -> str:
@@ -163,73 +223,124 @@ def paginate(rows: list[list[Cell]], heights: Sequence[float], room: float) -> l
 
 
 def lay_out(
-    rows: list[list[Cell]],
+    sheet: Sheet,
+    rows: Sequence[Sequence[Cell]],
     columns: int,
     panel_heights: Sequence[float],  # one a row
     frame: Frame,
-    title: str,
     x_label: str,
     y_label: str,
     handles: dict[str, Line2D],
     notes: Sequence[str],
     wide: bool = False,
+    row_handles: Sequence[dict[str, Line2D]] = (),
 ) -> tuple[Figure, list[tuple[Cell, Axes]]]:
     """A figure with its panels in place, titles above them, the legend and the notes below.
 
-    wide: two columns wide also where there is one panel across.
+    wide: two columns wide also where there is one panel across. row_handles: a legend under each row. The figure's
+    label is what a caption has to say: the title and the notes, whether or not they are drawn.
     """
     ruler = Ruler()
     width = TWO_COLUMNS if wide or columns > 1 else ONE_COLUMN
+    notes = [*notes, *sheet.notes]
+    caption = [f"{sheet.title}." if sheet.title else "", *(f"{note.rstrip('.')}." for note in notes)]
+    title_lines = ruler.wrap(sheet.title, 8, width - 0.1) if sheet.title and not sheet.plain else []
+    note_lines = [] if sheet.plain else [line for note in notes for line in ruler.wrap(note, SMALL, width - 0.1)]
     above = 0.40 if any(panel.setting for row in rows for panel in row) else 0.30
-    title_lines = ruler.wrap(title, 8, width - 0.1) if title else []
-    note_lines = [line for note in notes for line in ruler.wrap(note, SMALL, width - 0.1)]
-    entry = 0.36 + max((ruler.width(label, 6.5) for label in handles), default=0) + 0.13
-    across = max(1, int((width - 0.1 + 0.13) / entry))
-    legend_rows = math.ceil(len(handles) / across)
-    across = math.ceil(len(handles) / legend_rows) if handles else 1
+    legend = _Legend(handles, ruler, width)
+    below = [_Legend(of_row, ruler, width) for of_row in row_handles] or [_Legend({}, ruler, width)] * len(rows)
 
     top = 0.03 + 0.14 * len(title_lines)
-    x_room, legend_room = 0.17 * bool(x_label), 0.13 * legend_rows + 0.06 * bool(handles)
+    x_room = 0.17 * bool(x_label)
     note_room = 0.11 * len(note_lines) + 0.03
-    height = top + sum(panel_heights) + len(rows) * (above + frame.below) + x_room + legend_room + note_room
+    under = note_room + legend.room + x_room
+    height = top + sum(panel_heights) + len(rows) * (above + frame.below) + sum(l.room for l in below) + under
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    figure.set_label(" ".join(part for part in caption if part))
     cell = (width - frame.edge) / columns
     axes, y = [], height - top
-    for row, panel_height in zip(rows, panel_heights):
+    for row, panel_height, of_row in zip(rows, panel_heights, below):
         y -= above + panel_height
         for column, panel in enumerate(row):
             x, across_panel = frame.edge + column * cell + frame.left, cell - frame.left - frame.right
             ax = figure.add_axes((x / width, y / height, across_panel / width, panel_height / height))
-            lines = [line for line in (panel.setting, panel.size) if line]
-            for number, line in enumerate(reversed(lines)):
-                place = dict(xycoords="axes fraction", textcoords="offset points", ha="left", va="baseline")
-                ax.annotate(line, (0, 1), (0, 4 + 7.5 * number), fontsize=SMALL, color=GREY, **place)
-            ax.annotate(panel.name, (0, 1), (0, 4.5 + 7.5 * len(lines)), fontsize=7, fontweight="bold", **place)
+            _write_heading(ax, panel)
             axes.append((panel, ax))
         y -= frame.below
+        of_row.draw(figure, y)
+        y -= of_row.room
     for number, line in enumerate(title_lines):
         figure.text(0.5, 1 - (0.03 + 0.14 * number) / height, line, ha="center", va="top", fontsize=8)
     middle = (frame.edge + frame.left + width - frame.right) / 2 / width
     if x_label:
-        below = (note_room + legend_room + x_room - 0.02) / height
-        figure.text(middle, below, x_label, ha="center", va="top", fontsize=7)
+        figure.text(middle, (under - 0.02) / height, x_label, ha="center", va="top", fontsize=7)
     if y_label:
-        centre = (note_room + legend_room + x_room + (height - top)) / 2
+        centre = (under + (height - top)) / 2
         figure.text(0.03 / width, centre / height, y_label, ha="left", va="center", rotation=90, fontsize=7)
-    if handles:
-        # matplotlib fills columns; taken every `across`-th, the entries read row by row.
-        order = [label for start in range(across) for label in list(handles)[start::across]]
-        anchor = (0.5, (note_room + legend_room - 0.05) / height)
-        drawn = [handles[label] for label in order]
-        figure.legend(drawn, order, ncols=across, loc="upper center", bbox_to_anchor=anchor)
+    legend.draw(figure, note_room + legend.room)
     for number, line in enumerate(note_lines):
         figure.text(0.05 / width, (note_room - 0.11 * number) / height, line, va="top", fontsize=SMALL, color=GREY)
     return figure, axes
 
 
+def _write_heading(ax: Axes, heading: Heading) -> None:
+    lines = [line for line in (heading.setting, heading.size) if line]
+    place = dict(xycoords="axes fraction", textcoords="offset points", ha="left", va="baseline")
+    for number, line in enumerate(reversed(lines)):
+        ax.annotate(line, (0, 1), (0, 4 + 7.5 * number), fontsize=SMALL, color=GREY, **place)
+    ax.annotate(heading.name, (0, 1), (0, 4.5 + 7.5 * len(lines)), fontsize=7, fontweight="bold", **place)
+
+
+class _Legend:
+    """A legend that is read row by row, and the room that it takes, in inches."""
+
+    def __init__(self, handles: dict[str, Line2D], ruler: Ruler, width: float) -> None:
+        entry = 0.36 + max((ruler.width(label, 6.5) for label in handles), default=0) + 0.13
+        rows = math.ceil(len(handles) / max(1, int((width - 0.1 + 0.13) / entry)))
+        self.handles = handles
+        self.across = math.ceil(len(handles) / rows) if handles else 1
+        self.room = 0.13 * rows + 0.06 * bool(handles)
+
+    def draw(self, figure: Figure, top: float) -> None:
+        if not self.handles:
+            return
+        # matplotlib fills columns; taken every `across`-th, the entries read row by row.
+        order = [label for start in range(self.across) for label in list(self.handles)[start :: self.across]]
+        anchor = (0.5, (top - 0.05) / figure.get_figheight())
+        drawn = [self.handles[label] for label in order]
+        figure.legend(drawn, order, ncols=self.across, loc="upper center", bbox_to_anchor=anchor)
+
+
+def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], look: dict[str, Style]) -> None:
+    """Write each label beside the end of its line, right of the panel, moved apart where ends are near each other.
+
+    ends: label -> (x, y) of the last point, in the units of the axes, whose scales and limits must be set.
+    """
+    height = ax.get_position().height * ax.figure.get_figheight()
+    to_axes = lambda point: ax.transAxes.inverted().transform(ax.transData.transform(point))[1]
+    placed = sorted((float(np.clip(to_axes(end), 0, 1)), label) for label, end in ends.items())
+    gap = min(NAME_GAP / height, 1 / max(1, len(placed) - 1))
+    steps = gap * np.arange(len(placed))
+    # Least squares under "at least `gap` apart": isotonic regression of what is left when the gaps are taken out.
+    shifted = isotonic_regression(np.array([place for place, _ in placed]) - steps).x
+    places = np.clip(shifted, 0, max(0.0, 1 - steps[-1])) + steps
+    beside = 1 + 0.07 / (ax.get_position().width * ax.figure.get_figwidth())
+    for (_, label), place in zip(placed, places):
+        colour = tone(look[label])
+        leader = dict(arrowstyle="-", color=colour, linewidth=0.4, alpha=0.7, shrinkA=0, shrinkB=0)
+        at = dict(xycoords="data", textcoords="axes fraction", annotation_clip=False)
+        ax.annotate("", ends[label], (beside, place), arrowprops=leader, **at)
+        ax.text(beside, place, label, transform=ax.transAxes, color=colour, fontsize=NAME, va="center", ha="left")
+
+
 def panel_rows(panels: Sequence[Heading], columns: int) -> list[list]:
     return [list(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+
+
+def is_number(value: object) -> bool:
+    """Whether a hyper-parameter is a number, not True or False."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def only_label(runs: pd.DataFrame, method: str) -> str | None:
@@ -240,3 +351,4 @@ def only_label(runs: pd.DataFrame, method: str) -> str | None:
 
 NAME = 6.5  # points, size of the labels of rows
 ROW = 0.135  # inches
+NAME_GAP = 0.105  # inches between labels at the ends of lines

@@ -9,8 +9,8 @@ from matplotlib.ticker import FixedLocator
 from reproduce.judge.targets import cost_to_target, performance_profile, targets
 from reproduce.run.grid import Target
 from reproduce.show.axes import set_x
-from reproduce.show.look import look_of
-from reproduce.show.panels import Frame, Grid, Heading, lay_out
+from reproduce.show.look import PALE, look_of
+from reproduce.show.panels import OTHERS, Frame, Grid, Heading, lay_out, panel_rows
 
 EVALUATIONS = 5  # of every run, at least: with fewer, what a target cost is hardly known
 _COSTS = dict(
@@ -57,10 +57,18 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
         return []
     labels = [label for label in grid.styles if label in solved]
     also = {names: "".join(f"and {name}, " for name in names[1:]) for names in profiles}
-    profiles = {Heading(n[0], "", f"{also[n]}{problems} problems"): profile for n, profile in profiles.items()}
-    columns = min(len(profiles), 3) if len(profiles) != 4 else 4
+    columns = grid.sheet.across(min(len(profiles), 3) if len(profiles) != 4 else 4)
+    groups, rows, row_handles, cells = grid.groups(labels), [], [], {}
+    line = lambda label: Line2D([], [], **look_of(grid.styles[label]))
+    for name, group in groups:
+        headings = [Heading(n[0], name, f"{also[n]}{problems} problems") for n in profiles]
+        cells |= {heading: (profile, group) for heading, profile in zip(headings, profiles.values())}
+        own = {label: line(label) for label in group} | {OTHERS: Line2D([], [], color=PALE, linewidth=0.9)}
+        rows += panel_rows(headings, columns)
+        row_handles += [own] * (len(rows) - len(row_handles))
+    grouped = len(groups) > 1
+    handles = {} if grouped else {label: line(label) for label in labels}
     frame = Frame(left=0.31, right=0.08, below=0.19, edge=0.15)
-    handles = {label: Line2D([], [], **look_of(grid.styles[label])) for label in labels}
     words = dict(dataset="data set", activation="activation", hidden="network", seed="seed")
     *varied, last = (word for column, word in words.items() if column == "dataset" or runs[column].nunique() > 1)
     problem = f"{', '.join(varied)} and {last}" if varied else last
@@ -72,15 +80,20 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
     notes += [f"No problem solved, no line: {', '.join(never)}."] if never else []
     high = max(2.0, max(profile.index.max() for profile in profiles.values()))
     figure, axes = lay_out(
-        [list(profiles)], columns, [1.6], frame, grid.title, "Cost as a multiple of the cheapest method's",
-        "Problems solved (%)", handles, notes + grid.notes,
+        grid.sheet, rows, columns, [1.6 if len(rows) < 4 else 1.2] * len(rows), frame,
+        "Cost as a multiple of the cheapest method's", "Problems solved (%)", handles, notes,
+        row_handles=row_handles if grouped else (),
     )  # fmt: skip
     for heading, ax in axes:
-        for number, label in enumerate(labels):
-            share = 100 * profiles[heading][label]
+        profile, coloured = cells[heading]
+        for label in sorted(labels, key=coloured.__contains__):
+            share = 100 * profile[label]
             x, y = np.append(share.index, high * 1.3), np.append(share, share.iloc[-1])
-            marks = (0.05 + 0.25 * number / len(labels), 0.3)
-            ax.plot(x, y, drawstyle="steps-post", markevery=marks, **look_of(grid.styles[label]))
+            if label in coloured:
+                marks = (0.05 + 0.25 * coloured.index(label) / len(coloured), 0.3)
+                ax.plot(x, y, drawstyle="steps-post", markevery=marks, zorder=3, **look_of(grid.styles[label]))
+            else:
+                ax.plot(x, y, drawstyle="steps-post", color=PALE, linewidth=0.7, zorder=2)
         set_x(ax, (1.0, high), log_x=True)
         ax.set_ylim(-3, 103)
         ax.yaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))

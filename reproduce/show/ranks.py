@@ -48,8 +48,7 @@ def rank_pages(grid: Grid) -> list[Figure]:
         first = rows.index(page[0])
         shown = [differences[heading] for (heading,) in page]
         figure, axes = lay_out(
-            page, 1, heights[first : first + len(page)], frame, grid.title, "", "", {},
-            _rank_notes(shown) + grid.notes, wide=wide,
+            grid.sheet, page, 1, heights[first : first + len(page)], frame, "", "", {}, _rank_notes(shown), wide=wide
         )  # fmt: skip
         for heading, ax in axes:
             _draw_ranks(ax, differences[heading], grid.styles, ruler)

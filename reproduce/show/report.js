@@ -1,53 +1,69 @@
 "use strict";
 
-// Tables: a heading sorts, words and a data set filter. -----------------------------------------------------------
+// Tables: a heading sorts, words and a data set filter. One listener serves all, so that a page of many tables opens
+// at once.
 
-for (const box of document.querySelectorAll(".table")) {
-  const body = box.querySelector("tbody"), rows = [...body.rows];
-  const headings = [...box.querySelectorAll("thead th")];
-  const words = box.querySelector("input"), choice = box.querySelector("select"), count = box.querySelector("output");
-  const texts = rows.map(row => row.textContent.toLowerCase());
-  const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent.replaceAll(",", "");
+const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent.replaceAll(",", "");
 
-  headings.forEach((heading, i) => heading.firstElementChild.addEventListener("click", () => {
-    const up = heading.getAttribute("aria-sort") !== "ascending", numeric = heading.classList.contains("number");
-    headings.forEach(other => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const order = (a, b) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
-    // What is empty comes last in both directions.
-    const sorted = [...rows].sort((a, b) => {
-      const [u, v] = [key(a, i), key(b, i)];
-      return u === "" || v === "" ? (u === "") - (v === "") : u === v ? 0 : up ? order(u, v) : order(v, u);
-    });
-    body.append(...sorted);
+function sort(heading) {
+  const headings = [...heading.parentElement.cells], i = headings.indexOf(heading);
+  const body = heading.closest("table").tBodies[0], numeric = heading.classList.contains("number");
+  const up = heading.getAttribute("aria-sort") !== "ascending";
+  headings.forEach(other => other.removeAttribute("aria-sort"));
+  heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const order = (a, b) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
+  // What is empty comes last in both directions.
+  body.append(...[...body.rows].sort((a, b) => {
+    const [u, v] = [key(a, i), key(b, i)];
+    return u === "" || v === "" ? (u === "") - (v === "") : u === v ? 0 : up ? order(u, v) : order(v, u);
   }));
-
-  const filter = () => {
-    const wanted = words.value.toLowerCase().split(/\s+/);
-    let left = 0;
-    rows.forEach((row, i) => {
-      const other = choice?.value && row.cells[choice.dataset.column].textContent !== choice.value;
-      row.hidden = other || !wanted.every(word => texts[i].includes(word));
-      left += !row.hidden;
-    });
-    count.textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
-  };
-  words?.addEventListener("input", filter);
-  choice?.addEventListener("change", filter);
 }
 
-// Curves: what the controls of a chart ask for, drawn by plotly when the chart comes into view. -------------------
+function filter(box) {
+  const choice = box.querySelector("select"), wanted = box.querySelector("input").value.toLowerCase().split(/\s+/);
+  const rows = [...box.querySelector("tbody").rows];
+  let left = 0;
+  for (const row of rows) {
+    const text = row.textContent.toLowerCase();
+    const other = choice?.value && row.cells[choice.dataset.column].textContent !== choice.value;
+    row.hidden = other || !wanted.every(word => text.includes(word));
+    left += !row.hidden;
+  }
+  box.querySelector("output").textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
+}
+
+document.addEventListener("click", event => {
+  const heading = event.target.closest(".table thead th");
+  if (heading) sort(heading);
+});
+document.addEventListener("input", event => {
+  const box = event.target.closest(".tools")?.parentElement;
+  if (box) filter(box);
+});
+
+// Charts: what the controls of a chart ask for, drawn by plotly when the chart comes into view. -------------------
 
 // Plotly reads some markup in its texts.
 const plain = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const last = values => values[values.length - 1];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const theme = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// Line colours are made for white; on a dark page they keep their hue and become lighter, black nearly white.
+function ink(colour) {
+  if (!dark.matches) return colour;
+  const [r, g, b] = [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16) / 255);
+  const [high, low] = [Math.max(r, g, b), Math.min(r, g, b)], light = (high + low) / 2, wanted = Math.max(light, 0.9 - 0.6 * light);
+  const mix = part => light < 1 ? 1 - (1 - part) * (1 - wanted) / (1 - light) : part;
+  return "#" + [r, g, b].map(part => Math.round(255 * mix(part)).toString(16).padStart(2, "0")).join("");
+}
 
 function traces(line, label, style, axis, percent, options) {
   const x = line.x[axis], [mean, low, high] = [line.mean, line.low, line.high].map(percent);
   const dash = {color: style.colour, dash: style.dash, width: 2};
   const part = (from, to, more) => ({
     x: x.slice(from, to), y: mean.slice(from, to), mode: "lines+markers", line: dash, showlegend: false,
-    marker: {symbol: style.symbol, color: style.colour, size: 8, maxdisplayed: 8, line: {color: "#fff", width: 0.5}},
+    marker: {symbol: style.symbol, color: style.colour, size: 8, maxdisplayed: 8, line: {color: theme("page"), width: 0.5}},
     customdata: x.map((_, i) => [low[i] === null ? "" : ` [${low[i].toPrecision(4)}, ${high[i].toPrecision(4)}]`,
       line.x.epoch[i], `${line.n[i]} seed${line.n[i] === 1 ? "" : "s"}`]).slice(from, to),
     hovertemplate: `<b>${plain(label)}</b><br>%{y:.4~g}%{customdata[0]}<br>epoch %{customdata[1]}, %{customdata[2]}`
@@ -86,48 +102,87 @@ function range(all, measure, logarithmic) {
   return [bottom - pad, top + pad];
 }
 
+// Rows of the final accuracies, the best on top: a dot a seed, the mean with its interval.
+function dots(finals, labels, styles) {
+  const rows = Object.keys(finals).filter(label => labels.includes(label)).reverse();
+  return rows.flatMap(label => {
+    const row = finals[label], colour = ink(styles[label].colour), lost = row.diverged
+      ? `<br>${row.diverged} of ${row.runs} runs diverged` : "";
+    const seeds = {x: row.seeds.map(value => 100 * value), y: row.seeds.map(() => plain(label)), mode: "markers",
+      showlegend: false, marker: {color: colour, size: 5, opacity: 0.5},
+      hovertemplate: `<b>${plain(label)}</b><br>one seed: %{x:.2f} %<extra></extra>`};
+    if (row.mean === null) return [{...seeds, x: [null], y: [plain(label)]}];
+    const reach = row.low === null ? {} : {error_x: {type: "data", symmetric: false, color: colour, thickness: 1.5,
+      width: 3, array: [100 * (row.high - row.mean)], arrayminus: [100 * (row.mean - row.low)]}};
+    const interval = row.low === null ? "" : ` [${(100 * row.low).toFixed(2)}, ${(100 * row.high).toFixed(2)}]`;
+    return [seeds, {x: [100 * row.mean], y: [plain(label)], mode: "markers", showlegend: false, ...reach,
+      marker: {symbol: styles[label].symbol, color: colour, size: 10, line: {color: theme("page"), width: 0.5}},
+      hovertemplate: `<b>${plain(label)}</b><br>mean %{x:.2f} %${interval}, ${row.seeds.length} seeds${lost}<extra></extra>`}];
+  });
+}
+
+// Means and seeds decide: an interval of a few seeds may reach beyond 100 %.
+function reach(finals, labels) {
+  const values = labels.flatMap(label => [...finals[label].seeds, ...(finals[label].mean === null ? [] : [finals[label].mean])]);
+  const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1], pad = 0.06 * Math.max(high - low, 0.01);
+  return [100 * (low - pad), 100 * (high + pad)];
+}
+
+function axis(more) {
+  return {gridcolor: theme("line"), zerolinecolor: theme("line"), linecolor: theme("quiet"), automargin: true, ...more};
+}
+
 function draw(box, data) {
-  const form = box.querySelector("form"), {panel, measure, axis, log, band} = form.elements;
-  const buttons = [...box.querySelectorAll("[data-label]")];
-  const there = data.panels[panel.value];
-  for (const button of buttons) button.disabled = !there[button.dataset.label]?.[measure.value];
+  const form = box.querySelector("form"), {view, panel, measure, axis: cost, log, band} = form.elements;
+  const buttons = [...box.querySelectorAll("[data-label]")], finals = view.value === "finals";
+  const there = data.panels[panel.value], plot = box.querySelector(".plot");
+  for (const control of [measure, cost, log, band]) control.disabled = finals;
+  for (const button of buttons) {
+    button.disabled = finals ? !data.finals[panel.value][button.dataset.label] : !there[button.dataset.label]?.[measure.value];
+    button.firstElementChild.style.color = ink(data.styles[button.dataset.label].colour);
+  }
   const shown = buttons.filter(button => !button.disabled && button.getAttribute("aria-pressed") === "true")
     .map(button => button.dataset.label);
-  const lines = shown.map(label => there[label][measure.value]);
+  const lines = finals ? [] : shown.map(label => there[label][measure.value]);
   const accuracy = measure.value === "test_accuracy";
   const percent = accuracy ? values => values.map(value => value === null ? null : 100 * value) : values => values;
   const name = select => select.selectedOptions[0].textContent;
   // Bands pale where many overlap: two hexadecimal digits of opacity.
   const alpha = Math.round(255 * Math.min(0.18, Math.max(0.07, 1 / lines.length))).toString(16).padStart(2, "0");
-  const options = {band: band.checked, axis: name(axis), alpha};
-  const base = {gridcolor: "#e4e4e4", zerolinecolor: "#c3c8ce", linecolor: "#53595f", automargin: true};
-  const number = {exponentformat: "SI", separatethousands: true};
+  const options = {band: band.checked, axis: name(cost), alpha};
   const logarithmic = data.log.includes(measure.value);
   const layout = {
     margin: {l: 56, r: 12, t: 12, b: 44}, hovermode: "closest", showlegend: false, dragmode: "zoom",
-    font: {family: "system-ui, 'DejaVu Sans', sans-serif", size: 13, color: "#1c1f23"},
-    paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    uirevision: [panel.value, measure.value, axis.value, log.checked].join("|"),
-    hoverlabel: {bgcolor: "#fff", font: {color: "#1c1f23"}, align: "left"},
-    xaxis: {...base, ...number, title: {text: options.axis}, type: log.checked ? "log" : "linear",
-      rangemode: "nonnegative"},
-    yaxis: {...base, title: {text: name(measure)}, type: logarithmic ? "log" : "linear", exponentformat: "power",
-      ...(lines.length ? {range: range(lines, measure.value, logarithmic)} : {})},
+    font: {family: "system-ui, 'DejaVu Sans', sans-serif", size: 13, color: theme("text")},
+    paper_bgcolor: theme("page"), plot_bgcolor: theme("page"),
+    height: finals ? Math.max(260, 26 * shown.length + 90) : undefined,
+    uirevision: [view.value, panel.value, measure.value, cost.value, log.checked].join("|"),
+    hoverlabel: {bgcolor: theme("page"), bordercolor: theme("line"), font: {color: theme("text")}, align: "left"},
+    xaxis: finals ? axis({title: {text: "Final test accuracy (%)"}, range: reach(data.finals[panel.value], shown)}) : axis({title: {text: options.axis},
+      type: log.checked ? "log" : "linear", rangemode: "nonnegative", exponentformat: "SI", separatethousands: true}),
+    yaxis: finals ? axis({type: "category", range: [-0.6, shown.length - 0.4]}) : axis({title: {text: name(measure)}, type: logarithmic ? "log" : "linear",
+      exponentformat: "power", ...(lines.length ? {range: range(lines, measure.value, logarithmic)} : {})}),
   };
   const config = {
     responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
   };
-  const drawn = shown.flatMap((label, i) => traces(lines[i], label, data.styles[label], axis.value, percent, options));
-  Plotly.react(box.querySelector(".plot"), drawn, layout, config);
+  const drawn = finals ? dots(data.finals[panel.value], shown, data.styles)
+    : shown.flatMap((label, i) => traces(lines[i], label, {...data.styles[label], colour: ink(data.styles[label].colour)},
+      cost.value, percent, options));
+  Plotly.react(plot, drawn, layout, config);
+  plot.style.height = finals ? "auto" : "";
+  plot.setAttribute("aria-label", `${finals ? "Final test accuracy" : `${name(measure)} against ${options.axis.toLowerCase()}`}`
+    + `, ${panel.value}: ${data.seen[panel.value]}`);
   const seeds = lines.flatMap(line => line.n);
-  box.querySelector(".note").textContent = lines.length === 0 ? "No line is chosen." : [
+  const notes = shown.length === 0 ? ["No line is chosen."] : finals ? ["Large: mean over seeds with its 95 % t interval; small: seeds."] : [
     Math.max(...seeds) > 1 ? `${logarithmic ? "Geometric mean" : "Mean"} over seeds; band: 95 % t interval.`
       : "One seed a line.",
     measure.value === "objective" ? "Each method's own objective: compare shapes, not levels." : "",
     lines.some(line => line.diverged) ? "×: a run diverged after this point; faint: the mean of the others." : "",
-    panel.value.includes("†") ? "† not the official copy of the data set." : "",
     "Drag to zoom, double-click to return.",
-  ].filter(Boolean).join(" ");
+  ];
+  if (panel.value.includes("†")) notes.push("† not the official copy of the data set.");
+  box.querySelector(".note").textContent = notes.filter(Boolean).join(" ");
 }
 
 // Logarithmic from the start where costs or budgets lie far apart.
@@ -138,7 +193,8 @@ function wantsLog(data, panel, measure, axis) {
 
 function start(box) {
   const data = JSON.parse(box.querySelector("script").textContent);
-  const form = box.querySelector("form"), {panel, measure, axis, log} = form.elements;
+  const form = box.querySelector("form"), {panel, measure, axis, log, band} = form.elements;
+  dark.addEventListener("change", () => draw(box, data));
   const all = box.querySelector(".all"), buttons = [...box.querySelectorAll("[data-label]")];
   const scale = () => { log.checked = wantsLog(data, panel.value, measure.value, axis.value); };
   box.querySelector("noscript")?.remove();
@@ -157,6 +213,7 @@ function start(box) {
     draw(box, data);
   });
   scale();
+  band.checked = buttons.length <= 8;
   draw(box, data);
 }
 
@@ -168,7 +225,7 @@ const watch = new IntersectionObserver(entries => {
 }, {rootMargin: "400px"});
 for (const box of document.querySelectorAll(".chart")) watch.observe(box);
 
-// On paper the figures stand for the curves, and claims show their details; long tables stay folded.
+// On paper claims show their details; long tables stay folded.
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details:not(:has(.table))")) folded.open = true;
 });

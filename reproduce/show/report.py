@@ -1,95 +1,67 @@
-"""One HTML page from the CSVs and figures: the claims, each grid's tables, curves and figures, provenance.
+"""One HTML page from the CSVs: the answer, the claims, each grid's tables, charts and figures, provenance.
 
-The page is one file that works offline: the library of the curves, the data and the figures are inside it, and its
-content security policy forbids every request. The same CSVs and figures give the same bytes.
+The page is one file that works offline: the library of the charts, the data and the figures are inside it, and its
+content security policy forbids every request. Curves and final accuracies are drawn by the page's script, in the
+colours of the reader's theme; other figures are drawn here, as SVG. The same CSVs give the same bytes.
 """
 
 import base64
-import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.style
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.markers import MarkerStyle
-from plotly.offline import get_plotlyjs
 
 from am.errors import InputError
-from reproduce.columns import COLUMNS
 from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
-from reproduce.schema import activation_title, dataset_title, network_title
-from reproduce.show.curves import curve_of
-from reproduce.show.look import Style, styles
+from reproduce.run.places import PROFILES
+from reproduce.show.cells import Table, number_cell, table_of, titled
+from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
+from reproduce.show.figures import csvs_of, draw, svg_of
+from reproduce.show.forest import forests, judged
+from reproduce.show.look import STYLE
+from reproduce.show.panels import Marks
 
 FOLDER = Path(__file__).parent
-PAGE_BYTES = 40_000_000  # beyond it, a page is slow to open; figures are left out by name
-PROBLEM = ["dataset", "n_train", "activation", "hidden"]
-RUN_COLUMNS = (
+PAGE_BYTES = 8_000_000  # beyond it, a page is slow to open; figures are left out by name
+_NEEDED = (
     *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
-    "network", "seed", "status",
-    "device", "torch", "commit", "run_key",
+    "seed", "status", "test_accuracy", "device", "torch", "commit", "run_key",
 )  # fmt: skip
-AXES = dict(
-    epoch="Epochs",
-    parameter_updates="Parameter updates",
-    gradient_evaluations="Gradient evaluations",
-    flops="FLOPs",
-    seconds="Training seconds",
-)
-MEASURES = dict(
-    test_accuracy="Test accuracy (%)",
-    objective="Objective",
-    constraint_gap="Constraint gap",
-    gradient_norm="Gradient norm",
-)
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
 TITLES = dict(bench="Benchmarks", bench_gpu="Benchmarks on a GPU")
-_CLAIM_LINE = ("id", "paper", "claim", "verdict", "reason")
-# A line style in plotly's words, and as the dashes of an SVG in pixels.
-_DASHES = dict(
-    solid=("solid", ""), dashed=("dash", "5 3"), dotted=("dot", "1.5 2.5"), dashdot=("dashdot", "5 2.5 1.5 2.5")
+PAPERS = dict(
+    SAMT=("2508.04193", "stochastic alternating minimisation with trainable step sizes"),
+    TIAM=("2503.08489", "a triple-inertial alternating minimisation"),
 )
-_SYMBOLS = {
-    "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross", "X": "x",
-    "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "*": "star", "h": "hexagon2", "d": "diamond-tall",
-    "8": "octagon", (4, 1, 0): "star-diamond", "H": "hexagon",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cell:
-    """text: as shown. value: what it sorts by, where that is not the text."""
-
-    text: str
-    value: str | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A CSV as shown. kinds: number, short or long, a column each. same: what all rows share, (column, text) each."""
-
-    name: str
-    columns: list[str]
-    kinds: list[str]
-    rows: list[list[Cell]]
-    same: list[tuple[str, str]]
-    datasets: list[str]
+_CLAIM_LINE = ("id", "paper", "claim", "verdict", "reason")
+# What the script does not draw, and what stands in words where a figure cannot be seen.
+STILL = dict(
+    effects="What each setting adds to the accuracy, alone, on average and last",
+    interaction="Accuracy of every combination of the settings",
+    sensitivity="Final accuracy against a hyper-parameter, a width or a depth",
+    activations="Heat map of final accuracies, labels by activations",
+    activation_gain="Gain of the first label over the others, by activation",
+    critical_difference="Average ranks over the data sets",
+    performance_profile="Share of problems solved against the cost, as a multiple of the cheapest",
+    cost="Seconds and FLOPs of a block update, as multiples of SGD's",
+)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A figure. data: base64; empty where the page has no room for it."""
+    """A figure. data: as an address of the page itself; empty where the page has no room for it. seen: in words."""
 
-    path: Path
     name: str
-    width: int  # pixels
-    height: int
     data: str
+    seen: str
 
 
 @dataclass(frozen=True)
@@ -100,8 +72,9 @@ class Section:
     title: str
     question: str
     facts: list[str]
+    files: list[tuple[str, str]]  # name and address of the CSVs
     tables: list[Table]  # the first is the one to see at once
-    chart: dict[str, Any] | None  # the panels, see `_chart`
+    chart: dict[str, Any] | None  # see `charts.chart_of`
     legend: list[tuple[str, Markup]]  # labels of the chart and how they are drawn, as SVG
     images: list[Image]
 
@@ -113,6 +86,7 @@ class Claim:
     id: str
     paper: str
     claim: str
+    where: str  # protocol and grid
     verdict: str
     reason: str
     details: list[tuple[str, list[str]]]
@@ -124,43 +98,50 @@ def write_report(
     out: Path,
     grid_folder: Path | None = None,
     beside: Sequence[tuple[Path, Path]] = (),
-) -> list[Path]:
-    """Write the page to `out`; returns the paths of figures that it has no room for.
+    profile: str | None = None,
+) -> list[str]:
+    """Write the page to `out`; returns the names of figures that it has no room for.
 
-    beside: folders of results and of figures whose benchmarks belong on the page, too.
+    figures: where the benchmarks' figure lies. beside: folders of results and of figures whose benchmarks and claims
+    belong on the page, too. profile: only its claims, all that are there by default.
     Raises InputError where results has no CSV, or one that the suite did not write.
     """
-    found = {path.parent: figures for path in results.glob("*/*.csv")}
-    for more, drawn in beside:
-        found |= {path.parent: drawn for path in more.glob("bench*/*.csv")}
-    folders = sorted((folder for folder in found if not _is_stale(folder)), key=lambda folder: folder.name)
-    claims = results / "claims.csv"
-    if not folders and not claims.exists():
+    folders = _folders(results, figures, beside)
+    claims = next((p for folder in (results, *(b for b, _ in beside)) if (p := folder / "claims.csv").exists()), None)
+    if not folders and claims is None:
         raise InputError(f"no CSVs in {results}; run `make quickstart` or `make reproduce-all` first.")
     known = grid_names(grid_folder)
     runs = {folder.name: _read_runs(folder) for folder in folders if (folder / "runs.csv").exists()}
-    comparison = results / "published" / "comparison.csv"
+    published = [
+        table_of(p) for name in ("comparison", "released_code") if (p := results / "published" / f"{name}.csv").exists()
+    ]
+    found = None if claims is None else _claims(claims, profile)
     values = dict(
-        claims=_claims(claims) if claims.exists() else None,
+        claims=found,
+        answer=_answer(found or []),
+        forest=[] if claims is None else _forest(claims),
         verdicts=VERDICTS,
-        comparison=_table(comparison) if comparison.exists() else None,
-        sections=[_section(folder, runs.get(folder.name), found[folder], known, grid_folder) for folder in folders],
+        papers=PAPERS,
+        published=published,
+        sections=[
+            _section(folder, runs.get(folder.name), drawn, known, grid_folder, out.parent)
+            for folder, drawn in folders.items()
+        ],
         provenance=[_provenance(name, table) for name, table in runs.items()],
         axes=AXES,
         measures=MEASURES,
         style=_text("report.css"),
         script=_text("report.js"),
-        plotly=Markup(get_plotlyjs()),
+        plotly=_text("plotly-basic.min.js"),
     )
-    room = PAGE_BYTES - len(_render(values).encode())
+    room = PAGE_BYTES - len(_render(_without_images(values)).encode())
     left_out = []
     for i, section in enumerate(values["sections"]):
         images = []
         for image in section.images:
-            data = base64.b64encode(image.path.read_bytes()).decode()
-            room -= len(data)
-            images.append(replace(image, data=data if room >= 0 else ""))
-        left_out += [image.path for image in images if not image.data]
+            room -= len(image.data)
+            images.append(replace(image, data=image.data if room >= 0 else ""))
+        left_out += [f"{section.name}: {image.name}" for image in images if not image.data]
         values["sections"][i] = replace(section, images=images)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +151,30 @@ def write_report(
     return left_out
 
 
+def _folders(results: Path, figures: Path, beside: Sequence[tuple[Path, Path]]) -> dict[Path, Path]:
+    """Folder of CSVs -> folder of its figures, by name; the folder of another profile is no grid."""
+    found = {path.parent: figures for path in results.glob("*/*.csv") if path.parent.name not in PROFILES}
+    for more, drawn in beside:
+        found |= {path.parent: drawn for path in more.glob("bench*/*.csv")}
+    return {folder: found[folder] for folder in sorted(found, key=lambda f: f.name) if not _is_stale(folder)}
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether a grid has none but stale runs: no section shows those."""
+    try:
+        if (folder / "runs.csv").exists():
+            read_text(folder / "runs.csv")
+    except Stale:
+        return True
+    return False
+
+
+def _without_images(values: dict[str, Any]) -> dict[str, Any]:
+    return values | dict(sections=[replace(section, images=[]) for section in values["sections"]])
+
+
 def _text(name: str) -> Markup:
-    return Markup((FOLDER / name).read_text())
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
 def _render(values: dict[str, Any]) -> str:
@@ -186,18 +189,9 @@ def _render(values: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(values)
 
 
-def _is_stale(folder: Path) -> bool:
-    """Whether a grid has none but stale runs: no section shows those."""
-    try:
-        if (folder / "runs.csv").exists():
-            read_text(folder / "runs.csv")
-    except Stale:
-        return True
-    return False
-
-
 def _read_runs(folder: Path) -> pd.DataFrame:
-    runs = read_text(folder / "runs.csv", RUN_COLUMNS)
+    runs = finite(read(folder / "runs.csv", _NEEDED))
+    runs["network"] = read_text(folder / "runs.csv", ["network"])["network"]  # empty in CSVs from before the column
     if runs.empty:
         raise malformed(folder / "runs.csv", "no runs in it")
     return runs
@@ -209,73 +203,102 @@ def _read_curves(path: Path, runs: pd.DataFrame) -> pd.DataFrame:
     return curves if (runs.lane == "time").all() else curves.drop(columns="seconds", errors="ignore")
 
 
-def _claims(path: Path) -> list[Claim]:
+# The claims -----------------------------------------------------------------------------------------------------------
+
+
+def _claims(path: Path, profile: str | None) -> list[Claim]:
     table = read_text(path, _CLAIM_LINE)
+    if profile is not None and "profile" in table:
+        table = table[table["profile"].isin(["", profile])]
     claims = []
     for row in table.to_dict("records"):
         details = []
-        for column in table.columns.drop(list(_CLAIM_LINE)):
+        for column in table.columns.drop([*_CLAIM_LINE]):
             text = RULES.get(row[column], row[column]) if column == "rule" else row[column]
             if text:
-                lines = text.split("; ") if column == "effects" else [_shown(text).text if column == "seeds" else text]
-                details.append((column.replace("_", " ").capitalize(), lines))
-        claims.append(Claim(**{key: row[key] for key in _CLAIM_LINE}, details=details))
+                shown = number_cell(text).text if column == "seeds" else titled(text)
+                details.append((column.replace("_", " ").capitalize(), shown.split("; ")))
+        where = ", ".join(filter(None, [row.get("protocol", ""), row.get("grid", "")]))
+        line = {key: titled(row[key]) if key == "reason" else row[key] for key in _CLAIM_LINE}
+        claims.append(Claim(**line, where=where, details=details))
     return claims
 
 
-def _table(path: Path) -> Table:
-    frame = read_text(path)
-    name = path.stem.replace("_", " ").capitalize()
-    same = [column for column in frame if len(frame) > 1 and frame[column].nunique() == 1]
-    common = [(c, frame[c].iloc[0]) for c in same if frame[c].iloc[0]]
-    datasets = list(dict.fromkeys(frame["dataset"])) if "dataset" in frame and "dataset" not in same else []
-    frame = frame.drop(columns=same)
-    kinds = [_kind(frame[column]) for column in frame]
-    rows = [
-        [_shown(text) if kind == "number" else Cell(text, None) for text, kind in zip(row, kinds)]
-        for row in frame.itertuples(index=False, name=None)
-    ]
-    return Table(name, list(frame), kinds, rows, common, datasets)
+def _answer(claims: Sequence[Claim]) -> list[tuple[str, str, list[tuple[str, list[tuple[str, str]]]]]]:
+    """(paper, counts in words, (verdict, its claims with where they were judged) each): no claim is left out."""
+    answer = []
+    for paper in dict.fromkeys(claim.paper for claim in claims):
+        found = []
+        for verdict in dict.fromkeys([*VERDICTS, *(claim.verdict for claim in claims)]):
+            places: dict[str, list[str]] = {}
+            for claim in claims:
+                if claim.paper == paper and claim.verdict == verdict:
+                    places.setdefault(claim.claim, []).append(claim.where)
+            if places:
+                found.append((verdict, [(text, "; ".join(filter(None, where))) for text, where in places.items()]))
+        counts = ", ".join(f"{sum(c.paper == paper and c.verdict == v for c in claims)} {v}" for v, _ in found)
+        answer.append((paper, counts, found))
+    return answer
 
 
-def _kind(column: pd.Series) -> str:
-    filled = column[column != ""]
-    known = COLUMNS.get(column.name)
-    if (known is None or known.kind != "text") and len(filled) and pd.to_numeric(filled, errors="coerce").notna().all():
-        return "number"
-    return "long" if column.str.len().max() > 40 else "short"
+def _forest(path: Path) -> list[Image]:
+    """The claims' effects as figures, a paper each; with both profiles, since they stand side by side."""
+    found = judged(path.parent)
+    if found is None:
+        return []
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        drawn = forests(*found)
+        return [Image(f"claims, {paper}", _address(svg_of(f)), f.get_label()) for paper, f in drawn.items()]
 
 
-def _shown(text: str) -> Cell:
-    """A number to five digits, sorted by all of them; an infinite one by the name that a browser knows."""
-    if not text:
-        return Cell("", None)
-    value = float(text)
-    if math.isinf(value):
-        return Cell("∞" if value > 0 else "−∞", "Infinity" if value > 0 else "-Infinity")
-    shown = f"{value:,.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.5g}"
-    return Cell(shown, None if shown == text else text)
+# A grid ---------------------------------------------------------------------------------------------------------------
 
 
 def _section(
-    folder: Path, runs: pd.DataFrame | None, figures: Path, known: Sequence[str], grid_folder: Path | None
+    folder: Path,
+    runs: pd.DataFrame | None,
+    figures: Path,
+    known: Sequence[str],
+    grid_folder: Path | None,
+    page: Path,
 ) -> Section:
     name = folder.name
-    title, question = TITLES.get(name, name), ""
+    title, question, target, floors = TITLES.get(name, name), "", None, {}
     if name in known:
-        grid = load_grid(name, "light", folder=grid_folder)
-        title, question = grid.title, grid.question
-    # What the page shows in another form, or, comparison.csv, elsewhere.
-    other = ("runs.csv", "curves.csv") + (("comparison.csv",) if name == "published" else ())
-    shown = [path for path in folder.glob("*.csv") if path.name not in other]
-    tables = [_table(path) for path in sorted(shown, key=lambda p: (p.stem not in ("summary", "targets"), p.name))]
-    chart, legend = None, []
+        profile = "light" if runs is None or runs.profile.iloc[0] not in PROFILES else runs.profile.iloc[0]
+        grid = load_grid(name, profile, folder=grid_folder)
+        title, question, floors = grid.title, grid.question, grid.floors
+        target = next(iter(grid.targets), None)
+    # What the page shows in another form or elsewhere.
+    other = ("runs.csv", "curves.csv") + (("comparison.csv", "released_code.csv") if name == "published" else ())
+    csvs = sorted(folder.glob("*.csv"), key=lambda p: (p.stem not in ("summary", "targets"), p.name))
+    tables = [table_of(path) for path in csvs if path.name not in other]
+    files = [(path.name, Path(os.path.relpath(path, page)).as_posix()) for path in csvs]
+    chart, legend, images = None, [], []
     if runs is not None and (folder / "curves.csv").exists():
-        chart, legend = _chart(runs, _read_curves(folder / "curves.csv", runs))
-    drawn = [*figures.glob(f"{name}.png"), *figures.glob(f"{name}/*.png")]
-    images = [_image(path) for path in sorted(drawn, key=_figure_order)]
+        chart, legend = chart_of(runs, _read_curves(folder / "curves.csv", runs))
+        with matplotlib.style.context(str(STYLE), after_reset=True):
+            drawn = draw(*csvs_of(folder.parent, name), target=target, marks=Marks(floors), kinds=tuple(STILL))
+            seen = seen_in(runs) if drawn else ""
+            for kind, figure in drawn.items():
+                words = f"{STILL[kind.rpartition('-')[0] or kind]}. {seen}"
+                images.append(Image(kind, _address(svg_of(figure)), words))
+    images += [_drawn(path) for path in sorted(figures.glob(f"{name}.png"))]
     facts = [] if runs is None else _facts(runs)
-    return Section(name, title, question, facts, tables, chart, legend, images)
+    return Section(name, title, question, facts, files, tables, chart, legend, images)
+
+
+def _address(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _drawn(path: Path) -> Image:
+    """A figure of the benchmarks, which have no runs to draw it from here."""
+    content = path.read_bytes()
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise InputError(f"{path} is not a PNG image; delete it and run `make figures` to draw it anew.")
+    words = "Ratios of speed, growth of a step's time, share of the machine's limit, and memory, with their intervals"
+    return Image(path.stem, f"data:image/png;base64,{base64.b64encode(content).decode()}", words)
 
 
 def _facts(runs: pd.DataFrame) -> list[str]:
@@ -287,20 +310,6 @@ def _counts(column: Iterable[str]) -> str:
     return ", ".join(f"{count:,} {word}" for word, count in pd.Series(column).value_counts(sort=False).items())
 
 
-def _figure_order(path: Path) -> tuple:
-    """NAME, NAME-2, ..., NAME-10."""
-    kind, _, page = path.stem.rpartition("-")
-    return (kind, int(page)) if page.isdecimal() and kind else (path.stem, 1)
-
-
-def _image(path: Path) -> Image:
-    head = path.read_bytes()[:24]
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
-        raise InputError(f"{path} is not a PNG image; delete it and run `make figures` to draw it anew.")
-    width, height = (int.from_bytes(head[i : i + 4]) for i in (16, 20))
-    return Image(path, path.stem.replace("_", " ").capitalize(), width, height, "")
-
-
 def _provenance(name: str, runs: pd.DataFrame) -> dict[str, Any]:
     """What made a grid's runs, from runs.csv alone."""
     sets = runs.drop_duplicates(["dataset", "data_official", "data_fingerprint"])
@@ -309,86 +318,8 @@ def _provenance(name: str, runs: pd.DataFrame) -> dict[str, Any]:
         runs=f"{len(runs):,}",
         statuses=_counts(runs.status),
         datasets=[
-            (row.dataset, "official" if row.data_official == "True" else "not the official copy", row.data_fingerprint)
+            (titled(row.dataset), "official" if row.data_official else "not the official copy", row.data_fingerprint)
             for row in sets.itertuples()
         ],
         **{key: ", ".join(dict.fromkeys(runs[key])) for key in ("profile", "lane", "device", "torch", "commit")},
     )
-
-
-def _chart(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, Any] | None, list[tuple[str, Markup]]]:
-    """The curves of a grid for the page's script, and its legend.
-
-    styles: label -> colour, dash, symbol. axes, measures: those with values; log: measures with a logarithmic axis,
-    whose mean is geometric. panels: name -> label -> measure -> x by axis, mean, low, high and n (seeds) a point;
-    whole: how many of the points, from the first, all runs reached; diverged: whether a run did.
-    """
-    look = styles(zip(runs.method, runs.label, runs.hyperparameters))
-    axes = [axis for axis in AXES if axis in curves and curves[axis].notna().any()]
-    measures = [measure for measure in MEASURES if measure in curves and curves[measure].notna().any()]
-    log = [measure for measure in measures if measure != "test_accuracy" and not (curves[measure] < 0).any()]
-    panels: dict[str, dict[str, dict[str, Any]]] = {}
-    varied = [column for column in PROBLEM if runs[column].nunique() > 1 or column == "dataset"]
-    for key, here in runs[runs.status != "failed"].groupby(PROBLEM, sort=False):
-        dataset, n_train, activation, hidden = key
-        words = dict(
-            dataset=dataset_title(dataset) + ("†" if (here.data_official == "False").any() else ""),
-            n_train=f"n = {_shown(n_train).text}",
-            activation=activation_title(activation),
-            hidden=network_title(here.network.iloc[0], hidden),
-        )
-        name = ", ".join(words[column] for column in varied)
-        for label, mine in here.groupby("label", sort=False):
-            points = curves[curves.run_key.isin(mine.run_key) & (curves.label == label)]
-            lines = {m: line for m in measures if (line := _line(mine, points, axes, m, m in log))}
-            if lines:
-                panels.setdefault(name, {})[label] = lines
-    if not panels:
-        return None, []
-    shown = {label: style for label, style in look.items() if any(label in panel for panel in panels.values())}
-    drawn = {
-        label: dict(colour=style.colour, dash=_DASHES[style.line][0], symbol=_SYMBOLS[style.marker])
-        for label, style in shown.items()
-    }
-    chart = dict(styles=drawn, axes=axes, measures=measures, log=log, panels=panels)
-    return chart, [(label, _sample(style)) for label, style in shown.items()]
-
-
-def _line(
-    runs: pd.DataFrame, points: pd.DataFrame, axes: Sequence[str], measure: str, logarithmic: bool
-) -> dict[str, Any] | None:
-    curve = curve_of(runs, points, "iteration", measure, logarithmic)
-    if curve is None:
-        return None
-    by_iteration = points[points[measure].notna()].groupby("iteration")
-    places = by_iteration[axes].mean().reindex(curve.x)
-    return dict(
-        x={axis: _rounded(places[axis]) for axis in axes},
-        mean=_rounded(curve.mean),
-        low=_rounded(curve.low),
-        high=_rounded(curve.high),
-        n=_rounded(by_iteration.size().reindex(curve.x)),
-        whole=int(curve.whole),
-        diverged=bool(curve.diverged),
-    )
-
-
-def _rounded(values: Iterable[float]) -> list[float | None]:
-    """Six digits; None, as JSON has no NaN."""
-    short = [float(f"{value:.6g}") for value in values]
-    return [None if not math.isfinite(value) else int(value) if value.is_integer() else value for value in short]
-
-
-def _sample(style: Style) -> Markup:
-    """A piece of line with its marker, 34 by 14 pixels; the marker's outline is matplotlib's."""
-    marker = MarkerStyle(style.marker)
-    outline = marker.get_path().transformed(marker.get_transform())
-    letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
-    steps = [
-        letters[code] + " ".join(f"{17 + 8 * x:.2f} {7 - 8 * y:.2f}" for x, y in points.reshape(-1, 2) if code != 79)
-        for points, code in outline.iter_segments()
-    ]
-    return Markup(
-        '<svg width="34" height="14" viewBox="0 0 34 14" aria-hidden="true">'
-        '<path d="M1 7H33" stroke="{0}" stroke-width="2" stroke-dasharray="{1}"/><path d="{2}" fill="{0}"/></svg>'
-    ).format(style.colour, _DASHES[style.line][1], "".join(steps))

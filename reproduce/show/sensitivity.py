@@ -22,12 +22,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from reproduce.judge.estimates import mean_intervals
 from reproduce.judge.rows import with_role
 from reproduce.schema import method_title
-from reproduce.show.axes import ERROR_AXIS, accuracy_at, accuracy_ticks, log_error, power, set_y, short
+from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, Ruler, lay_out, paginate
+from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, Ruler, is_number, lay_out, paginate
 
 STEP_SIZE = "Initial step size"
 DEPTH, WIDTH = "Hidden layers", "Width of the hidden layers"
+_Y_LABEL = f"Final test accuracy (%), {ERROR_SCALE}"
 VALUES = 3  # of a number, so that a line says more than a pair of points
 _ROW = 0.095  # inches, of the strip that counts diverged runs; its first row is its heading
 
@@ -83,10 +84,10 @@ def sweep_pages(grid: Grid) -> list[Figure]:
         (line.method, line.name, text) for sweep in panels for line in sweep.lines for text, _ in line.settings
     )
     if max(map(len, groups)) == 1:
-        columns = min(len(panels), 3)
+        columns = grid.sheet.across(min(len(panels), 3))
         rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     else:
-        columns = min(max(map(len, groups)), 4)
+        columns = grid.sheet.across(min(max(map(len, groups)), 4))
         rows = [sweeps[i : i + columns] for sweeps in groups for i in range(0, len(sweeps), columns)]
     numbers = {sweep.number for sweep in panels}
     ranges = {sweep: _accuracy_range(sweeps) for sweeps in groups for sweep in sweeps}
@@ -103,8 +104,8 @@ def sweep_pages(grid: Grid) -> list[Figure]:
         first = rows.index(page[0])
         x_label = shown[0].number if len(numbers) == 1 else ""
         figure, axes = lay_out(
-            page, columns, heights[first : first + len(page)], frame, grid.title, x_label, "Final test accuracy (%)",
-            handles, _notes(shown) + grid.notes,
+            grid.sheet, page, columns, heights[first : first + len(page)], frame, x_label, _Y_LABEL, handles,
+            _notes(shown),
         )  # fmt: skip
         for sweep, ax in axes:
             strip = strips[next(i for i, row in enumerate(rows) if sweep in row)]
@@ -165,11 +166,11 @@ def _along_hyperparameters(panel: Panel) -> Iterable[tuple[str, str, str, pd.Dat
     settings = {text: json.loads(text) for text in runs.hyperparameters.unique()}
     for method, mine in runs.groupby("method", sort=False):
         own = {text: settings[text] for text in mine.hyperparameters.unique()}
-        keys = dict.fromkeys(key for given in own.values() for key, value in given.items() if _is_number(value))
+        keys = dict.fromkeys(key for given in own.values() for key, value in given.items() if is_number(value))
         for key in keys:
             families: dict[str, dict[str, float]] = {}
             for text, given in own.items():
-                if _is_number(given.get(key)):
+                if is_number(given.get(key)):
                     rest = json.dumps({k: v for k, v in given.items() if k != key}, sort_keys=True)
                     families.setdefault(rest, {})[text] = given[key]
             for values in families.values():
@@ -179,10 +180,6 @@ def _along_hyperparameters(panel: Panel) -> Iterable[tuple[str, str, str, pd.Dat
                     rows = rows.drop_duplicates(["hyperparameters", "seed"])
                     rows = rows.assign(value=rows.hyperparameters.map(values), setting=rows.hyperparameters)
                     yield method, STEP_SIZE if key in with_role(method, "step size") else key, key, rows
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd.DataFrame]]:
@@ -344,7 +341,6 @@ def _notes(sweeps: Sequence[Sweep]) -> list[str]:
     lines = [line for sweep in sweeps for line in sweep.lines]
     runs = np.concatenate([line.runs for line in lines])
     text = "Mean over seeds; band: 95 % t interval of the mean." if runs.max() > 1 else "One seed a point."
-    text += f" {ERROR_AXIS}"
     if any(sweep.base is not None for sweep in sweeps):
         text += " Dotted: the setting that the other panels keep."
     if any((line.diverged > 0).any() for line in lines):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from reproduce.__main__ import parser
+from reproduce.__main__ import main, parser
 
 TARGETS = (
     "help", "quickstart", "test", "plan", "reproduce-all", "reproduce-tiam_accuracy", "figures", "tables", "claims",
@@ -87,3 +87,15 @@ def test_every_target_is_a_command_that_the_parser_accepts(tmp_path, target):
     assert lines
     for line in lines:
         parser().parse_args(line)
+
+
+@needs_make
+def test_make_figures_hands_on_what_a_paper_needs(tmp_path, capsys):
+    (line,) = commands_of(make(tmp_path, "-n", "figures", "STYLE=paper", "METHODS=tiam,adam", "COLUMNS=1"))
+    args = parser().parse_args(line)
+    assert (args.style, args.methods, args.columns) == ("paper", "tiam,adam", 1)
+    (plain,) = commands_of(make(tmp_path, "-n", "figures"))
+    args = parser().parse_args(plain)
+    assert (args.style, args.methods, args.columns) == ("full", "", None)
+    assert main(["figures", "--methods", "adam", "--results", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "--methods and --columns go with --style paper.\n"

@@ -17,10 +17,10 @@ from am.errors import InputError
 from reproduce.run.grid import Target
 from reproduce.run.modules.networks import NETWORKS
 from reproduce.show import figures
-from reproduce.show.axes import accuracy_ticks, log_error
+from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of
-from reproduce.show.look import STYLE
-from reproduce.show.panels import ONE_COLUMN, PAGE_HEIGHT, TWO_COLUMNS
+from reproduce.show.look import PALE, STYLE
+from reproduce.show.panels import MOST_LINES, ONE_COLUMN, OTHERS, PAGE_HEIGHT, TWO_COLUMNS, Marks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,6 +30,11 @@ def style():
 
 
 PLAIN = ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective", "constraint_gap")
+LABELS_OF = {
+    "Full-batch AM": ["TIAM", "mDLAM", "dlADMM"],
+    "Gradient methods": ["GD", "SGD", "Momentum", "Adam"],
+    "Stochastic AM": ["SAM", "SAMT scalar", "SAMT row", "SAMT column", "SAMT element"],
+}
 DIVERGED = {
     ("mnist", "SAMT element"): {0: 3, 3: 20},
     ("fashion_mnist", "mDLAM"): {1: 12},
@@ -48,19 +53,21 @@ def drawn(tmp_path_factory):
 
 
 def test_every_kind_is_drawn_at_the_width_of_a_paper(drawn):
-    assert tuple(drawn) == (*PLAIN, "critical_difference", "performance_profile")
+    assert tuple(drawn) == (*PLAIN, "performance_profile"), "ranks of twelve labels would decide nothing"
     assert all(figure.get_figwidth() == TWO_COLUMNS for figure in drawn.values())
     assert all(figure.get_figheight() <= PAGE_HEIGHT for figure in drawn.values())
-    for figure in (drawn[name] for name in PLAIN):
-        assert [name_of(ax) for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "CIFAR-10†", "SVHN†"]
-        assert texts(figure).count("n = 10,000, 5 seeds") == 4
+    for name in PLAIN:
+        times = 3 if name.startswith("accuracy") else 1  # twelve labels are three groups of methods
+        assert [name_of(ax) for ax in drawn[name].axes] == ["MNIST", "Fashion-MNIST", "CIFAR-10†", "SVHN†"] * times
+        assert texts(drawn[name]).count("n = 10,000, 5 seeds") == 4 * times
 
 
 def test_the_legend_has_the_order_of_runs_csv_read_row_by_row(drawn):
-    legend = drawn["accuracy_epochs"].legends[0]
     drawn["accuracy_epochs"].canvas.draw()
-    place = {t.get_text(): t.get_window_extent() for t in legend.get_texts()}
-    assert sorted(place, key=lambda label: (-round(place[label].y0), place[label].x0)) == list(LABELS)
+    entries = [text for legend in drawn["accuracy_epochs"].legends for text in legend.get_texts()]
+    place = {text.get_text(): text.get_window_extent() for text in entries if text.get_text() != OTHERS}
+    families = [LABELS_OF[family] for family in ("Full-batch AM", "Gradient methods", "Stochastic AM")]
+    assert sorted(place, key=lambda label: (-round(place[label].y0), place[label].x0)) == sum(families, [])
     only = [text.get_text() for text in drawn["objective"].legends[0].get_texts()]
     assert only == ["TIAM", "mDLAM", "dlADMM"], "labels without an objective have no line there"
 
@@ -69,6 +76,108 @@ def test_updates_are_logarithmic_and_objectives_too(drawn):
     assert {ax.get_xscale() for ax in drawn["accuracy_updates"].axes} == {"log"}
     assert {ax.get_yscale() for name in ("objective", "constraint_gap") for ax in drawn[name].axes} == {"log"}
     assert {ax.get_xscale() for ax in drawn["objective"].axes} == {"linear"}
+
+
+def test_a_panel_has_eight_lines_in_colour_and_the_others_in_grey(drawn):
+    """Every label is in colour in one panel of each data set, and there in grey where another group is."""
+    for figure in (drawn["accuracy_epochs"], drawn["accuracy_updates"]):
+        seen = {}
+        for ax in figure.axes:
+            colours = [line.get_color() for line in ax.lines if len(line.get_xdata()) > 1 and line.get_marker() != "x"]
+            own = [line for line in ax.lines if line.get_marker() not in ("None", "x")]
+            missing = name_of(ax) == "CIFAR-10†"  # SAMT element diverged before its first evaluation
+            assert len(own) <= MOST_LINES and colours.count(PALE) == len(LABELS) - missing - len(own)
+            (group,) = [text.get_text() for text in ax.texts if text.get_text() in LABELS_OF]
+            assert len(own) == len(LABELS_OF[group]) - (missing and group == "Stochastic AM")
+            seen.setdefault(name_of(ax), []).append(group)
+        assert all(sorted(groups) == sorted(LABELS_OF) for groups in seen.values()) and len(seen) == 4
+
+
+def test_updates_that_repeat_the_epochs_are_not_drawn_again(tmp_path):
+    labels = {label: LABELS[label] for label in ("SGD", "Adam")}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.9}, seeds=2, evaluations=4)
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    some = draw(runs, curves)
+    assert "accuracy_updates" not in some and "An epoch is 400 parameter updates." in one_line(some["accuracy_epochs"])
+    slower = curves.assign(parameter_updates=curves.parameter_updates.where(curves.label == "SGD", 1))
+    assert "accuracy_updates" in draw(runs, slower)
+
+
+def test_small_budgets_are_not_crushed_at_the_left_edge(tmp_path):
+    labels = {"GD": ("gd", 1, 3, 0.7, 0.1, False), "SGD": ("sgd", 1, 40, 1.0, 0.5, False)}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.9}, seeds=2, evaluations=5)
+    (ax,) = draw(*figures.csvs_of(tmp_path, "g"))["accuracy_updates"].axes
+    assert ax.get_xscale() == "log", "GD ends at 15 updates, SGD at 200"
+
+
+def test_lines_have_their_names_beside_them_where_there_is_room(tmp_path):
+    labels = {label: LABELS[label] for label in ("TIAM", "mDLAM", "dlADMM")}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.9, "svhn": 0.8}, seeds=3, evaluations=9)
+    figure = draw(*figures.csvs_of(tmp_path, "g"))["constraint_gap"]
+    check_texts(figure, "constraint_gap")
+    assert not figure.legends
+    for ax in figure.axes:
+        names = {text.get_text(): text for text in ax.texts if text.get_text() in labels}
+        assert set(names) == set(labels)
+        ends = dict(zip(labels, [line.get_ydata()[-1] for line in ax.lines if len(line.get_ydata())]))
+        heights = {label: text.get_position()[1] for label, text in names.items()}
+        assert sorted(labels, key=ends.get) == sorted(labels, key=heights.get), "in the order of the lines"
+        ticks = [ax.yaxis.get_major_formatter()(tick) for tick in ax.yaxis.get_majorticklocs()]
+        assert len(set(ticks)) == len(ticks)
+
+
+def test_ticks_of_a_narrow_logarithmic_axis_differ():
+    assert [power(v) for v in (0.00095, 0.001, 0.00105, -2e4, 0.0, 12.5)] == [
+        "9.5·10⁻⁴", "10⁻³", "1.05·10⁻³", "−2·10⁴", "0", "12.5",
+    ]  # fmt: skip
+
+
+def test_floors_and_reported_numbers_are_drawn(tmp_path):
+    labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.95, "svhn": 0.8}, seeds=2, evaluations=5)
+    table = pd.DataFrame(
+        dict(grid=["g", "h"], label=["TIAM", "Adam"], at=[6, 1], theirs=[0.5, 0.6], theirs_sd=[0.1, None])
+    )
+    (tmp_path / "published").mkdir()
+    table.to_csv(tmp_path / "published" / "comparison.csv", index=False)
+    table.assign(at=9, theirs=0.7).to_csv(tmp_path / "published" / "released_code.csv", index=False)
+    marks = Marks(dict(mnist=0.97), figures.reported(tmp_path, "g"))
+    some = draw(*figures.csvs_of(tmp_path, "g"), marks=marks)
+    mnist, svhn = some["accuracy_epochs"].axes
+    level = lambda ax: [
+        line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2
+    ]
+    assert level(mnist) == [0.97] and level(svhn) == [] and mnist.get_ylim()[1] > 0.97
+    marks = {
+        line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0])
+        for line in mnist.lines
+        if line.get_marker() in "Do" and len(line.get_xdata()) == 1
+    }
+    assert marks == {"D": (6, 0.5), "o": (9, 0.7)}, "printed, and what released code gave"
+    notes = one_line(some["accuracy_epochs"])
+    assert (
+        "above, MNIST 97 %." in notes and "◆: the number that its authors printed" in notes and "○: what the" in notes
+    )
+    assert 0.97 in [line.get_xdata()[0] for line in some["final_accuracy"].axes[0].lines]
+
+
+def test_for_a_paper_there_is_no_title_and_no_note_but_a_caption_beside(tmp_path):
+    write_csvs(tmp_path, "g", LABELS, {"mnist": 0.95, "svhn": 0.8}, seeds=2, evaluations=5)
+    paper = figures.Paper(("sgd", "adam", "tiam"), one_column=True)
+    written = figures_of(tmp_path, "g", tmp_path / "out", "A title", paper=paper)
+    caption = (tmp_path / "out" / "g" / "accuracy_epochs.txt").read_text()
+    assert caption.startswith("A title. Mean over seeds; band: 95 % t interval of the mean.")
+    assert {path.suffix for path in written} == {".pdf", ".png", ".txt"}
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    kept = runs.method.isin(paper.methods)
+    some = draw(runs[kept], curves[curves.run_key.isin(runs.run_key[kept])], "A title", paper=paper)
+    for name, figure in some.items():
+        check_texts(figure, name)
+        assert figure.get_figwidth() == ONE_COLUMN and "A title" not in texts(figure)
+        assert not any("over seeds" in text for text in texts(figure))
+    assert set(texts(some["final_accuracy"])) & set(LABELS) == {"SGD", "Adam", "TIAM"}
+    with pytest.raises(InputError, match="unknown method 'adm'; did you mean 'adam'"):
+        figures_of(tmp_path, "g", tmp_path / "out", paper=figures.Paper(("adm",)))
 
 
 def test_no_text_is_cut_or_covers_another(drawn):
@@ -120,7 +229,8 @@ def test_unofficial_data_has_a_dagger_and_a_footnote(drawn, tmp_path):
     official = draw(figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g"))
     assert not any("†" in text for figure in official.values() for text in texts(figure))
     assert official["accuracy_epochs"].get_figwidth() == ONE_COLUMN
-    assert set(official) == {"accuracy_epochs", "accuracy_updates", "final_accuracy"}, "GD has no objective"
+    assert set(official) == {"accuracy_epochs"}, "no objective, updates a multiple of the epochs, and a single dot"
+    assert "An epoch is 1 parameter updates." in one_line(official["accuracy_epochs"])
 
 
 def test_networks_are_rows_and_pass_on_to_a_second_page(tmp_path):
@@ -154,14 +264,18 @@ def test_networks_of_the_module_lane_have_their_names_and_an_axis_of_gradients(t
     assert "Gradient evaluations" in texts(drawn["accuracy_gradients"])
 
 
-def test_a_negative_objective_has_a_linear_axis_and_failed_runs_a_note(tmp_path):
+def test_a_negative_objective_has_an_axis_on_both_sides_of_0_and_failed_runs_a_note(tmp_path):
     labels = {label: LABELS[label] for label in ("TIAM", "Adam")}
     write_csvs(tmp_path, "g", labels, {"digits": 0.9}, seeds=2, evaluations=3)
     runs, curves = figures._read_runs(tmp_path, "g"), figures._read_curves(tmp_path, "g")
     curves["objective"] -= 25_000
     runs.loc[runs.label == "Adam", ["status", "test_accuracy"]] = ["failed", np.nan]
     some = draw(runs, curves)
-    assert some["objective"].axes[0].get_yscale() == "linear"
+    (ax,) = some["objective"].axes
+    assert ax.get_yscale() == "symlog" and "(linear between ±10)" in one_line(some["objective"])
+    drawn, (bottom, top) = ax.lines[0].get_ydata(), ax.get_ylim()
+    assert drawn.max() > 0 > drawn.min() and bottom < drawn.min() and drawn.max() < top
+    check_texts(some["objective"], "objective")
     assert "Failed, to be run again, not in the figure: Adam on Digits (2)." in one_line(some["final_accuracy"])
     assert draw(runs[runs.status == "failed"], curves[:0]) == {}, "no finished run, no figure"
 

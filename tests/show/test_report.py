@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import pytest
 from am.errors import InputError
 from am.methods import methods
 from reproduce.__main__ import main
-from reproduce.show import report
+from reproduce.show import charts, report
 from reproduce.show.look import style_of
 from reproduce.show.report import write_report
 
@@ -78,9 +79,11 @@ def run_row(label: str, seed: int, **changes) -> dict:
         grid="tiny", profile="light", rule="paper", lane="accuracy", dataset="mnist", data_official="True",
         data_fingerprint="d027fbe1abd1b831", n_train="5000", activation="relu", hidden="100-100", method="tiam",
         label=label, hyperparameters="{}", seed=seed, status="done", device="cpu", torch="2.15.0",
-        commit="7de4bb77c076+", run_key=key,
+        commit="7de4bb77c076+", run_key=key, parameter_updates=40, flops=28057724000, test_accuracy=0.8,
+        val_accuracy=0.8, seconds="",
     )  # fmt: skip
-    return row | changes
+    lost = {} if changes.get("status", "done") == "done" else dict(test_accuracy="", val_accuracy="")
+    return row | lost | changes
 
 
 def curve_rows(run: dict, accuracies: list[float], **more: list[float]) -> list[dict]:
@@ -88,7 +91,7 @@ def curve_rows(run: dict, accuracies: list[float], **more: list[float]) -> list[
     extra = ("objective", "constraint_gap", "gradient_norm", "seconds")
     return [
         dict(run_key=run["run_key"], label=run["label"], iteration=5 * i, epoch=5.0 * i, parameter_updates=20 * i,
-             gradient_evaluations=55 * i, flops=14028862000 * i, test_accuracy=accuracy)
+             gradient_evaluations=55 * i, flops=14028862000 * i, test_accuracy=accuracy, val_accuracy=accuracy)
         | {name: more[name][i] if name in more else "" for name in extra}
         for i, accuracy in enumerate(accuracies)
     ]  # fmt: skip
@@ -109,22 +112,34 @@ def tiny(results: Path, name: str = "tiny") -> None:
     write(results / name / "summary.csv", summary)
 
 
+def factorial(results: Path, name: str) -> None:
+    """A grid of TIAM with two settings on or off in every combination, two seeds each."""
+    runs, points = [], []
+    for p1, p2, seed in itertools.product((0.0, 0.9), (0.0, 0.9), range(2)):
+        accuracy = 0.6 + 0.1 * (p1 > 0) + 0.05 * (p2 > 0) + 0.01 * seed
+        label, settings = f"TIAM ({p1}, {p2})", json.dumps(dict(p1=p1, p2=p2))
+        runs.append(run_row(label, seed, hyperparameters=settings, test_accuracy=accuracy, run_key=f"{label}{seed}"))
+        points += curve_rows(runs[-1], [0.1, 0.3, accuracy])
+    write(results / name / "runs.csv", runs)
+    write(results / name / "curves.csv", points)
+
+
 @pytest.fixture(name="place", scope="module")
 def place_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results and a figures folder with everything that a page can show."""
     root = tmp_path_factory.mktemp("report")
     results = root / "results"
     tiny(results)
-    tiny(results, "tiam_inertia")
+    factorial(results, "tiam_inertia")
+    tiny(results / "smoke")  # another profile's folder is no grid
+    write(results / "smoke" / "claims.csv", [CLAIM])
     write(results / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="reproduced")])
     write(results / "tiny" / "tuning.csv", [dict(label=ODD, trial=i, chosen=i == 1) for i in range(3)])
     write(results / "bench" / "iteration.csv", [dict(device="H200", ratio=12.5)])
     write(results / "bench" / "targets.csv", [dict(target="b", met="yes")])
     write(results / "published" / "comparison.csv", [dict(label="BCD", theirs=0.9461, met="no")])
-    for name in ("tiny/objective-10", "tiny/objective-2", "tiny/objective", "bench"):
-        path = root / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(PNG)
+    (root / "figures").mkdir()
+    (root / "figures" / "bench.png").write_bytes(PNG)
     assert write_report(results, root / "figures", root / "page.html") == []
     return root
 
@@ -135,26 +150,41 @@ def page_fixture(place: Path) -> Page:
 
 
 def test_the_page_fetches_nothing(page):
-    places = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action", "data")]
-    assert len(places) > 5 and all(value.startswith(("#", "data:")) for value in places)
+    places = [value for _, name, value in page.attributes if name in ("src", "srcset", "action", "data")]
+    assert len(places) > 2 and all(value.startswith("data:") for value in places)
     assert not re.search(r"@import|url\(", "".join(page.styles))
     (policy,) = [value for tag, name, value in page.attributes if tag == "meta" and value.startswith("default-src")]
     assert policy.startswith("default-src 'none';") and "http" not in policy
+
+
+def test_links_lead_to_the_csvs_and_the_papers(page, place):
+    links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+    papers = {value for value in links if value.startswith("https:")}
+    assert papers == {"https://arxiv.org/abs/2508.04193", "https://arxiv.org/abs/2503.08489"}
+    files = [value for value in links if not value.startswith(("#", "https:"))]
+    assert "results/tiny/runs.csv" in files and all((place / file).is_file() for file in files)
+    inside = {value for tag, name, value in page.attributes if (tag, name) == ("section", "id")}
+    assert {value[1:] for value in links if value.startswith("#")} == inside
 
 
 def test_labels_are_text_and_never_markup(page):
     assert "i" not in page.tags and not any(name == "onclick" for _, name, _ in page.attributes)
     assert page.text.count(ODD) >= 3  # a claim, a cell, the legend
     assert ("button", "data-label", ODD) in page.attributes
-    assert all(ODD in chart["styles"] for chart in page.charts)
+    assert ODD in page.charts[-1]["styles"]
 
 
 def test_claims_come_first_with_verdict_counts_and_details(page):
     ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
     grids = ["grid-bench", "grid-published", "grid-tiam_inertia", "grid-tiny"]
-    assert ids == ["claims", "comparison", *grids, "provenance"]
-    assert "Verdict SAMT TIAM reproduced 1 0 partly 0 0 not reproduced 0 1 not tested here 0 0 claims 1 1" in page.text
-    assert "svhn against GD: 0.1 points [-1, 1.2]" in [part.strip() for part in page.parts]
+    assert ids == ["claims", "published", *grids, "provenance"]
+    assert (
+        "Verdict SAMT TIAM reproduced 1 0 partly 0 0 not reproduced 0 1 not tested here 0 0 judgements 1 1" in page.text
+    )
+    assert "SVHN against GD: 0.1 points [-1, 1.2]" in [part.strip() for part in page.parts]
+    answer = page.text[: page.text.index("Every claim")]
+    assert "SAMT: 1 reproduced" in answer and "TIAM: 1 not reproduced" in answer
+    assert answer.count(f"Each part helps {ODD}. tiam_inertia") == 2, "every claim in words, with where it was judged"
     for words in ("mean paired difference", "Counts against A better GD.", "Seeds 3 "):
         assert words in page.text
 
@@ -168,9 +198,16 @@ def test_a_grid_of_the_suite_has_its_title_and_question_another_its_name(page):
 def test_tables_show_five_digits_and_sort_by_all(page):
     cells = {value for tag, name, value in page.attributes if (tag, name) == ("td", "data-v")}
     assert {"0.7903666666666666", "224461792000.0", "Infinity"} <= cells
-    assert "0.79037" in page.text and "2.2446e+11" in page.text and "∞" in page.text
-    assert "In every row: profile light" in page.text
-    assert "Tuning (3 rows)" in page.text and page.text.count("0.9461") == 1
+    assert "79.04" in page.text and "2.2446e+11" in page.text and "∞" in page.text
+    assert "In every row: Profile light" in page.text and "Mean (%)" in page.text
+    assert "Tuning (3 rows)" in page.text and page.text.count("94.61") == 1
+
+
+def test_data_sets_have_their_titles_and_are_filtered_exactly(page):
+    options = re.findall(r"<option>(.*?)</option>", page.source)
+    assert options == ["MNIST", "SVHN"]
+    shown = re.findall(r'<td class="short">(MNIST|SVHN|mnist|svhn)</td>', page.source)
+    assert shown == ["MNIST", "SVHN"]
 
 
 def test_curves_are_means_over_seeds_and_go_on_after_a_run_diverged(page):
@@ -204,38 +241,66 @@ def test_seconds_are_an_axis_in_the_time_lane(tmp_path):
         assert (line["x"]["seconds"], line["mean"], line["n"]) == ([0, 1.5], [2, 1], [1, 1])
 
 
-def test_figures_are_inside_in_the_order_of_their_pages(page):
-    sources = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    assert [base64.b64decode(source.partition(",")[2]) for source in sources] == [PNG] * 4
-    order = re.findall(r"\S+\.png", page.text)
-    assert order == ["bench.png", "objective.png", "objective-2.png", "objective-10.png"]
-    assert ("img", "width", "3") in page.attributes and ("img", "height", "2") in page.attributes
+def test_figures_that_no_chart_shows_are_inside_and_say_what_is_seen(page):
+    images = dict(zip(
+        [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")],
+        [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")],
+    ))  # fmt: skip
+    bench, effects, interaction = images
+    assert base64.b64decode(images[bench].partition(",")[2]) == PNG
+    assert "alone, on average and last" in effects and "every combination" in interaction
+    seen = "MNIST: highest final accuracy TIAM (0.9, 0.9) 75.5 %, lowest TIAM (0.0, 0.0) 60.5 %, of 4 labels."
+    assert effects.endswith(seen) and interaction.endswith(seen)
+    svg = base64.b64decode(images[effects].partition(",")[2]).decode()
+    assert svg.startswith("<svg") and ">p1 alone</text>" in svg, "text stays text"
 
 
-def test_figures_beyond_the_limit_are_left_out_by_name(place, tmp_path, monkeypatch):
-    paths = [tmp_path / "tiny" / f"figure-{i}.png" for i in range(1, 5)]
+def test_final_accuracies_come_with_the_chart_best_first(page):
+    finals = page.charts[0]["finals"]["MNIST"]
+    assert list(finals) == ["TIAM (0.9, 0.9)", "TIAM (0.9, 0.0)", "TIAM (0.0, 0.9)", "TIAM (0.0, 0.0)"]
+    assert finals["TIAM (0.9, 0.9)"]["seeds"] == [0.75, 0.76] and finals["TIAM (0.9, 0.9)"]["mean"] == 0.755
+    lost = page.charts[1]["finals"]["MNIST"][ODD]
+    assert (lost["seeds"], lost["runs"], lost["diverged"]) == ([0.8], 2, 1)
+    assert "1 of 3 runs diverged" in page.charts[1]["seen"]["MNIST"]
+
+
+def test_figures_beyond_the_limit_are_left_out_by_name(tmp_path, monkeypatch):
     tiny(tmp_path)
-    for path in paths:
-        path.write_bytes(PNG + bytes(10_000))
-    small = (place / "page.html").stat().st_size  # of more than this one, without the figures
-    monkeypatch.setattr(report, "PAGE_BYTES", small + 20_000)
-    assert write_report(tmp_path, tmp_path, tmp_path / "page.html") == paths[2:]
-    assert (tmp_path / "page.html").stat().st_size < small + 20_000
+    tiny(tmp_path, "tiny2")
+    for name in ("tiny", "tiny2"):
+        (tmp_path / f"{name}.png").write_bytes(PNG + bytes(10_000))
+    assert write_report(tmp_path, tmp_path, tmp_path / "page.html") == []
+    whole = (tmp_path / "page.html").stat().st_size
+    monkeypatch.setattr(report, "PAGE_BYTES", whole - 5_000)
+    assert write_report(tmp_path, tmp_path, tmp_path / "page.html") == ["tiny2: tiny2"]
+    assert (tmp_path / "page.html").stat().st_size < whole - 5_000
     page = Page(tmp_path / "page.html")
-    assert page.tags.count("img") == 2
-    assert page.text.count("left out, the page would be too big") == 2
+    assert page.tags.count("img") == 1
+    assert page.text.count("left out, the page would be too big") == 1
+
+
+def test_the_page_of_a_profile_has_its_claims_alone(tmp_path):
+    tiny(tmp_path)
+    claims = [CLAIM | dict(id=f"TIAM-{profile}", profile=profile) for profile in ("light", "paper")]
+    write(tmp_path / "claims.csv", claims)
+    write_report(tmp_path, tmp_path, tmp_path / "page.html", profile="light")
+    page = Page(tmp_path / "page.html")
+    ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
+    assert ids == ["claims", "grid-tiny", "provenance"]
+    assert "TIAM-light" in page.text and "TIAM-paper" not in page.text
 
 
 def test_provenance_says_what_made_the_runs(page):
     foot = page.text[page.text.rindex("Provenance") :]
     for words in ("light", "accuracy", "2 done, 1 diverged, 1 failed", "cpu", "2.15.0", "7de4bb77c076+"):
         assert words in foot
-    assert "mnist: official, d027fbe1abd1b831" in foot
+    assert "MNIST: official, d027fbe1abd1b831" in foot
 
 
-def test_the_same_csvs_give_the_same_bytes(place, tmp_path):
-    write_report(place / "results", place / "figures", tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_bytes() == (place / "page.html").read_bytes()
+def test_the_same_csvs_give_the_same_bytes(place):
+    write_report(place / "results", place / "figures", place / "again.html")
+    assert (place / "again.html").read_bytes() == (place / "page.html").read_bytes()
+    assert (place / "again.html").read_bytes().startswith(b"<!doctype html>")
 
 
 def test_without_claims_a_sentence_stands_in_their_place(tmp_path):
@@ -273,8 +338,8 @@ def test_a_figure_that_is_no_png_and_a_place_that_cannot_be_made_are_named(tmp_p
     tiny(tmp_path)
     with pytest.raises(InputError, match=r"^\S+runs.csv cannot be made \(.*\); choose another place with --out\.$"):
         write_report(tmp_path, tmp_path, tmp_path / "tiny" / "runs.csv" / "page.html")
-    (tmp_path / "tiny" / "bad.png").write_bytes(b"GIF")
-    with pytest.raises(InputError, match=r"bad\.png is not a PNG image; .*\.$"):
+    (tmp_path / "tiny.png").write_bytes(b"GIF")
+    with pytest.raises(InputError, match=r"tiny\.png is not a PNG image; .*\.$"):
         write_report(tmp_path, tmp_path, tmp_path / "page.html")
 
 
@@ -282,5 +347,5 @@ def test_every_style_of_a_method_can_be_drawn():
     for name in (*methods(), "unknown"):
         for position in range(20):
             style = style_of(name, position)
-            assert style.marker in report._SYMBOLS and style.line in report._DASHES
-            assert re.search(r' d="M[-\d. MLQCZ]+Z?"', report._sample(style))
+            assert style.marker in charts.SYMBOLS and style.line in charts.DASHES
+            assert re.search(r' d="M[-\d. MLQCZ]+Z?" fill', charts.sample(style))

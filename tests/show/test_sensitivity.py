@@ -167,7 +167,7 @@ def test_a_run_under_several_labels_counts_once_and_has_its_own_curves(varied):
     assert "width 100" in texts(figure) and "2 hidden layers" in texts(figure)
     drawn = drawn_from(varied, "g")
     assert "accuracy_epochs" in drawn
-    legend = {text.get_text() for text in drawn["accuracy_epochs"].legends[0].get_texts()}
+    legend = {text.get_text() for legend in drawn["accuracy_epochs"].legends for text in legend.get_texts()}
     assert {"width", "depth", "rho = 0.001"} <= legend
 
 
