@@ -193,8 +193,8 @@ def mutated_data(draw: random.Random, path: Path, base: dict[str, bytes]) -> str
 
 
 LINES = (
-    "run tiny", "plan tiny", "collect tiny", "figures tiny", "tables tiny", "claims", "check", "report", "methods", "grids",
-    "datasets", "columns --out page.md", "clean", "plan all --seeds 2", "run tiny --methods sgd,adam",
+    "run tiny", "plan tiny", "collect tiny", "figures tiny", "tables tiny", "claims", "check", "report", "methods",
+    "grids", "datasets", "columns --out page.md", "clean", "plan all --seeds 2", "run tiny --methods sgd,adam",
     "tables --page page.md", "plan tiny --jobs 2 --device cpu",
 )  # fmt: skip
 WORDS = (

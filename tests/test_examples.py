@@ -42,12 +42,10 @@ def test_a_method_of_ones_own_trains_and_is_one_of_the_suites_where_it_is_laid(c
 
 @pytest.mark.slow
 def test_the_conformance_tests_cover_a_method_of_ones_own(checkout):
-    (checkout / "tests").mkdir()
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_conformance.py"):
-        shutil.copy(ROOT / name, checkout / name)
-    said = python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "lion", "tests/test_conformance.py", root=checkout
-    )
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__", "golden"))
+    files = ["tests/am/test_conformance.py", "tests/am/test_declarations.py"]
+    said = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "lion", *files, root=checkout)
     assert re.search(r"^\d{2,} passed", said, re.MULTILINE) and "failed" not in said
 
 

@@ -85,7 +85,7 @@ def _targets() -> list[Target]:
             False,
         ),
         Target("16 stacked runs over runs in a row, batch 32", "stacking", dict(runs=16, batch=32), 2, device="cpu"),
-        Target("a twentieth of reproduce-all in light, over an earlier checkout", "light", {}, 1.5, device="cpu"),
+        Target("grids of light, a twentieth of their epochs, over commit a69e4af", "light", {}, 1.5, device="cpu"),
         Target("64 stacked runs over runs in a row, batch 32", "stacking", dict(runs=64, batch=32), 30, device="cuda"),
         Target("CUDA graphs over eager steps, one run", "graphs", dict(runs=1), 3, device="cuda"),
     ]

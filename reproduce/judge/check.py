@@ -17,7 +17,7 @@ from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
-from reproduce.judge.verdicts import JUDGED, NOT_REPRODUCED, REPRODUCED
+from reproduce.judge.verdicts import JUDGED, NOT_REPRODUCED, PARTLY, REPRODUCED
 from reproduce.run.grid import targets_of
 from reproduce.run.places import place
 
@@ -58,9 +58,14 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
 
 def _contradictions(verdict: str, claim: Claim, evidence: Evidence, effects: pd.DataFrame) -> Iterator[str]:
     if claim.rule != "varies":
-        tested = set(effects["outcome"]) - {"untested"}
-        if (verdict == NOT_REPRODUCED) == (tested == {"better"}) or (verdict == REPRODUCED and tested != {"better"}):
-            yield f"the verdict is '{verdict}', and its comparisons are {', '.join(sorted(tested)) or 'not tested'}."
+        seen = set(effects["outcome"])
+        wrong = {
+            REPRODUCED: seen - {"untested"} != {"better"},
+            PARTLY: "better" not in seen or seen == {"better"},
+            NOT_REPRODUCED: seen == {"better"},
+        }
+        if wrong[verdict]:
+            yield f"the verdict is '{verdict}', and its comparisons are {', '.join(sorted(seen)) or 'none'}."
     try:
         absent = without_runs(claim, evidence)
     except InputError as error:

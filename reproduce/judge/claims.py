@@ -18,6 +18,7 @@ import pandas as pd
 from am.errors import InputError, unknown
 from reproduce.files import Stale, make_folder, write, write_whole
 from reproduce.judge.measures import Claim, Evidence, measure_of, unit_of, without_runs
+from reproduce.judge.rows import in_words
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
 from reproduce.run.grid import targets_of
@@ -89,8 +90,8 @@ def judge_all(
 def _named(claim: Claim, profile: str) -> dict[str, Any]:
     return dict(
         id=claim.id, paper=claim.paper, claim=claim.sentence, note=claim.note, protocol=claim.protocol,
-        grid=claim.grid, profile=profile, measure=claim.measure, method=", ".join(claim.about),
-        against=", ".join(claim.against), rule=claim.rule, bound=claim.bound, counts_against=claim.counts_against,
+        grid=claim.grid, profile=profile, measure=claim.measure, method=claim.method or in_words(claim.labels),
+        against=in_words(claim.against), rule=claim.rule, bound=claim.bound, counts_against=claim.counts_against,
         changed=claim.changed,
     )  # fmt: skip
 

@@ -47,6 +47,11 @@ def is_finished(runs: pd.DataFrame) -> pd.Series:
     return runs["status"] == "done"
 
 
+def in_words(labels: Iterable[str]) -> str:
+    """Labels in a row of text, in quotes where they have commas of their own."""
+    return ", ".join(f'"{label}"' if "," in label else label for label in dict.fromkeys(map(str, labels)))
+
+
 def too_few(seeds: int) -> str:
     """Why fewer than MIN_SEEDS seeds have no test."""
     return {0: "no seed in common", 1: "one seed: no statistics"}.get(seeds, f"{seeds} seeds: too few for a test")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.judge.rows import MIN_SEEDS, listed, require_columns, too_few
+from reproduce.judge.rows import MIN_SEEDS, in_words, listed, require_columns, too_few
 from reproduce.judge.significance import TOO_FEW
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
@@ -111,7 +111,8 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
         seen = set(cell["outcome"])
         state = "worse" if "worse" in seen else seen.pop() if len(seen) == 1 else "tied"
         told = dict(untested=cell["why"], worse=cell.loc[cell["outcome"] == "worse", "other"]).get(state)
-        named = ", ".join(dict.fromkeys(map(str, told))) if told is not None else ""
+        named = in_words(told) if told is not None else ""
+        unit = in_words([unit])
         places[state].append(f"{unit} ({named})" if named else unit)
     words = dict(better="holds", tied="open", worse="the opposite", untested="not tested")
     reason = "; ".join(f"{words[state]}: {', '.join(units)}" for state, units in places.items() if units)
@@ -133,7 +134,7 @@ def _varies(table: pd.DataFrame, by: Sequence[str]) -> Verdict:
             leaders[unit] = rows.loc[rows["outcome"].isin(["best", "tied"]), ["label", "outcome"]]
         elif rows["n"].min() < MIN_SEEDS:
             short[unit] = too_few(rows["n"].min())
-    told = [f"{unit}: {', '.join(rows['label'])}" for unit, rows in leaders.items()]
+    told = [f"{unit}: {in_words(rows['label'])}" for unit, rows in leaders.items()]
     told += [f"not tested: {', '.join(f'{unit} ({why})' for unit, why in short.items())}"] if short else []
     reason = "; ".join(told)
     if len(leaders) < 2:

@@ -72,7 +72,10 @@ class Session:
         names = ", ".join(grids)
         there = {entry.method.name for grid in self.grids for entry in grid.entries}
         if absent := [word for word in methods if word not in there]:
-            raise InputError(f"{names}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}.")
+            raise InputError(
+                f"{names}: no method '{absent[0]}' there; it has {', '.join(sorted(there))}. To add it, write a line "
+                f'[[methods]], and name = "{absent[0]}" below it, into {self.grids[-1].file}.'
+            )
         there = {name for grid in self.grids for name in grid.datasets}
         if absent := [word for word in sets if word not in there]:
             raise unknown("data set", absent[0], there, names)

@@ -111,7 +111,7 @@ def test_a_verdict_that_its_comparisons_do_not_bear_out_is_found(tmp_path, monke
     for word in (NOT_REPRODUCED, PARTLY):
         table.assign(verdict=table["verdict"].replace(REPRODUCED, word)).to_csv(tmp_path / "claims.csv", index=False)
         _, found = disagreements(tmp_path, claims=toml)
-        assert (word == PARTLY) == (found == []) or "its comparisons are better" in found[0], word
+        assert len(found) == 1 and f"the verdict is '{word}', and its comparisons are better." in found[0]
     effects = pd.read_csv(tmp_path / "claim_effects.csv")
     table.to_csv(tmp_path / "claims.csv", index=False)
     effects.assign(outcome=["worse", *effects["outcome"][1:]]).to_csv(tmp_path / "claim_effects.csv", index=False)

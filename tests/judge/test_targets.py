@@ -9,7 +9,14 @@ from frames import INF, NAN, make_curves, make_runs
 
 from am.errors import InputError
 from reproduce.judge.compare import compare_costs
-from reproduce.judge.targets import cost_to_target, performance_profile, step_costs, targets
+from reproduce.judge.targets import (
+    at_equal_cost,
+    cost_to_target,
+    performance_profile,
+    step_costs,
+    targets,
+    with_block_gradients,
+)
 
 
 def test_step_costs_of_a_worked_example_and_of_a_run_that_diverged():
@@ -78,3 +85,40 @@ def test_performance_profile_of_free_and_of_negative_costs():
     assert free.to_numpy().tolist() == [[1, 0], [1, 0]]
     with pytest.raises(InputError, match="negative"):
         performance_profile(pd.DataFrame({"A": [-1.0]}), [1])
+
+
+def test_a_gradient_of_all_layers_counts_one_for_each():
+    counted = {  # method: hidden, layers moved a step, what its runs count as gradients a step, what they are here
+        "sgd": ("8-8", 3, 1, 3),
+        "osgm": ("8-8", 3, 2, 6),
+        "samt": ("8-8", 3, 6, 6),
+        "am-adam": ("8-8", 3, 13, 13),
+        "locoprop": ("8-8", 3, 7, 9),  # one of all layers, and two local steps a layer
+        "adam": ("", 5, 1, 5),  # a network whose depth its counter of updates alone knows
+    }
+    rows = [
+        dict(run_key=name, method=name, hidden=hidden, iterations=10, parameter_updates=10 * moved,
+             gradient_evaluations=10 * counted)
+        for name, (hidden, moved, counted, _) in counted.items()
+    ]  # fmt: skip
+    curves = pd.DataFrame([dict(run_key=name, iteration=k) for name in counted for k in (0, 4)])
+    found = with_block_gradients(pd.DataFrame(rows), curves)
+    each = {name: wanted for name, (*_, wanted) in counted.items()}
+    assert list(found["block_gradients"]) == [k * each[name] for name in counted for k in (0, 4)]
+
+
+def test_at_equal_cost_nobody_has_spent_more_than_the_other_spends_in_all():
+    runs = make_runs({"A": {"mnist": [0.9, "diverged"]}, "B": {"mnist": [0.8, 0.8]}, "C": {"mnist": [0.7, 0.7]}})
+    spent = {"A": 6, "B": 3, "C": 1}
+    curves = pd.DataFrame(
+        [
+            dict(run_key=row.run_key, iteration=k, cost=k * spent[row.label], test_accuracy=k / 10)
+            for row in runs.itertuples()
+            for k in (0, 1, 2, 3, 4)
+        ]
+    )
+    table = at_equal_cost(runs, curves, ("A", "B"), "cost")
+    assert list(table["label"]) == ["A", "A", "B", "B"] and list(table["status"])[1] == "diverged"
+    assert list(table["test_accuracy"])[::2] == [0.2, 0.4]  # 12 are B's 4 steps and A's 2
+    # C, which spends 4 in all, has no part in it; against C both have less.
+    assert list(at_equal_cost(runs, curves, ("B", "C"), "cost")["test_accuracy"]) == [0.1, 0.1, 0.4, 0.4]

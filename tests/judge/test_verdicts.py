@@ -160,3 +160,9 @@ def test_verdicts_refuse_what_their_rule_cannot_judge():
     with pytest.raises(InputError, match="takes no bound"):
         verdict("better", table, bound=0.1)
     assert verdict("better", table.iloc[:0]) == Verdict("not tested here", "no comparison was made")
+
+
+def test_labels_with_commas_of_their_own_stand_in_quotes():
+    table = comparisons({("mnist", "Adam"): "worse", ("mnist", "AdamW, cosine"): "worse"})
+    assert verdict("better", table).reason == 'the opposite: mnist (Adam, "AdamW, cosine")'
+    assert verdict("contributes", table.iloc[1:]).reason == 'the opposite: "AdamW, cosine" (mnist)'

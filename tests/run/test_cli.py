@@ -215,7 +215,11 @@ BAD_WORDS = {
     "profile": (["run", "other", "--profile", "smok"], "unknown profile 'smok'; did you mean 'smoke'?"),
     "method": (["run", "other", "--methods", "rmsprp"], "unknown method 'rmsprp'; did you mean 'rmsprop'?"),
     "one of two methods": (["run", "other", "--methods", "rmsprop,adm"], "unknown method 'adm'; did you mean 'adam'?"),
-    "method of no grid": (["run", "other", "--methods", "adam"], "other: no method 'adam' there; it has rmsprop."),
+    "method of no grid": (
+        ["run", "other", "--methods", "adam"],
+        "other: no method 'adam' there; it has rmsprop. To add it, write a line [[methods]], and name = \"adam\" below "
+        "it, into grids/other.toml.",
+    ),
     "data set": (["run", "other", "--datasets", "digit"], "other: unknown data set 'digit'; did you mean 'digits'?"),
     "device": (["run", "other", "--device", "gpu"], "unknown device 'gpu'; valid: auto, cpu, cuda."),
     "graphs": (["run", "other", "--graphs"], "the device is the CPU, which has no CUDA graphs; leave it out."),

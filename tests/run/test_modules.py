@@ -51,11 +51,11 @@ def launch(
     return ModuleRun(chosen, chosen.settings(settings), 0, data, network, "he", budget)
 
 
-def train(name: str, data: Data, network: str = "lenet5", settings: dict | None = None, **budget):
+def train(name: str, data: Data, network: str = "lenet5", settings: dict | None = None, init: str = "he", **budget):
     chosen = method(name)
     how = Budget(**dict(epochs=2, batch_size=25, evaluate_every=1) | budget)
     (result,) = train_modules(
-        chosen, [chosen.settings(settings or {})], [0], data, network=network, init="he", budget=how
+        chosen, [chosen.settings(settings or {})], [0], data, network=network, init=init, budget=how
     )
     return result
 
@@ -413,5 +413,6 @@ def test_a_grid_of_the_lane_is_trained_collected_and_adopted_like_any_other(plac
 @pytest.mark.slow
 def test_lenet5_by_adam_reaches_98_8_percent_on_all_of_mnist_in_five_epochs():
     data = prepare(load("mnist"), None, "standardised")
-    result = train("adam", data, epochs=5, batch_size=128, evaluate_every=5)
+    settings = dict(learning_rate=2e-3, schedule="cosine")
+    result = train("adam", data, settings=settings, init="torch", epochs=5, batch_size=64, evaluate_every=5)
     assert result.curve[-1]["test_accuracy"] >= 0.988
