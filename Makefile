@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  STYLE=paper  COLUMNS=1|2  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  STYLE=paper  WIDTH=1|2  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -15,7 +15,7 @@ PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 STYLE=paper COLUMNS=1|2 FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 STYLE=paper WIDTH=1|2 FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -71,9 +71,9 @@ ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two node
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
 	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
 
-LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(COLUMNS),--columns $(COLUMNS))
+LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(WIDTH),--columns $(WIDTH))
 
-figures: $(READY)  ## Draw all figures again from the CSVs. STYLE=paper METHODS=a,b COLUMNS=1: for a paper of yours.
+figures: $(READY)  ## Draw all figures again from the CSVs. STYLE=paper METHODS=a,b WIDTH=1: for a paper of yours, one column wide.
 	$(PYTHON) -m reproduce figures $(PLACES) $(LOOK)
 
 tables: $(READY)  ## Write the tables again from the CSVs, and those of README.md and docs/ with them.

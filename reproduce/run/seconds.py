@@ -28,6 +28,7 @@ PATIENCE = 2.0  # seconds that a calibration may take, all together
 ROWS = 4_000  # of the made-up data: enough that a full-batch step's tensors leave the fast caches
 STEPS = 12  # mini-batch steps of a calibration
 WORTH = 0.5  # seconds by the rough guess under which a stack is not worth a calibration
+IMPORTS = time.process_time()  # what this process has taken to get here, a worker has to import as well
 STEP_GUESS, FLOP_GUESS = 2e-3, 2e10  # seconds of a step of few rows; FLOPs a second of a core. Where nothing is known
 TRUST = 30.0  # seconds of training until what is seen counts as much as what was expected
 LATE = 0.95  # the most of a stack that counts as done before its worker says more
@@ -55,7 +56,7 @@ class Estimates:
         known: Sequence[PlannedRun] = (),
     ) -> None:
         self.shapes, self.device = shapes, device
-        self.start = time.process_time()  # a worker imports and reads what this process did
+        self.start = IMPORTS
         self._rates: dict[tuple, Rate | None] = self._of_the_store(known, lookup)
         self._left, self._ratios = PATIENCE, list[float]()
 

@@ -55,7 +55,7 @@ def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
     place.write(methods=METHODS[2:], epochs=1)
     place.run()
     names = {path.name for path in (place.drawn / "tiny").iterdir()}
-    for kind in ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective"):
+    for kind in ("accuracy_epochs", "final_accuracy", "objective"):
         assert {f"{kind}.pdf", f"{kind}.png"} <= names
     before = place.snapshot()
     place.run()

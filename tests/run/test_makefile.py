@@ -91,7 +91,7 @@ def test_every_target_is_a_command_that_the_parser_accepts(tmp_path, target):
 
 @needs_make
 def test_make_figures_hands_on_what_a_paper_needs(tmp_path, capsys):
-    (line,) = commands_of(make(tmp_path, "-n", "figures", "STYLE=paper", "METHODS=tiam,adam", "COLUMNS=1"))
+    (line,) = commands_of(make(tmp_path, "-n", "figures", "STYLE=paper", "METHODS=tiam,adam", "WIDTH=1"))
     args = parser().parse_args(line)
     assert (args.style, args.methods, args.columns) == ("paper", "tiam,adam", 1)
     (plain,) = commands_of(make(tmp_path, "-n", "figures"))
