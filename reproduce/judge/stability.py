@@ -17,22 +17,26 @@ WITHIN = 0.05  # accuracy that a usable step size may lose against the best one
 def by_step_size(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with a column `step_size`, from their hyper-parameters, which their labels no longer name.
 
-    "SAMT row, 0.1" is "SAMT row" at 0.1. Raises InputError for a method that has no step size, or several.
+    "SAMT row, 0.1" is "SAMT row" at 0.1. Of a method with several step sizes, as Muon's own and that of the Adam inside
+    it, the one that differs between its runs. Raises InputError for a method that has none, or where several differ.
     """
     require_columns(runs, ["label", "method", "hyperparameters"])
-    found = [
-        _step_size(*row) for row in runs[["method", "label", "hyperparameters"]].itertuples(index=False, name=None)
-    ]
+    settings = runs["hyperparameters"].map(json.loads)
+    swept = {
+        method: _swept(method, of["label"].iloc[0], list(settings[of.index])) for method, of in runs.groupby("method")
+    }
+    found = [values[swept[method]] for method, values in zip(runs["method"], settings)]
     labels = [label.removesuffix(f"{step}").rstrip(" ,(=") for label, step in zip(runs["label"], found)]
     return runs.assign(label=labels, step_size=np.array(found, float))
 
 
-def _step_size(method: str, label: str, hyperparameters: str) -> float:
-    settings = json.loads(hyperparameters)
-    keys = [key for key in with_role(method, "step size") if key in settings]
+def _swept(method: str, label: str, settings: Sequence[dict]) -> str:
+    keys = [key for key in with_role(method, "step size") if all(key in values for values in settings)]
+    if len(keys) > 1:
+        keys = [key for key in keys if len({values[key] for values in settings}) > 1]
     if len(keys) != 1:
         raise InputError(f"'{label}' has {len(keys) or 'no'} step sizes{f', {keys}' if keys else ''}; one is needed.")
-    return settings[keys[0]]
+    return keys[0]
 
 
 def sweeps_step_sizes(runs: pd.DataFrame) -> bool:

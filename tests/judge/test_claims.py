@@ -85,7 +85,7 @@ def test_a_typo_in_a_claim_names_the_key(tmp_path, claims):
 
 
 # It takes the settings that fair_minibatch chooses, and so is written when that has run.
-UNWRITTEN = ("samt_updates",)
+UNWRITTEN = ()
 
 
 def test_the_claims_name_grids_labels_and_rules_that_exist():

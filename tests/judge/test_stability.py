@@ -39,6 +39,17 @@ def test_step_sizes_are_those_of_the_hyperparameters_whatever_the_label():
         by_step_size(make_runs({"BCD": {"mnist": [0.9]}}))
 
 
+def test_of_several_step_sizes_the_one_that_differs_between_a_methods_runs_counts():
+    runs = make_runs({label: {"mnist": [0.9]} for label in ("Muon, 0.01", "Muon, 0.1")})
+    runs["method"] = "muon"
+    runs["hyperparameters"] = [json.dumps(dict(learning_rate=rate, adam_rate=1e-4)) for rate in (0.01, 0.1)]
+    split = by_step_size(runs)
+    assert list(split["label"]) == ["Muon", "Muon"] and list(split["step_size"]) == [0.01, 0.1]
+    runs["hyperparameters"] = [json.dumps(dict(learning_rate=rate, adam_rate=rate)) for rate in (0.01, 0.1)]
+    with pytest.raises(InputError, match="'Muon, 0.01' has 2 step sizes"):
+        by_step_size(runs)
+
+
 def test_stability_of_a_worked_example():
     accuracies = [
         [0.80, 0.90, 0.88, 0.10],  # loses .05 half-way from .1 to .01, and at .03 / .78 of the way from 1 to 10
