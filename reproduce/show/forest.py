@@ -26,7 +26,7 @@ from reproduce.show.look import GREY, SMALL, STYLE
 from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler
 
 SYMBOLS = {REPRODUCED: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), NOT_REPRODUCED: ("✗", "#a3191f")}
-COLUMNS = dict(paper="At the papers' scale", light="On scaled subsets (light)")
+COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)")
 TITLE = "What the papers claim, and what was found"
 NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "

@@ -64,7 +64,7 @@ def test_each_paper_has_a_page_with_the_profiles_side_by_side(drawn):
     assert len(drawn["SAMT"].axes) == 2 and len(drawn["TIAM"].axes) == 6, "two columns of one and of three units"
     for figure in drawn.values():
         assert figure.get_figwidth() == TWO_COLUMNS and figure.get_figheight() <= PAGE_HEIGHT
-        assert {"At the papers' scale", "On scaled subsets (light)"} <= set(texts(figure))
+        assert {"At the papers' scale", "On two cores (light)"} <= set(texts(figure))
     paper, light = drawn["SAMT"].axes
     assert dots(paper) == [-0.5, -0.49] == dots(light) and paper.get_xlim() == light.get_xlim()
     assert [ax.texts[-1].get_text() for ax in (paper, light)] == ["✗", "✓"]
