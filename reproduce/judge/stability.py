@@ -1,7 +1,7 @@
 """How much the initial step size matters, from the runs of a method at several of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,15 +22,14 @@ def by_step_size(runs: pd.DataFrame) -> pd.DataFrame:
     """
     require_columns(runs, ["label", "method", "hyperparameters"])
     settings = runs["hyperparameters"].map(json.loads)
-    swept = {
-        method: _swept(method, of["label"].iloc[0], list(settings[of.index])) for method, of in runs.groupby("method")
-    }
+    methods = runs.assign(settings=settings).groupby("method")
+    swept = {method: _swept(method, of["label"].iloc[0], of["settings"]) for method, of in methods}
     found = [values[swept[method]] for method, values in zip(runs["method"], settings)]
     labels = [label.removesuffix(f"{step}").rstrip(" ,(=") for label, step in zip(runs["label"], found)]
     return runs.assign(label=labels, step_size=np.array(found, float))
 
 
-def _swept(method: str, label: str, settings: Sequence[dict]) -> str:
+def _swept(method: str, label: str, settings: Iterable[dict]) -> str:
     keys = [key for key in with_role(method, "step size") if all(key in values for values in settings)]
     if len(keys) > 1:
         keys = [key for key in keys if len({values[key] for values in settings}) > 1]
