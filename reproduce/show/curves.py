@@ -1,7 +1,7 @@
 """Curves: what every label learnt, panel by panel.
 
 Seeds are the replication unit: every mean is over the runs of a label that differ in nothing but the seed, and every
-interval is Student's 95 % interval of that mean, t(n - 1) sd / sqrt(n). One run has no interval.
+interval is Student's 95 % interval of that mean, t(n - 1) sd / sqrt(n). Fewer than MIN_SEEDS have none.
 
 Diverged runs stay visible. Where a run of a label diverged, the line ends in a cross and goes on, faint and without a
 band, as the mean of the others: that is a mean over survivors, not the method's.
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reproduce.judge.estimates import mean_intervals
+from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import dataset_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
 from reproduce.show.look import GREY, PALE, SMALL, Style, look_of
@@ -57,7 +58,7 @@ _Y_LABELS = dict(
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean and interval of a label over its seeds, (points,) each.
+    """Mean and interval of a label over its seeds, (points,) each; NaN as interval where fewer than MIN_SEEDS count.
 
     whole: how many points, from the first on, all runs of the label reached.  diverged: whether any run diverged.
     """
@@ -111,6 +112,8 @@ def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithm
     whole = len(complete) if complete.all() else int(np.argmin(complete))
     values = np.log10(table.to_numpy()) if logarithmic else table.to_numpy()
     mean, low, high = mean_intervals(values)
+    few = table.notna().sum(axis=1).to_numpy() < MIN_SEEDS  # t(1) = 12.7: the band of two seeds would hide every line
+    low[few] = high[few] = np.nan
     if logarithmic:
         mean, low, high = 10**mean, 10**low, 10**high
     places = curves.groupby("iteration")[x].mean().reindex(table.index).to_numpy()
@@ -380,9 +383,11 @@ def _curve_notes(
     scale: Scale,
     grouped: bool,
 ) -> list[str]:
-    several = any(panel.runs.groupby("label").seed.nunique().max() > 1 for panel in lines)
+    seeds = {n for panel in lines for n in panel.runs.groupby("label").seed.nunique()}
     mean = "Geometric mean" if scale.kind == "log" else "Mean"
-    first = [f"{mean} over seeds; band: 95 % t interval of the mean." if several else "One seed a line."]
+    band = "; band: 95 % t interval of the mean" if max(seeds) >= MIN_SEEDS else ""
+    from_which = f", from {MIN_SEEDS} seeds on" if band and min(seeds) < MIN_SEEDS else ""
+    first = [f"{mean} over seeds{band}{from_which}." if max(seeds) > 1 else "One seed a line."]
     if grouped:
         first.append("Each data set once for every group of methods; grey: the others' means.")
     if y == "objective":

@@ -31,6 +31,13 @@ def test_a_band_has_seeds_as_its_unit():
     np.testing.assert_allclose(again.high[1:], curve.high[1])
 
 
+def test_two_seeds_have_no_band():
+    """Student's factor for two is 12.7: their band would cover the panel and say nothing."""
+    rows = {"a": [0.1, 0.90], "b": [0.1, 0.92]}
+    curve = curve_of(*a_label(rows, dict.fromkeys(rows, "done")), "epoch", "test_accuracy")
+    assert curve.mean[1] == pytest.approx(0.91) and np.isnan([curve.low, curve.high]).all()
+
+
 def test_after_a_divergence_the_mean_is_of_the_survivors_and_marked():
     rows = {"a": [0.1, 0.5, 0.8], "b": [0.1, 0.7], "c": [0.1, 0.6, 0.9]}
     curve = curve_of(*a_label(rows, dict(a="done", b="diverged", c="done")), "epoch", "test_accuracy")
