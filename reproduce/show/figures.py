@@ -29,15 +29,17 @@ from reproduce.show.panels import Marks, arrange
 from reproduce.show.profiles import profile_pages
 from reproduce.show.ranks import rank_pages
 from reproduce.show.sensitivity import covered, sweep_pages
+from reproduce.show.subsets import PUBLISHED, of_sizes, subset_pages
 from reproduce.show.tables import tables_of
 
 KINDS = (
     "accuracy_epochs", "accuracy_updates", "accuracy_gradients", "accuracy_seconds", "final_accuracy", "objective",
     "constraint_gap", "gradient_norm", "sensitivity", "critical_difference", "performance_profile", "activations",
-    "activation_gain", "effects", "interaction", "cost",
+    "activation_gain", "effects", "interaction", "cost", "subsets",
 )  # fmt: skip
 _ELSEWHERE = "choose another place with FIGURES="
 _OF_MANY = ("sensitivity", "effects", "interaction")  # do not grow with the number of labels
+_OF_SIZES = ("accuracy_epochs", "final_accuracy", "subsets")  # of a grid of sizes; the others would fill a page a size
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
     "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
@@ -76,7 +78,8 @@ def figures_of(
     or depth, where the grid sweeps one; critical_difference: average ranks over four data sets or more;
     performance_profile: costs to one target, where the `target`'s reference is there; activations, activation_gain:
     where it has several; effects, interaction: of settings that are on or off in every combination; cost: of a block
-    update, in the time lane. Rows of panels that pass a page go on in NAME-2, NAME-3.
+    update, in the time lane; subsets: accuracy against the training images, of a grid of several sizes, of which
+    only accuracy_epochs and final_accuracy are drawn beside. Rows of panels that pass a page go on in NAME-2, NAME-3.
     floors: data set -> accuracy that sound baselines are above.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
@@ -194,9 +197,13 @@ def draw(
         "effects": lambda: effect_pages(grid),
         "interaction": lambda: interaction_pages(grid),
         "cost": lambda: cost_pages(grid) if timed else [],
+        "subsets": lambda: subset_pages(grid),
     }
     legible = len(grid.styles) <= LEGIBLE or not covered(grid)
-    wanted = [kind for kind in KINDS if kind in kinds and (legible or kind in _OF_MANY)]
+    sized = of_sizes(grid)
+    wanted = [
+        kind for kind in KINDS if kind in kinds and (legible or kind in _OF_MANY) and (not sized or kind in _OF_SIZES)
+    ]
     return {
         kind if number == 1 else f"{kind}-{number}": figure
         for kind in wanted
@@ -230,7 +237,7 @@ def _constants_in_labels(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[pd.D
     if not {"scaled", "published"} <= set(runs.constants):
         return runs, curves
     published = runs.run_key[runs.constants == "published"]
-    name = lambda frame: frame.label.where(~frame.run_key.isin(published), frame.label + ", published constants")
+    name = lambda frame: frame.label.where(~frame.run_key.isin(published), frame.label + PUBLISHED)
     return runs.assign(label=name(runs)), curves.assign(label=name(curves))
 
 
