@@ -104,7 +104,7 @@ TABLES = {
     "stability": Table(
         "<grid>/stability.csv", "a data set and method, over its initial step sizes and seeds",
         _columns(
-            "dataset label seeds done step_sizes best_step_size usable_decades~ diverged_share~ deviation~ "
+            "dataset label seeds done step_sizes best_step_size usable_decades~ cut_off diverged_share~ deviation~ "
             "mean_accuracy~"
         ), "claims",
     ),

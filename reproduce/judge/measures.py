@@ -149,9 +149,18 @@ def _stability(measure: str, worst: float) -> Table:
         found = found[found[measure].notna()]  # a single seed has no distance from the others
         if found.empty:
             raise InputError(too_few(1))
-        return compare(found, claim.method, claim.against, metric=measure, unfinished=worst)
+        table = compare(found, claim.method, claim.against, metric=measure, unfinished=worst)
+        return _cut_off(table, found) if measure == "usable_decades" else table
 
     return table
+
+
+def _cut_off(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The table, tied where the narrower range of a pair is one that the sweep cuts off: it may be the wider one."""
+    cut = found.groupby(["dataset", "label"])["cut_off"].any()
+    narrower = table["b"].where(table["outcome"] == "better", table["a"])
+    unsure = np.array([cut[key] for key in zip(table["dataset"], narrower)], bool)
+    return table.assign(outcome=table["outcome"].mask(table["outcome"].isin(["better", "worse"]) & unsure, "tied"))
 
 
 def _convergence(measure: str, worst: float) -> Table:

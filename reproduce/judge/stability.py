@@ -55,10 +55,11 @@ def stability(
     step_sizes: how many were tried. usable_decades: width, in powers of ten, of the unbroken range of step sizes around
     the seed's best that loses at most `within` of its test accuracy (linear in log step size between those tried, and
     never beyond them). survival: share of step sizes at which training finished below the training loss it started
-    from. best_step_size: the label's, with the highest mean validation accuracy over seeds. steadiness: minus the
-    distance of the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at
-    USELESS accuracy or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other
-    runs has status "failed" and 0 decades. Raises InputError where a seed lacks a step size.
+    from. cut_off: whether the usable range reaches an end of the sweep, so that its width is a lower bound.
+    best_step_size: the label's, with the highest mean validation accuracy over seeds. steadiness: minus the distance of
+    the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at USELESS accuracy
+    or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other runs has status
+    "failed" and 0 decades. Raises InputError where a seed lacks a step size.
     """
     by, runs = listed(by), by_step_size(runs)
     cell = [*by, "label"]
@@ -86,18 +87,19 @@ def stability(
         distance = (accuracy[best] - others).abs().where(sound[best], 1 - CHANCE)
         for seed in table.index:
             useful = accuracy.loc[seed].where(sound.loc[seed], CHANCE)
-            decades = _decades(useful, within) if sound.loc[seed].any() else 0.0
+            decades, cut_off = _decades(useful, within) if sound.loc[seed].any() else (0.0, False)
             rows.append(
                 dict(zip(cell, key))
                 | dict(seed=seed, status="done" if sound.loc[seed].any() else "failed", step_sizes=accuracy.shape[1])
-                | dict(usable_decades=decades, survival=table["alive"].loc[seed].mean())
+                | dict(usable_decades=decades, cut_off=cut_off, survival=table["alive"].loc[seed].mean())
                 | dict(best_step_size=best, steadiness=-distance[seed])
             )
     return pd.DataFrame(rows)
 
 
-def _decades(accuracy: pd.Series, within: float) -> float:
-    """Width in powers of ten of the range around the best where accuracy, between step sizes linear, keeps the limit.
+def _decades(accuracy: pd.Series, within: float) -> tuple[float, bool]:
+    """Width in powers of ten of the range around the best where accuracy, between step sizes linear, keeps the limit,
+    and whether an end of what was tried cuts it off.
 
     accuracy: by step size, ascending.
     """
@@ -113,7 +115,8 @@ def _decades(accuracy: pd.Series, within: float) -> float:
             return x[at]
         return x[at] + (x[at + step] - x[at]) * (y[at] - limit) / (y[at] - y[at + step])
 
-    return float(end(1) - end(-1))
+    low, high = end(-1), end(1)
+    return float(high - low), bool(low == x[0] or high == x[-1])
 
 
 def over_settings(
@@ -122,7 +125,7 @@ def over_settings(
 ) -> pd.DataFrame:  # fmt: skip
     """One row a (group, method, seed): the mean over all settings tried, labelled by the method's name.
 
-    What a method is worth when its setting (a step size over four decades) is drawn blindly: the measure of stability.
+    What a method is worth when its setting (a step size, say) is drawn blindly: the measure of stability.
     Raises InputError where seeds or methods of one group were given different numbers of settings.
     """
     by = listed(by)
@@ -157,6 +160,7 @@ def stability_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             dict(dataset=dataset, label=label, seeds=len(cell), done=int((cell["status"] == "done").sum()))
             | dict(step_sizes=cell["step_sizes"].iloc[0], best_step_size=cell["best_step_size"].iloc[0])
             | spread("usable_decades", cell["usable_decades"])
+            | dict(cut_off=bool(cell["cut_off"].any()))
             | spread("diverged_share", 1 - cell["survival"])
             | spread("deviation", -cell["steadiness"])
             | spread("mean_accuracy", accuracy)

@@ -8,6 +8,7 @@ from frames import make_runs, make_sweep, shuffled
 
 from am.errors import InputError
 from reproduce.judge.compare import best_and_ties, compare
+from reproduce.judge.measures import _cut_off
 from reproduce.judge.rows import CHANCE
 from reproduce.judge.stability import by_step_size, over_settings, stability
 
@@ -59,6 +60,7 @@ def test_stability_of_a_worked_example():
     table = stability(*make_sweep({"A": accuracies}))
     expected = [0.5 + 1 + 0.03 / 0.78, 0.05 / 0.44 + 1 + 0.05 / 0.84, 0.05 / 0.06]
     assert list(table["usable_decades"]) == pytest.approx(expected)
+    assert list(table["cut_off"]) == [False, False, True]  # the last seed's range begins where the sweep does
     assert list(table["survival"]) == [3 / 4, 3 / 4, 1]  # the first ended above the loss that it started from
     # Means .74, .9, .9133, .3667: the best step size is 1, where the other seeds' medians are .93, .9 and .91.
     assert list(table["best_step_size"]) == [1, 1, 1] and list(table["step_sizes"]) == [4, 4, 4]
@@ -69,6 +71,28 @@ def test_stability_of_a_worked_example():
     everywhere = stability(*make_sweep({"A": [[0.9] * 4]}))
     assert everywhere["usable_decades"].item() == 3  # never beyond what was tried
     assert everywhere["steadiness"].isna().all()  # one seed has no spread, which is not a spread of zero
+
+
+def test_a_range_that_the_sweep_cuts_off_is_never_the_narrower_one():
+    """Five seeds each; half a decade to two of the three tried."""
+    ranges = {
+        "Inside": [0.5, 0.9, 0.89, 0.5],
+        "To the end": [0.7, 0.9, 0.9, 0.86],
+        "Cut short": [0.9, 0.89, 0.2, 0.2],
+        "Cut long": [0.9, 0.9, 0.9, 0.2],
+    }
+    found = stability(*make_sweep({label: [[v + x for v in values] for x in (0, 1e-3, 2e-3, -1e-3, -2e-3)]
+                                   for label, values in ranges.items()}))  # fmt: skip
+    assert dict(found.groupby("label")["cut_off"].any()) == {
+        "Inside": False, "To the end": True, "Cut short": True, "Cut long": True,
+    }  # fmt: skip
+
+    def outcome(a: str, b: str) -> str:
+        return _cut_off(compare(found, a, b, metric="usable_decades", unfinished=0.0), found)["outcome"].item()
+
+    assert (outcome("Cut long", "Inside"), outcome("Inside", "Cut long")) == ("better", "worse")
+    assert outcome("Cut short", "Cut long") == outcome("Cut long", "Cut short") == "tied"
+    assert outcome("Cut short", "Inside") == outcome("Inside", "Cut short") == "tied"
 
 
 def test_stability_refuses_what_does_not_compare():
