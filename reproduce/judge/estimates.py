@@ -63,11 +63,13 @@ def wins(difference: NDArray, axis: int) -> NDArray:
     return 0.5 + np.sign(difference).mean(axis=axis) / 2
 
 
-def mean_intervals(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_intervals(
+    values: np.ndarray, level: float = 0.95, least: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds and the ends of Student's t interval of that mean.
 
     values: (..., seeds); NaN where a seed has no value.  Returns three arrays (...,); the ends are NaN where fewer
-    than two seeds have a value, the mean where none has.
+    than `least` seeds, or two, have a value, the mean where none has.
     """
     values = np.asarray(values, dtype=float)
     there = np.isfinite(values)
@@ -76,7 +78,7 @@ def mean_intervals(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray,
         mean = np.where(there, values, 0).sum(-1) / n
         variance = np.where(there, (values - mean[..., None]) ** 2, 0).sum(-1) / (n - 1)
         half = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(variance / n)
-    half = np.where(n > 1, half, np.nan)
+    half = np.where(n >= max(least, 2), half, np.nan)
     return mean, mean - half, mean + half
 
 

@@ -19,8 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reproduce.judge.estimates import mean_intervals
-from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import dataset_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
 from reproduce.show.look import GREY, PALE, SMALL, Style, look_of
@@ -34,8 +32,10 @@ from reproduce.show.panels import (
     Heading,
     Panel,
     Ruler,
+    intervals,
     lay_out,
     name_ends,
+    of_seeds,
     paginate,
 )
 
@@ -111,9 +111,7 @@ def curve_of(runs: pd.DataFrame, curves: pd.DataFrame, x: str, y: str, logarithm
     complete = (table.notna().sum(axis=1) == len(runs)).to_numpy()
     whole = len(complete) if complete.all() else int(np.argmin(complete))
     values = np.log10(table.to_numpy()) if logarithmic else table.to_numpy()
-    mean, low, high = mean_intervals(values)
-    few = table.notna().sum(axis=1).to_numpy() < MIN_SEEDS  # t(1) = 12.7: the band of two seeds would hide every line
-    low[few] = high[few] = np.nan
+    mean, low, high = intervals(values)
     if logarithmic:
         mean, low, high = 10**mean, 10**low, 10**high
     places = curves.groupby("iteration")[x].mean().reindex(table.index).to_numpy()
@@ -385,9 +383,8 @@ def _curve_notes(
 ) -> list[str]:
     seeds = {n for panel in lines for n in panel.runs.groupby("label").seed.nunique()}
     mean = "Geometric mean" if scale.kind == "log" else "Mean"
-    band = "; band: 95 % t interval of the mean" if max(seeds) >= MIN_SEEDS else ""
-    from_which = f", from {MIN_SEEDS} seeds on" if band and min(seeds) < MIN_SEEDS else ""
-    first = [f"{mean} over seeds{band}{from_which}." if max(seeds) > 1 else "One seed a line."]
+    band = f"band: 95 % t interval of the mean{of_seeds(min(seeds), max(seeds))}"
+    first = [f"{mean} over seeds; {band}." if max(seeds) > 1 else "One seed a line."]
     if grouped:
         first.append("Each data set once for every group of methods; grey: the others' means.")
     if y == "objective":

@@ -8,6 +8,7 @@ its lines are not to be read one by one. `effects` draws the paired difference t
 import itertools
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reproduce.judge.estimates import mean_intervals
 from reproduce.judge.rows import scores
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, log_error, set_y
 from reproduce.show.look import SMALL, Style, look_of
@@ -29,8 +29,10 @@ from reproduce.show.panels import (
     Heading,
     Panel,
     Ruler,
+    intervals,
     is_number,
     lay_out,
+    of_seeds,
     paginate,
     panel_rows,
 )
@@ -113,8 +115,12 @@ def effects_of(design: Design) -> pd.DataFrame:
         for name, values in (("alone", gain[0]), ("on average", gain.mean(axis=0)), ("last", gain[-1])):
             rows.append((f"{key} {name}", values))
     rows.append(("all together", (design.accuracy[everything] - design.accuracy[none]).to_numpy()))
-    intervals = [mean_intervals(100 * values) for _, values in rows]
-    return pd.DataFrame([(name, *map(float, i)) for (name, _), i in zip(rows, intervals)], columns=_EFFECT)
+    return pd.DataFrame([(name, *map(float, intervals(100 * values))) for name, values in rows], columns=_EFFECT)
+
+
+def _few(designs: Iterable[Design]) -> str:
+    seeds = [len(design.accuracy) for design in designs]
+    return of_seeds(min(seeds), max(seeds))
 
 
 _EFFECT = ["name", "mean", "low", "high"]
@@ -138,9 +144,9 @@ def effect_pages(grid: Grid) -> list[Figure]:
     symbols = (Line2D([], [], **_symbol(grid.styles[d.label], number)) for number, d in enumerate(designs.values()))
     handles = dict(zip(designs, symbols)) if len(designs) > 1 else {}
     text = (
-        "Paired differences within a seed: mean and its 95 % t interval; right of the line the setting helps. Alone: "
-        "added to none. On average: over all combinations of the others. Last: added to all the others. A diverged run "
-        "counts as chance level."
+        f"Paired differences within a seed: mean and its 95 % t interval{_few(tables)}; right of the line the setting "
+        "helps. Alone: added to none. On average: over all combinations of the others. Last: added to all the others. "
+        "A diverged run counts as chance level."
     )
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 1.2):
@@ -200,10 +206,10 @@ def interaction_pages(grid: Grid) -> list[Figure]:
     columns = grid.sheet.across(min(2, len(cells)))
     rows = panel_rows([heading for heading, _ in cells], columns)
     keys = cells[0][1].keys
-    means = {design: mean_intervals(design.accuracy.to_numpy().T) for _, design in cells}
+    means = {design: intervals(design.accuracy.to_numpy().T) for _, design in cells}
     best = cells[0][1].label
     handles = {f"{keys[1]} {word}": _second_line(grid.styles[best], on) for word, on in (("on", True), ("off", False))}
-    text = f"Mean over seeds, bar: 95 % t interval of the mean. Left to right: {keys[0]} off, on"
+    text = f"Mean over seeds, bar: 95 % t interval of the mean{_few(means)}. Left to right: {keys[0]} off, on"
     text += f"; left half {keys[2]} off, right half {keys[2]} on." if len(keys) > 2 else "."
     text += " Parallel lines: the settings add up. A diverged run counts as chance level."
     figures = []

@@ -11,10 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduce.judge.estimates import mean_intervals
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error
 from reproduce.show.look import GREY, SMALL, Style, look_of
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, lay_out, paginate
+from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, intervals, lay_out, of_seeds, paginate
 
 _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
@@ -53,7 +52,7 @@ def final_table(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for label, group in runs.groupby("label", sort=False):
         values = group.test_accuracy[group.status == "done"].to_numpy()
-        mean, low, high = mean_intervals(values)
+        mean, low, high = intervals(values)
         rows.append(
             dict(
                 label=label,
@@ -70,8 +69,9 @@ def final_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _dot_notes(tables: Iterable[pd.DataFrame], floors: bool = False) -> list[str]:
     tables = list(tables)
-    several = any((t.runs > 1).any() for t in tables)
-    text = "Dots: seeds; symbol and bar: mean and its 95 % t interval." if several else "One seed a row."
+    few, many = min(t.runs.min() for t in tables), max(t.runs.max() for t in tables)
+    text = f"Dots: seeds; symbol and bar: mean and its 95 % t interval{of_seeds(few, many)}."
+    text = text if many > 1 else "One seed a row."
     text += " Dashed: the floor that a sound baseline is above." * floors
     if any((t.diverged > 0).any() for t in tables):
         text += " ×: diverged runs; hollow: the mean of the others."

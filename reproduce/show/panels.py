@@ -18,6 +18,8 @@ from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 
 from am.methods import methods
+from reproduce.judge.estimates import mean_intervals
+from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.look import GREY, SMALL, Style, styles, tone
 
@@ -347,6 +349,16 @@ def only_label(runs: pd.DataFrame, method: str) -> str | None:
     """The label of a method that has exactly one."""
     labels = runs.label[runs.method == method].unique()
     return labels[0] if len(labels) == 1 else None
+
+
+def intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`mean_intervals` as figures show them: none of two seeds, whose Student factor of 12.7 would hide the rest."""
+    return mean_intervals(values, least=MIN_SEEDS)
+
+
+def of_seeds(few: int, many: int) -> str:
+    """What a note adds to "interval" where the means are over so many seeds."""
+    return f" (none below {MIN_SEEDS} seeds)" if few < MIN_SEEDS and many > 1 else ""
 
 
 NAME = 6.5  # points, size of the labels of rows

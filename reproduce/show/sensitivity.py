@@ -19,12 +19,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from reproduce.judge.estimates import mean_intervals
 from reproduce.judge.rows import with_role
 from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, Ruler, is_number, lay_out, paginate
+from reproduce.show.panels import (
+    PAGE_HEIGHT,
+    Frame,
+    Grid,
+    Heading,
+    Panel,
+    Ruler,
+    intervals,
+    is_number,
+    lay_out,
+    of_seeds,
+    paginate,
+)
 
 STEP_SIZE = "Initial step size"
 DEPTH, WIDTH = "Hidden layers", "Width of the hidden layers"
@@ -206,7 +217,7 @@ def _along_networks(group: list[Panel]) -> Iterable[tuple[str, str, str, str, pd
 def _line(method: str, name: str, key: str, rows: pd.DataFrame, fixed: str = "") -> Line:
     points = []
     for value, cell in rows.groupby("value"):
-        mean, low, high = mean_intervals(cell.test_accuracy[cell.status == "done"].to_numpy())
+        mean, low, high = intervals(cell.test_accuracy[cell.status == "done"].to_numpy())
         setting = (cell.setting.iloc[0], cell.hidden.iloc[0])
         points.append((value, mean, low, high, len(cell), int((cell.status == "diverged").sum()), setting))
     *columns, settings = zip(*points)
@@ -340,7 +351,8 @@ def _draw_strip(ax: Axes, sweep: Sweep, look: dict[str, Style], at: dict[float, 
 def _notes(sweeps: Sequence[Sweep]) -> list[str]:
     lines = [line for sweep in sweeps for line in sweep.lines]
     runs = np.concatenate([line.runs for line in lines])
-    text = "Mean over seeds; band: 95 % t interval of the mean." if runs.max() > 1 else "One seed a point."
+    band = f"band: 95 % t interval of the mean{of_seeds(int(runs.min()), int(runs.max()))}"
+    text = f"Mean over seeds; {band}." if runs.max() > 1 else "One seed a point."
     if any(sweep.base is not None for sweep in sweeps):
         text += " Dotted: the setting that the other panels keep."
     if any((line.diverged > 0).any() for line in lines):

@@ -10,11 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from reproduce.judge.estimates import mean_intervals
-from reproduce.judge.rows import MIN_SEEDS
 from reproduce.show.axes import short
 from reproduce.show.look import PALE
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Heading, Panel, lay_out, paginate, panel_rows
+from reproduce.show.panels import (
+    PAGE_HEIGHT,
+    Frame,
+    Grid,
+    Heading,
+    Panel,
+    intervals,
+    lay_out,
+    of_seeds,
+    paginate,
+    panel_rows,
+)
 
 SIZES = 3  # of a training set, so that a line says more than a pair of points
 NEAR = 1.5  # points from the whole set's accuracy, within which a subset speaks for it
@@ -103,8 +112,7 @@ def _line(rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
     points = []
     for images, cell in rows.groupby("n_train"):
         accuracies = 100 * cell.test_accuracy[cell.status == "done"].to_numpy()
-        mean, low, high = mean_intervals(accuracies)
-        points.append((images, mean, *((low, high) if len(accuracies) >= MIN_SEEDS else (np.nan, np.nan))))
+        points.append((images, *intervals(accuracies)))
     return tuple(np.array(column, float) for column in zip(*points))
 
 
@@ -135,9 +143,9 @@ def _draw(ax: Axes, panel: Subsets, ends: tuple[float, float]) -> None:
 
 
 def _notes(panels: list[Subsets]) -> list[str]:
-    several = max(panel.seeds for panel in panels)
-    band = "; band: 95 % t interval of the mean" if several >= MIN_SEEDS else ""
-    notes = [f"Mean over the seeds that every point of a panel has{band}." if several > 1 else "One seed a point."]
+    seeds = [panel.seeds for panel in panels]
+    band = f"band: 95 % t interval of the mean{of_seeds(min(seeds), max(seeds))}"
+    notes = [f"Mean over the seeds that every point of a panel has; {band}." if max(seeds) > 1 else "One seed a point."]
     if any(panel.whole is not None for panel in panels):
         notes.append(f"Grey: within {NEAR} points of what all training images gave, where the two are one run.")
     if lost := sum(panel.diverged for panel in panels):

@@ -116,7 +116,7 @@ def varied(tmp_path_factory):
         settings = {label: defaults | {key: value} for label, value in zip(labels, values)}
         networks = tuple(("relu", hidden) for hidden in networks)
         made = {label: setting("tiam") for label in labels}
-        write_csvs(results, "part", made, {"mnist": 0.9}, 2, 1, networks=networks, hyperparameters=settings)
+        write_csvs(results, "part", made, {"mnist": 0.9}, 3, 1, networks=networks, hyperparameters=settings)
         for name, tables in (("runs.csv", rows), ("curves.csv", points)):
             table = pd.read_csv(results / "part" / name, dtype=dict(run_key=str))
             default = table.label.isin(["rho = 0.001", "p1 = 0.9", "width", "depth"]) & (table.hidden == "100-100")
@@ -160,10 +160,10 @@ def test_a_run_under_several_labels_counts_once_and_has_its_own_curves(varied):
     grid = arranged(varied, "g")
     assert covered(grid) is False, "the network 50-100 is on no line"
     (figure,) = sweep_pages(grid)
-    *_, low, high = mean_intervals(np.array([0.5, 0.6]))
+    *_, low, high = mean_intervals(np.array([0.5, 0.6, 0.7]))
     for ax in figure.axes:
         band = ax.collections[0].get_paths()[0].vertices[:, 1]
-        assert np.isclose(band, low).any() and np.isclose(band, high).any(), "of two seeds, whatever labels show them"
+        assert np.isclose(band, low).any() and np.isclose(band, high).any(), "of three seeds, whatever labels show them"
     assert "width 100" in texts(figure) and "2 hidden layers" in texts(figure)
     drawn = drawn_from(varied, "g")
     assert "accuracy_epochs" in drawn
