@@ -39,6 +39,13 @@ def everything(place: Place) -> tuple:
     return place.snapshot(), sorted(place.root.rglob("*"))
 
 
+@pytest.mark.parametrize("load", [0.0, 1e3])
+def test_a_plan_says_where_other_work_spoils_its_time(place, capsys, monkeypatch, load):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert place.do("plan", "tiny") == 0
+    assert ("Other work keeps this machine busy (load 1000.0 on" in capsys.readouterr().out) == (load > 0)
+
+
 def test_a_plan_writes_nothing(place, capsys):
     before = everything(place)
     assert place.do("plan", "tiny") == 0
