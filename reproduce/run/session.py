@@ -234,7 +234,7 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         count = len({run.run_key for run in session.missing()})
         print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
         if (load := os.getloadavg()[0]) > 0.75 * (cores := os.cpu_count() or 1):
-            print(f"Other work keeps this machine busy (load {load:.1f} on {cores} cores): that time may be far too long.")
+            print(f"Other work keeps this machine busy (load {load:.1f} on {cores} cores): that may be far too long.")
         print(memory(session, pending))
 
 
