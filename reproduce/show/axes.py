@@ -24,7 +24,8 @@ def set_x(ax: Axes, ends: tuple[float, float], log_x: bool) -> None:
         margin = (high / low) ** 0.03
         ax.set_xscale("log")
         ax.set_xlim(low / margin, high * margin)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5), numticks=5))
+        powers = math.floor(math.log10(high) + 1e-9) - math.ceil(math.log10(low) - 1e-9) + 1
+        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if powers > 2 else (1, 2, 5), numticks=5))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
         pad = 0.02 * max(high, 1e-9)

@@ -174,8 +174,10 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
             set_x(ax, x_range, log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
             _draw_marks(ax, grid, [m for m in marks[panel] if m[0] in facet.coloured], floors[panel], starts[panel])
-            if named:
-                _name_lines(ax, {label: lines[panel][label] for label in facet.coloured}, ranges[panel], grid.styles)
+            # A label that lost every run at 0 has no line to name.
+            ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] > 0}
+            if named and ended:
+                _name_lines(ax, ended, ranges[panel], grid.styles)
         figures.append(figure)
     return figures
 
@@ -259,7 +261,7 @@ def _wants_log(curves: Sequence[Curve], x: str) -> bool:
     positive = np.concatenate([curve.x[curve.x > 0] for curve in curves])
     if x == "parameter_updates" and positive.size > 0 and positive.max() > 100 * positive.min():
         return True
-    ends = [curve.x[-1] for curve in curves if curve.whole == len(curve.x)] or [0]
+    ends = [curve.x[-1] for curve in curves if curve.whole == len(curve.x) and curve.x[-1] > 0] or [0]
     return min(ends) > 0 and max(ends) > 3 * min(ends)
 
 

@@ -198,6 +198,17 @@ def test_diverged_runs_are_shown(drawn):
     assert crosses == [[], [36], [], [15]], "a cross at the last evaluation that all seeds reached"
 
 
+def test_what_lost_every_run_at_once_has_no_name_beside_a_line_and_no_part_in_the_scale(tmp_path):
+    labels = {name: LABELS[name] for name in ("SGD", "Adam", "SAM")} | {"GD": ("gd", 5, 400, 0.72, 0.2, False)}
+    lost = {("mnist", "Adam"): dict.fromkeys(range(3), 0)}
+    write_csvs(tmp_path, "g", labels, {"mnist": 0.9}, seeds=3, evaluations=8, diverged=lost)
+    figure = draw(*figures.csvs_of(tmp_path, "g"))["accuracy_epochs"]
+    (ax,) = figure.axes
+    assert {text.get_text() for text in ax.texts} >= {"SGD", "SAM", "GD"} and "Adam 3/3" in one_line(figure)
+    assert "Adam" not in {text.get_text() for text in ax.texts}
+    assert ax.get_xscale() == "log", "budgets of 4 and of 40 epochs, whoever was lost at 0"
+
+
 def test_every_label_ends_in_the_panel_unless_it_failed_and_is_named(drawn, tmp_path):
     for ax in drawn["accuracy_epochs"].axes:
         bottom, top = ax.get_ylim()
