@@ -123,7 +123,11 @@ COLUMNS = {
         Column("note", "text", "what to know of how it is read here"),
         Column("protocol", "text", "what is equal in the comparison, a word of reproduce/judge/claims.toml"),
         Column("verdict", "text", "reproduced, partly, not reproduced, not tested here or not run"),
-        Column("agreement", "text", "whether profiles paper and light agree; empty where one was not judged"),
+        Column(
+            "agreement",
+            "text",
+            "agree, differ, or the same runs, of profiles paper and light; empty where one was not judged",
+        ),
         Column("reason", "text", "where it holds, is open, is the opposite (what is better) or is not tested"),
         Column("measure", "text", "what is measured"),
         Column("bound", "number", "bound of the rule, where it has one"),

@@ -78,9 +78,13 @@ def judge_all(
             found, table = _judged(claim, evidence[folder], profile)
             mine.append(_named(claim, profile) | found)
             effects += table
-        judged = {row["verdict"] for row in mine if row["verdict"] in JUDGED}
-        both = sum(row["verdict"] in JUDGED for row in mine) > 1
-        rows += [row | dict(agreement=("differ" if len(judged) > 1 else "agree") if both else "") for row in mine]
+        judged = [row for row in mine if row["verdict"] in JUDGED]
+        agreement = "differ" if len({row["verdict"] for row in judged}) > 1 else "agree" if len(judged) > 1 else ""
+        if agreement == "agree":
+            folders = [place(results, row["profile"]) / claim.grid for row in judged]
+            keys = {frozenset(evidence[folder].runs["run_key"]) for folder in folders}
+            agreement = "the same runs" if len(keys) == 1 else agreement
+        rows += [row | dict(agreement=agreement) for row in mine]
     return (
         pd.DataFrame(rows).reindex(columns=TABLES["claims"].names),
         pd.DataFrame(effects).reindex(columns=TABLES["claim_effects"].names),

@@ -172,7 +172,9 @@ def _convergence(measure: str, worst: float) -> Table:
         found = fit("power" if measure == "power" else "linear")
         found["power"] = found["rate"]
         found["linear_margin"] = found["r_squared"] - fit("sublinear")["r_squared"]
-        return levels(found, measure, unfinished=worst)
+        table = levels(found, measure, unfinished=worst)
+        share = measure == "monotone_share"  # of a few seeds, Student's interval passes the ends of what a share can be
+        return table.assign(ci_low=table["ci_low"].clip(0, 1), ci_high=table["ci_high"].clip(0, 1)) if share else table
 
     return table
 

@@ -26,20 +26,22 @@ from reproduce.show.look import GREY, SMALL, STYLE
 from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler
 
 SYMBOLS = {REPRODUCED: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), NOT_REPRODUCED: ("✗", "#a3191f")}
+OPEN = ("○", GREY)  # not reproduced, and the opposite not shown either
 COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)")
 TITLE = "What the papers claim, and what was found"
 NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "
-    "claim's favour. A triangle: beyond the axis, or a target that one side never reached. ✓ reproduced, ≈ partly, "
-    "✗ not reproduced; no symbol: not run or not tested."
+    "claim's favour. A sideways triangle: beyond the axis, or a target that one side never reached. ✓ reproduced, "
+    "≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
 )
-_CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "rule", "bound")
+_CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high")
 _KEY = ["id", "protocol", "grid"]
 _DATASETS = dict(
     mnist=("#0072B2", "o"), fashion_mnist=("#D55E00", "s"), cifar10=("#009E73", "^"), svhn=("#000000", "D"),
     digits=("#CC79A7", "v"),
 )  # fmt: skip
+_WIDE = 8  # times the median distance from the line: a claim of wider effects has an axis of its own
 _POWERS, _ROUND, _FINE = (0.01, 0.1, 1, 10, 100), (0.1, 0.2, 0.5, 1, 2, 5, 10), (0.5, 0.6, 0.8, 1, 1.25, 1.6, 2)
 _ROW, _LINE, _GAP, _HEAD = 0.135, 0.105, 0.42, 0.5  # inches
 _NAMES, _STRIP = 2.75, 0.2  # inches left of the axes, and right of each
@@ -93,7 +95,7 @@ def forests(claims: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
         notes = (
             [NOTES, f"Without an effect to show, not run or of another kind: {', '.join(bare)}."] if bare else [NOTES]
         )
-        for number, page in enumerate(_pages(rows), 1):
+        for number, page in enumerate(_pages(rows, effects), 1):
             drawn[paper if number == 1 else f"{paper}-{number}"] = _forest(page, mine, effects, " ".join(notes))
     return drawn
 
@@ -116,7 +118,7 @@ def _rows_of(claims: pd.DataFrame, effects: pd.DataFrame) -> list[Row]:
     return rows
 
 
-Axis = tuple[str, str, int]  # scale, unit, and which way favours a claim
+Axis = tuple[str, str, int, bool]  # scale, unit, which way favours a claim, and whether its effects are wide
 
 
 def _of(table: pd.DataFrame, key: tuple[str, ...]) -> pd.DataFrame:
@@ -130,11 +132,14 @@ def least_favourable(effects: pd.DataFrame, row: Row) -> pd.DataFrame:
     return order.drop_duplicates(["profile", "dataset"]).sort_index()
 
 
-def _pages(rows: Sequence[Row]) -> list[dict[Axis, list[Row]]]:
+def _pages(rows: Sequence[Row], effects: pd.DataFrame) -> list[dict[Axis, list[Row]]]:
     """The rows by the axis that they share, page by page."""
+    far = {row: (least_favourable(effects, row).effect - row.line).abs().max() for row in rows}
     groups: dict[Axis, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.scale, row.unit, row.favours), []).append(row)
+        alike = [far[o] for o in rows if (o.scale, o.unit, o.favours) == (row.scale, row.unit, row.favours)]
+        wide = row.scale == "difference" and far[row] > _WIDE * float(np.median(alike))
+        groups.setdefault((row.scale, row.unit, row.favours, bool(wide)), []).append(row)
     texts = _sentences(rows)
     pages: list[dict[Axis, list[Row]]] = []
     left = 0.0
@@ -169,8 +174,8 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
         x = (_NAMES + column * wide) / TWO_COLUMNS
         figure.text(x, 1 - 0.24 / height, COLUMNS[profile], va="top", fontsize=7, fontweight="bold")
     y = height - _HEAD
-    for (scale, unit, favours), mine in groups.items():
-        at, room = places[scale, unit, favours]
+    for axis, mine in groups.items():
+        (scale, unit, favours, _), (at, room) = axis, places[axis]
         y -= room
         shown = {row: least_favourable(effects, row) for row in mine}
         for row in mine:
@@ -188,9 +193,11 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
             _set_axis(ax, scale, unit, favours, pd.concat(shown.values()), {row.line for row in mine})
             for row in mine:
                 _draw_row(ax, at[row], row, shown[row][shown[row].profile == profile])
-                found = _of(claims[claims.profile == profile], row.key).verdict
-                verdict = found.iloc[0] if len(found) else NOT_RUN
+                found = _of(claims[claims.profile == profile], row.key)
+                verdict = found.verdict.iloc[0] if len(found) else NOT_RUN
                 symbol, colour = SYMBOLS.get(verdict, ("", GREY))
+                if verdict == NOT_REPRODUCED and "the opposite" not in str(found.reason.iloc[0]):
+                    symbol, colour = OPEN
                 if shown[row][shown[row].profile == profile].empty:
                     middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)
                     ax.text(0.5, at[row], verdict, color=GREY, **middle)
@@ -198,7 +205,8 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
                     1.03, at[row], symbol, transform=ax.get_yaxis_transform(), color=colour, fontsize=7, va="center"
                 )
         y -= _GAP
-    _draw_foot(figure, height, foot, notes, effects)
+    keys = {row.key for mine in groups.values() for row in mine}
+    _draw_foot(figure, height, foot, notes, effects[[key in keys for key in zip(*(effects[k] for k in _KEY))]])
     return figure
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import tomllib
 
 import numpy as np
@@ -238,6 +239,8 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     )
     assert second == "| X-1 | other, `h` | not run | not run | – |"
     assert "- *other*: Or nearly." in lines and "Unused" not in lines and "- X-1: It was another rule." in lines
+    shutil.copy(tmp_path / "g" / "runs.csv", tmp_path / "light" / "g" / "runs.csv")
+    assert list(judge_profiles(tmp_path, claims=claims)[0]["agreement"])[:2] == ["the same runs"] * 2
     down_there = runs_of({"A": down, "B": up})
     down_there.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
     table, _ = judge_profiles(tmp_path, claims=claims)

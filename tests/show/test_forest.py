@@ -21,6 +21,7 @@ CLAIMS = {
     "TIAM-7": ("TIAM", "It falls.", "from the start", "at_least", 0.99, "level", "% of the evaluations", {"": 99.5}),
     "TIAM-8": ("TIAM", "It shrinks.", "from the start", "at_most", 1.0, "level", "per iteration", {"": 0.9}),
 }  # fmt: skip
+ENDS = ("effect", "ci_low", "ci_high")
 VERDICT = dict(paper="not reproduced", light="reproduced")
 
 
@@ -30,7 +31,9 @@ def results_fixture(tmp_path):
     for ident, (paper, sentence, protocol, rule, bound, scale, unit, found) in CLAIMS.items():
         for profile in ("paper", "light"):
             place = dict(id=ident, protocol=protocol, grid="g", profile=profile)
-            claims.append(place | dict(paper=paper, claim=sentence, verdict=VERDICT[profile], rule=rule, bound=bound))
+            reason = "the opposite: mnist" if profile == "paper" else "holds: mnist"
+            words = dict(paper=paper, claim=sentence, rule=rule, bound=bound, verdict=VERDICT[profile], reason=reason)
+            claims.append(place | words)
             for dataset, shift in (("mnist", 0.0), ("svhn", 0.01)):
                 for against, effect in found.items():
                     ends = dict(effect=effect + shift, ci_low=effect + shift - 0.1, ci_high=effect + shift + 0.1)
@@ -68,6 +71,25 @@ def test_each_paper_has_a_page_with_the_profiles_side_by_side(drawn):
     paper, light = drawn["SAMT"].axes
     assert dots(paper) == [-0.5, -0.49] == dots(light) and paper.get_xlim() == light.get_xlim()
     assert [ax.texts[-1].get_text() for ax in (paper, light)] == ["✗", "✓"]
+
+
+def test_what_is_open_is_told_from_the_opposite(results):
+    claims, effects = judged(results)
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        figure = forests(claims.replace("the opposite: mnist", "open: mnist"), effects)["SAMT"]
+    assert [ax.texts[-1].get_text() for ax in figure.axes] == ["○", "✓"]
+
+
+def test_a_claim_of_far_wider_effects_has_an_axis_of_its_own(results):
+    claims, effects = judged(results)
+    parts = [(claims, effects)] + [
+        (claims.assign(grid=f"g{i}"), effects.assign(grid=f"g{i}", **{c: effects[c] * by for c in ENDS}))
+        for i, by in enumerate((1, 1, 50))
+    ]
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        figure = forests(*(pd.concat(tables, ignore_index=True) for tables in zip(*parts)))["SAMT"]
+    near, _, far, _ = figure.axes
+    assert len(dots(near)) == 6 and dots(far) == [-25, pytest.approx(-24.5)] and near.get_xlim()[0] > -2
 
 
 def test_right_is_always_in_the_claims_favour(drawn):
