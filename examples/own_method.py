@@ -2,7 +2,7 @@
 
 One step is one forward and one backward pass over the batch. Reference: Chen et al., 2023, arXiv 2302.06675.
 
-    python examples/own_method.py                     # trains it beside SGD on scikit-learn's digits
+    PYTHONPATH=. python examples/own_method.py        # trains it beside SGD on scikit-learn's digits
     cp examples/own_method.py am/methods/lion.py      # in a checkout: from now on it is one of the suite's
     make methods                                      # lists it; `make test` covers it; a grid may name it
 

@@ -14,5 +14,8 @@ folder, dataset, out = sys.argv[1:]
 curves = pd.read_csv(f"{folder}/curves.csv")
 curves = curves[~curves["stale"] & (curves["dataset"] == dataset) & (curves["epoch"] > 0)]  # stale: of other code
 medians = curves.groupby(["gradient_evaluations", "label"])["test_accuracy"].median().unstack()
-medians.interpolate(method="index", limit_area="inside").plot(logx=True, ylabel="test accuracy", title=dataset)
+medians.interpolate(method="index", limit_area="inside").plot(
+    logx=True, ylabel="test accuracy", title=dataset, colormap="tab20"
+)
+plt.legend(bbox_to_anchor=(1, 1))
 plt.savefig(out, bbox_inches="tight")

@@ -8,14 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from reproduce.stopping import SENTENCE, end_in_a_sentence
 
 if __name__ == "__main__":
     end_in_a_sentence()  # before the imports that take seconds
 
-from am.errors import InputError
+from am.errors import InputError, unknown
 from reproduce import commands
 from reproduce.run.checks import MOST, clipped, shown
 from reproduce.run.grid import APART
@@ -26,6 +26,11 @@ MOST_JOBS = 1_000  # processes; more cores than any machine has
 
 class Parser(argparse.ArgumentParser):
     """Reports a bad word as every other bad input is reported: in one sentence, without the usage in front of it."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action.choices, dict) and value not in action.choices:  # a command; options say more themselves
+            raise unknown("command", value, action.choices)
+        super()._check_value(action, value)
 
     def error(self, message: str) -> Never:
         raise InputError(f"{message}; see `{self.prog} --help`.")

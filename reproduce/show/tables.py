@@ -15,6 +15,7 @@ import pandas as pd
 from am.errors import InputError
 from reproduce.files import markdown_cell, read, write_whole
 from reproduce.judge.compare import best_and_ties
+from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import dataset_title, network_title
 
 # What makes a problem beside its data set, and how a table calls it.
@@ -129,10 +130,13 @@ def _notes(runs: pd.DataFrame, fewest: int, most: int, place: str) -> list[str]:
         notes = [f"Final test accuracy in per cent, {profile}. One seed each, which decides nothing."]
     else:
         count = str(fewest) if fewest == most else f"{fewest} to {most}"
-        notes = [
-            f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds, {profile}. "
-            f"Bold: the best of a {place} and what a paired test at 5 % does not find worse."
-        ]
+        alone = " (one where there is no ±)" if fewest == 1 else ""
+        notes = [f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds{alone}, {profile}."]
+        if most >= MIN_SEEDS:
+            notes[0] += (
+                f" Bold: the best of a {place} and what a paired test at 5 % does not find worse; beside a large ±, "
+                "undecided rather than good."
+            )
     return notes if _official(runs) else [*notes, "† not the official copy of the data set."]
 
 

@@ -248,7 +248,7 @@ def test_a_bad_word_gets_one_sentence_and_loses_nothing(finished, word, capsys):
 
 def test_an_unknown_command_gets_one_sentence(capsys):
     assert main(["rum"]) == 2
-    assert "invalid choice: 'rum'" in one_sentence(capsys)
+    assert "unknown command 'rum'; did you mean 'run'?" in one_sentence(capsys)
     assert main([]) == 2
     assert "required: COMMAND" in one_sentence(capsys)
 
