@@ -46,4 +46,8 @@ def test_the_console_command_is_the_module():
     done = subprocess.run([*started, "grids"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.startswith("quickstart ")
     wrong = subprocess.run([*started, "grid"], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert wrong.returncode == 2 and "unknown command 'grid'; did you mean 'grids'?" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert (
+        wrong.returncode == 2
+        and "unknown command 'grid'; did you mean 'grids'?" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )

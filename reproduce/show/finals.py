@@ -15,6 +15,7 @@ from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_er
 from reproduce.show.look import GREY, SMALL, Style, look_of
 from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, intervals, lay_out, of_seeds, paginate
 
+MANY, OUTLYING = 6, 4
 _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
 
@@ -83,9 +84,14 @@ def _dot_notes(tables: Iterable[pd.DataFrame], floors: bool = False) -> list[str
 def _dot_ends(table: pd.DataFrame, floor: float | None = None) -> tuple[float, float]:
     """The ends of the accuracy axis, as places on it; a mean below the low end is written instead of drawn.
 
-    Means under a third of the best do not stretch the axis.
+    What does not stretch the axis: means under a third of the best and, of MANY labels, one that lies below the median
+    label by OUTLYING times what the best lies above it, and by four times that label's error.
     """
     drawn = table[table["mean"] >= table["mean"].max() / 3]
+    if len(drawn) >= MANY:
+        place = log_error(drawn["mean"].to_numpy())
+        below = np.median(place) - place
+        drawn = drawn[below <= max(OUTLYING * -below.min(), math.log10(4))]
     points = [value for values in drawn["values"] for value in values] or [0.0, 0.9]
     points += [] if floor is None else [floor]
     low, high = log_error(min(points)), log_error(max(points))

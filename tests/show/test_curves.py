@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from reproduce.judge.estimates import mean_intervals
+from reproduce.show.axes import accuracy_at
 from reproduce.show.curves import POINTS, _thin, curve_of
-from reproduce.show.finals import final_table
+from reproduce.show.finals import _dot_ends, final_table
 
 
 def a_label(accuracies: dict[str, list[float]], statuses: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,3 +69,11 @@ def test_final_table_is_sorted_and_loses_no_label():
     assert table.label.tolist() == ["a", "c", "b"] or table.label.tolist() == ["b", "a", "c"]
     assert dict(zip(table.label, table.diverged)) == dict(a=0, b=1, c=2)
     assert table["mean"].iloc[0] == pytest.approx(0.95) and np.isnan(table["mean"].iloc[-1])
+
+
+@pytest.mark.parametrize("lost, shown", [(0.25, False), (0.95, True)])
+def test_one_label_far_below_many_does_not_stretch_the_axis(lost, shown):
+    accuracies = {f"{k}": [0.97 + 0.002 * k] * 3 for k in range(7)} | {"last": [0.97, 0.97, lost]}
+    rows = [dict(label=label, status="done", test_accuracy=v) for label, values in accuracies.items() for v in values]
+    low = accuracy_at(_dot_ends(final_table(pd.DataFrame(rows)))[0])
+    assert (low <= lost) == shown and low < 0.97
