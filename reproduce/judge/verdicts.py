@@ -12,6 +12,7 @@ from reproduce.judge.significance import TOO_FEW
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
 NOT_TESTED, NOT_RUN = "not tested here", "not run"
+OPPOSITE = "the opposite"  # how a reason begins to say where a claim is not merely open
 JUDGED = (REPRODUCED, PARTLY, NOT_REPRODUCED)
 # "The opposite": significantly worse than a comparator, or the whole interval on the wrong side of the bound.
 _PARTLY = "partly: so on at least one and nowhere the opposite."
@@ -114,7 +115,7 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
         named = in_words(told) if told is not None else ""
         unit = in_words([unit])
         places[state].append(f"{unit} ({named})" if named else unit)
-    words = dict(better="holds", tied="open", worse="the opposite", untested="not tested")
+    words = dict(better="holds", tied="open", worse=OPPOSITE, untested="not tested")
     reason = "; ".join(f"{words[state]}: {', '.join(units)}" for state, units in places.items() if units)
     if not (places["better"] or places["tied"] or places["worse"]):
         return Verdict(NOT_TESTED, reason or "no comparison was made")

@@ -15,7 +15,8 @@ from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_er
 from reproduce.show.look import GREY, SMALL, Style, look_of
 from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, intervals, lay_out, of_seeds, paginate
 
-MANY, OUTLYING = 6, 4
+MANY = 6  # labels, so that one far below the others is the odd one
+OUTLYING = 4  # times the best label's distance from the median: how far below it an odd label lies
 _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
 

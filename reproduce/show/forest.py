@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from reproduce.files import finite, read
-from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
+from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, OPPOSITE, PARTLY, REPRODUCED
 from reproduce.schema import dataset_title
 from reproduce.show.figures import save
 from reproduce.show.look import GREY, SMALL, STYLE
@@ -196,7 +196,7 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
                 found = _of(claims[claims.profile == profile], row.key)
                 verdict = found.verdict.iloc[0] if len(found) else NOT_RUN
                 symbol, colour = SYMBOLS.get(verdict, ("", GREY))
-                if verdict == NOT_REPRODUCED and "the opposite" not in str(found.reason.iloc[0]):
+                if verdict == NOT_REPRODUCED and OPPOSITE not in found.reason.iloc[0]:
                     symbol, colour = OPEN
                 if shown[row][shown[row].profile == profile].empty:
                     middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)

@@ -136,7 +136,7 @@ def arrange(
                 panel = Panel(
                     name=name + ("" if chosen.data_official.all() else "†"),
                     setting=", ".join(words[column] for column in varied if column != "size"),
-                    size=f"{n}, {_seeds(chosen)}",
+                    size=f"{n}, {seeds_in(chosen)}",
                     place=f"{name} ({where})" if where else name,
                     runs=chosen,
                     curves=curves[curves.run_key.isin(chosen.run_key)],
@@ -171,7 +171,7 @@ def _network(runs: pd.DataFrame) -> str:
     return network_title(runs.network.iloc[0], f"{len(widths)} × {widths[0]}" if alike else runs.hidden.iloc[0])
 
 
-def _seeds(runs: pd.DataFrame) -> str:
+def seeds_in(runs: pd.DataFrame) -> str:
     counts = runs.groupby("label").seed.nunique()
     few, many = int(counts.min()), int(counts.max())
     return f"{many} seed{'s' * (many > 1)}" if few == many else f"{few}–{many} seeds"

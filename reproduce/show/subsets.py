@@ -23,6 +23,7 @@ from reproduce.show.panels import (
     of_seeds,
     paginate,
     panel_rows,
+    seeds_in,
 )
 
 SIZES = 3  # of a training set, so that a line says more than a pair of points
@@ -40,12 +41,12 @@ _LOOK = dict(
 class Subsets(Heading):
     """One method on one data set. lines: constants -> images, mean, low and high in %, (points,) each.
 
-    whole: %, of the largest set, where the published constants are those scaled to it; None without it.
+    whole: %, of the largest set, where the published constants are those scaled to it; else NaN. setting: of the data
+    set and its problem, whose panels share an axis.
     """
 
-    dataset: str
     lines: dict[str, tuple[np.ndarray, ...]]
-    whole: float | None
+    whole: float
     seeds: int
     diverged: int
 
@@ -56,9 +57,9 @@ def subset_pages(grid: Grid) -> list[Figure]:
     if not panels:
         return []
     columns = grid.sheet.across(min(len(panels), 3))
-    together = {panel.dataset: [p for p in panels if p.dataset == panel.dataset] for panel in panels}
+    together = {panel.setting: [p for p in panels if p.setting == panel.setting] for panel in panels}
     rows = [row for alike in together.values() for row in panel_rows(alike, columns)]
-    ends = {dataset: _ends(alike) for dataset, alike in together.items()}
+    ends = {setting: _ends(alike) for setting, alike in together.items()}
     handles = {_WORDS[k]: Line2D([], [], **look) for k, look in _LOOK.items() if any(k in p.lines for p in panels)}
     frame = Frame(left=0.27, right=0.09, below=0.19, edge=0.15)
     figures = []
@@ -68,7 +69,7 @@ def subset_pages(grid: Grid) -> list[Figure]:
             "Final test accuracy (%)", handles, _notes(panels),
         )  # fmt: skip
         for panel, ax in axes:
-            _draw(ax, panel, ends[panel.dataset])
+            _draw(ax, panel, ends[panel.setting])
         figures.append(figure)
     return figures
 
@@ -103,9 +104,8 @@ def _subsets(group: list[Panel]) -> Iterator[Subsets]:
             for constants, rows in mine.groupby("constants")
         }
         whole = 100 * largest.test_accuracy[largest.status == "done"].mean() if one_run else np.nan
-        seeds, diverged = mine.seed.nunique(), int((mine.status == "diverged").sum())
-        size = f"{seeds} seed{'s' * (seeds > 1)}"
-        yield Subsets(label, heading, size, heading, lines, None if np.isnan(whole) else whole, seeds, diverged)
+        diverged = int((mine.status == "diverged").sum())
+        yield Subsets(label, heading, seeds_in(mine), lines, whole, mine.seed.nunique(), diverged)
 
 
 def _line(rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
@@ -134,7 +134,7 @@ def _draw(ax: Axes, panel: Subsets, ends: tuple[float, float]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(ends)
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if panel.whole is not None:
+    if np.isfinite(panel.whole):
         ax.axhspan(panel.whole - NEAR, panel.whole + NEAR, color=PALE, linewidth=0, zorder=1)
     for constants, (x, mean, low, high) in panel.lines.items():
         look = _LOOK[constants]
@@ -146,7 +146,7 @@ def _notes(panels: list[Subsets]) -> list[str]:
     seeds = [panel.seeds for panel in panels]
     band = f"band: 95 % t interval of the mean{of_seeds(min(seeds), max(seeds))}"
     notes = [f"Mean over the seeds that every point of a panel has; {band}." if max(seeds) > 1 else "One seed a point."]
-    if any(panel.whole is not None for panel in panels):
+    if any(np.isfinite(panel.whole) for panel in panels):
         notes.append(f"Grey: within {NEAR} points of what all training images gave, where the two are one run.")
     if lost := sum(panel.diverged for panel in panels):
         notes.append(f"Without {lost} run{'s' * (lost > 1)} that diverged.")
