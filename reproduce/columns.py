@@ -102,7 +102,7 @@ COLUMNS = {
         Column("best_step_size", "number", "the one with the highest mean validation accuracy"),
         Column("usable_decades", "number", "width of the range around it that loses at most 5 points", "decades"),
         Column("cut_off", "flag", "whether an end of the sweep cuts that range off, so that it may be wider"),
-        Column("diverged_share", "number", "share of the step sizes whose training did not end below its first loss"),
+        Column("diverged_share", "number", "share of the step sizes at which training was lost"),
         Column("deviation", "number", "mean distance of a seed's accuracy from the other seeds' median at the best"),
         Column("mean_accuracy", "number", "mean test accuracy over all step sizes tried"),
         Column("reference", "text", "label whose accuracy sets the target"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from am.errors import InputError, unknown
 from reproduce.files import read
@@ -150,7 +151,8 @@ def _stability(measure: str, worst: float) -> Table:
         if found.empty:
             raise InputError(too_few(1))
         table = compare(found, claim.method, claim.against, metric=measure, unfinished=worst)
-        return _cut_off(table, found) if measure == "usable_decades" else table
+        judged = dict(usable_decades=_cut_off, survival=_within_a_step).get(measure)
+        return judged(table, found) if judged else table
 
     return table
 
@@ -159,7 +161,15 @@ def _cut_off(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The table, tied where the narrower range of a pair is one that the sweep cuts off: it may be the wider one."""
     cut = found.groupby(["dataset", "label"])["cut_off"].any()
     narrower = table["b"].where(table["outcome"] == "better", table["a"])
-    unsure = np.array([cut[key] for key in zip(table["dataset"], narrower)], bool)
+    return _tied(table, np.array([cut[key] for key in zip(table["dataset"], narrower)], bool))
+
+
+def _within_a_step(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The table, tied where shares of step sizes differ by one of them or less, which the sweep cannot tell."""
+    return _tied(table, table["effect"].abs() < 1.001 / found["step_sizes"].iloc[0])
+
+
+def _tied(table: pd.DataFrame, unsure: NDArray | pd.Series) -> pd.DataFrame:
     return table.assign(outcome=table["outcome"].mask(table["outcome"].isin(["better", "worse"]) & unsure, "tied"))
 
 

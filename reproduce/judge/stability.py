@@ -55,7 +55,8 @@ def stability(
     step_sizes: how many were tried. usable_decades: width, in powers of ten, of the unbroken range of step sizes around
     the seed's best that loses at most `within` of its test accuracy (linear in log step size between those tried, and
     never beyond them). survival: share of step sizes at which training finished below the training loss it started
-    from. cut_off: whether the usable range reaches an end of the sweep, so that its width is a lower bound.
+    from, without those above best_step_size that ended at USELESS accuracy: dead units, whose loss may be just below
+    the start. cut_off: whether the usable range reaches an end of the sweep, so that its width is a lower bound.
     best_step_size: the label's, with the highest mean validation accuracy over seeds. steadiness: minus the distance of
     the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at USELESS accuracy
     or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other runs has status
@@ -84,6 +85,7 @@ def stability(
         accuracy, sound = table["accuracy"], table["sound"] > 0
         best = table["validation"].mean().idxmax()
         others = pd.Series({seed: accuracy[best].drop(seed).median() for seed in accuracy.index})
+        alive = (table["alive"] > 0) & (sound | (sound.columns <= best))
         distance = (accuracy[best] - others).abs().where(sound[best], 1 - CHANCE)
         for seed in table.index:
             useful = accuracy.loc[seed].where(sound.loc[seed], CHANCE)
@@ -91,7 +93,7 @@ def stability(
             rows.append(
                 dict(zip(cell, key))
                 | dict(seed=seed, status="done" if sound.loc[seed].any() else "failed", step_sizes=accuracy.shape[1])
-                | dict(usable_decades=decades, cut_off=cut_off, survival=table["alive"].loc[seed].mean())
+                | dict(usable_decades=decades, cut_off=cut_off, survival=alive.loc[seed].mean())
                 | dict(best_step_size=best, steadiness=-distance[seed])
             )
     return pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from frames import make_runs, make_sweep, shuffled
 
 from am.errors import InputError
 from reproduce.judge.compare import best_and_ties, compare
-from reproduce.judge.measures import _cut_off
+from reproduce.judge.measures import _cut_off, _within_a_step
 from reproduce.judge.rows import CHANCE
 from reproduce.judge.stability import by_step_size, over_settings, stability
 
@@ -93,6 +93,25 @@ def test_a_range_that_the_sweep_cuts_off_is_never_the_narrower_one():
     assert (outcome("Cut long", "Inside"), outcome("Inside", "Cut long")) == ("better", "worse")
     assert outcome("Cut short", "Cut long") == outcome("Cut long", "Cut short") == "tied"
     assert outcome("Cut short", "Inside") == outcome("Inside", "Cut short") == "tied"
+
+
+def test_a_useless_run_is_lost_above_the_best_step_size_and_merely_slow_below_it():
+    runs, curves = make_sweep({"A": [[0.1, 0.9, 0.5, 0.1]]})
+    last = curves["iteration"] == curves["iteration"].max()
+    curves.loc[last, "train_loss"] = curves["train_loss"].min() - 1  # every run's loss fell
+    assert stability(runs, curves)["survival"].item() == 3 / 4
+
+
+def test_one_step_size_more_or_less_is_the_resolution_of_a_sweep():
+    shares = {"All": 4, "One less": 3, "Two less": 2}
+    found = stability(*make_sweep({label: [[0.9] * kept + ["diverged"] * (4 - kept)] * 3
+                                   for label, kept in shares.items()}))  # fmt: skip
+
+    def outcome(a: str, b: str) -> str:
+        return _within_a_step(compare(found, a, b, metric="survival", unfinished=0.0), found)["outcome"].item()
+
+    assert outcome("All", "One less") == outcome("Two less", "One less") == "tied"
+    assert (outcome("All", "Two less"), outcome("Two less", "All")) == ("better", "worse")
 
 
 def test_stability_refuses_what_does_not_compare():
