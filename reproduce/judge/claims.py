@@ -58,6 +58,11 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     return found
 
 
+def counted_from(grid: str) -> int:
+    """The iteration from which claims on the grid's curves count, the latest of several; 0 where all of them do."""
+    return max((claim.since for claim in load_claims() if claim.grid == grid), default=0)
+
+
 def protocols_of(path: Path) -> dict[str, str]:
     """Protocol -> what it means, in a sentence."""
     return tomllib.loads(path.read_text())["protocols"]

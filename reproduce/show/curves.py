@@ -130,15 +130,17 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
     drawn = [curve for curves in lines.values() for curve in curves.values()]
     if max((len(curve.x) for curve in drawn), default=0) < 2:
         return []
+    # A power law is a line where both axes are logarithmic, and what an objective does first is seen there alone.
+    log_x = y != "test_accuracy" or _wants_log(drawn, x)
+    since = grid.marks.since if (x, y) == ("iteration", "objective") else 0
     starts = {panel: _starts(panel) if y == "smallest_gradient_norm" else [] for panel in panels}
     marks = {panel: _marks_of(grid, panel, lines[panel], x) if y == "test_accuracy" else [] for panel in panels}
     floors = {p: grid.marks.floors.get(p.runs.dataset.iloc[0]) if y == "test_accuracy" else None for p in panels}
     ranges = {
-        panel: _y_range(curves, scale, [*starts[panel], *(m[2] for m in marks[panel]), *_known(floors[panel])])
+        panel: _y_range(curves, scale, log_x, [*starts[panel], *(m[2] for m in marks[panel]), *_known(floors[panel])])
         for panel, curves in lines.items()
         if curves
     }
-    log_x = y == "smallest_gradient_norm" or _wants_log(drawn, x)  # a power law is a line where both are logarithmic
     x_range = _x_range(lines, ranges, log_x)
     rows = _facets(grid, lines)
     columns = max(len(row) for row in rows)
@@ -156,7 +158,7 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         here = {facet.panel: lines[facet.panel] for row in page for facet in row}
         notes = _curve_notes(here, ranges, y, scale, grouped)
         notes += [f"An epoch is {per_epoch} parameter updates."] if x == "epoch" and per_epoch else []
-        notes += _mark_notes(here, marks, floors, starts)
+        notes += _mark_notes(here, marks, floors, starts, since)
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
             grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes,
@@ -173,7 +175,9 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
                     ax.plot(curve.x[keep], curve.mean[keep], color=PALE, linewidth=0.7, zorder=2)
             set_x(ax, x_range, log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
-            _draw_marks(ax, grid, [m for m in marks[panel] if m[0] in facet.coloured], floors[panel], starts[panel])
+            _draw_marks(
+                ax, grid, [m for m in marks[panel] if m[0] in facet.coloured], floors[panel], starts[panel], since
+            )
             # A label that lost every run at 0 has no line to name.
             ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] > 0}
             if named and ended:
@@ -327,7 +331,10 @@ def _draw_marks(
     reported: Sequence[tuple],
     floor: float | None,
     starts: Sequence[float],
+    since: int,
 ) -> None:
+    if since:
+        ax.axvline(since, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=2.2)
     line = dict(color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2.2)
     for value, text in [*((start, "start") for start in starts), *((f, "floor") for f in _known(floor))]:
         ax.axhline(value, **line)
@@ -340,8 +347,9 @@ def _draw_marks(
 
 
 def _mark_notes(
-    shown: Iterable[Panel], marks: Mapping[Panel, list], floors: Mapping[Panel, float | None], starts: Mapping
-) -> list[str]:
+    shown: Iterable[Panel], marks: Mapping[Panel, list], floors: Mapping[Panel, float | None], starts: Mapping,
+    since: int,
+) -> list[str]:  # fmt: skip
     shown = list(shown)
     printed = {mark[-1] for panel in shown for mark in marks[panel]}
     notes = ["◆: the number that its authors printed; bar: its standard deviation."] if True in printed else []
@@ -351,10 +359,14 @@ def _mark_notes(
         notes.append(f"Dashed: the floor that a sound baseline is above, {each}.")
     if any(starts[p] for p in shown):
         notes.append("Dashed: the norm at the start; a line that stays above it has not fallen.")
+    if since:
+        notes.append(
+            f"Dotted: iteration {since}, where ε reaches its floor; the claims from its floor on count from here."
+        )
     return notes
 
 
-def _y_range(curves: Mapping[str, Curve], scale: Scale, anchors: Sequence[float]) -> tuple[float, float]:
+def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Sequence[float]) -> tuple[float, float]:
     """Low and high end of a panel's y axis; `anchors` are in it.
 
     Accuracy: from the best mean down past the lowest last mean, so that every label ends in the panel and slow starts
@@ -362,7 +374,8 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, anchors: Sequence[float]
     """
     # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
-    means = np.concatenate([*(curve.mean for curve in steady), np.array(anchors, float)])
+    seen = [curve.mean[curve.x > 0] if log_x and curve.x[-1] > 0 else curve.mean for curve in steady]
+    means = np.concatenate([*seen, np.array(anchors, float)])
     low, high = np.nanmin(means), np.nanmax(means)
     if scale.kind == "error":
         last, top = log_error(min([*(curve.last for curve in steady), *anchors])), log_error(high)

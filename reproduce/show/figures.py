@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from am.errors import InputError, unknown
 from reproduce.files import Stale, finite, malformed, read, read_text, sweep, write_whole
+from reproduce.judge.claims import counted_from
 from reproduce.run.grid import Grid, Target
 from reproduce.run.modules.networks import NETWORKS
 from reproduce.show.curves import curve_pages
@@ -90,7 +91,7 @@ def figures_of(
     if paper and paper.methods:
         runs = _only(runs, paper.methods, results / grid / "runs.csv")
         curves = curves[curves.run_key.isin(runs.run_key) & curves.label.isin(runs.label)]
-    marks = Marks(floors or {}, reported(results, grid))
+    marks = Marks(floors or {}, reported(results, grid), counted_from(grid))
     with matplotlib.style.context(str(STYLE), after_reset=True):
         drawn = draw(runs, curves, title, target, marks, paper)
         for name, figure in drawn.items():

@@ -63,13 +63,15 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Marks:
-    """What accuracies are held against. floors: data set -> accuracy that a sound baseline reaches.
+    """What curves are held against. floors: data set -> accuracy that a sound baseline reaches.
 
     reported: rows with label, at (epochs), theirs, theirs_sd and whether an author printed it.
+    since: iteration from which claims on the objective count.
     """
 
     floors: Mapping[str, float] = field(default_factory=dict)
     reported: pd.DataFrame | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ def test_the_legend_has_the_order_of_runs_csv_read_row_by_row(drawn):
 
 def test_updates_are_logarithmic_and_objectives_too(drawn):
     assert {ax.get_xscale() for ax in drawn["accuracy_updates"].axes} == {"log"}
-    assert {ax.get_yscale() for name in ("objective", "constraint_gap") for ax in drawn[name].axes} == {"log"}
-    assert {ax.get_xscale() for ax in drawn["objective"].axes} == {"linear"}
+    both = [ax for name in ("objective", "constraint_gap") for ax in drawn[name].axes]
+    assert {scale for ax in both for scale in (ax.get_xscale(), ax.get_yscale())} == {"log"}
 
 
 def test_a_panel_has_eight_lines_in_colour_and_the_others_in_grey(drawn):
@@ -130,6 +130,18 @@ def test_ticks_of_a_narrow_logarithmic_axis_differ():
     assert [power(v) for v in (0.00095, 0.001, 0.00105, -2e4, 0.0, 12.5)] == [
         "9.5·10⁻⁴", "10⁻³", "1.05·10⁻³", "−2·10⁴", "0", "12.5",
     ]  # fmt: skip
+
+
+def test_an_objective_shows_its_first_iterations_and_from_where_claims_count(tmp_path):
+    """A rise in the first iterations, below a start a thousand times as high, must not be a millimetre of the page."""
+    write_csvs(tmp_path, "g", {"TIAM": LABELS["TIAM"]}, {"mnist": 0.9}, seeds=3, evaluations=40)
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    curves["objective"] = np.where(curves["iteration"] == 0, 4e4, 40 / (1 + curves["iteration"]))
+    figure = draw(runs, curves, marks=Marks(since=18))["objective"]
+    (ax,) = figure.axes
+    assert ax.get_ylim()[1] < 50 and any(list(line.get_xdata()) == [18, 18] for line in ax.lines)
+    assert "Dotted: iteration 18" in one_line(figure)
+    assert "Dotted" not in one_line(draw(runs, curves)["objective"])
 
 
 def test_floors_and_reported_numbers_are_drawn(tmp_path):
