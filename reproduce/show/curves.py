@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reproduce.schema import dataset_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
-from reproduce.show.look import GREY, PALE, SMALL, Style, look_of
+from reproduce.show.look import PALE, Style, look_of
+from reproduce.show.marks import draw_held, held_notes, held_of
 from reproduce.show.panels import (
     NAME,
     NAME_GAP,
@@ -39,6 +39,7 @@ from reproduce.show.panels import (
     paginate,
 )
 
+FAR = 4.0  # times the median error of a panel's labels
 POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
 _NAMES = 1.25  # inches right of a panel, at the most, for the names of its lines
 _X_LABELS = dict(
@@ -132,15 +133,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         return []
     # A power law is a line where both axes are logarithmic, and what an objective does first is seen there alone.
     log_x = y != "test_accuracy" or _wants_log(drawn, x)
-    since = grid.marks.since if (x, y) == ("iteration", "objective") else 0
-    starts = {panel: _starts(panel) if y == "smallest_gradient_norm" else [] for panel in panels}
-    marks = {panel: _marks_of(grid, panel, lines[panel], x) if y == "test_accuracy" else [] for panel in panels}
-    floors = {p: grid.marks.floors.get(p.runs.dataset.iloc[0]) if y == "test_accuracy" else None for p in panels}
-    ranges = {
-        panel: _y_range(curves, scale, log_x, [*starts[panel], *(m[2] for m in marks[panel]), *_known(floors[panel])])
-        for panel, curves in lines.items()
-        if curves
-    }
+    held = {panel: held_of(grid, panel, lines[panel], x, y) for panel in panels}
+    ranges = {panel: _y_range(curves, scale, log_x, held[panel].levels) for panel, curves in lines.items() if curves}
     x_range = _x_range(lines, ranges, log_x)
     rows = _facets(grid, lines)
     columns = max(len(row) for row in rows)
@@ -158,7 +152,7 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         here = {facet.panel: lines[facet.panel] for row in page for facet in row}
         notes = _curve_notes(here, ranges, y, scale, grouped)
         notes += [f"An epoch is {per_epoch} parameter updates."] if x == "epoch" and per_epoch else []
-        notes += _mark_notes(here, marks, floors, starts, since)
+        notes += held_notes({panel: held[panel] for panel in here})
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
             grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes,
@@ -169,15 +163,13 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
             for label, curve in lines[panel].items():
                 if label in facet.coloured:
                     place = facet.coloured.index(label)
-                    _draw_curve(ax, curve, grid.styles[label], log_x, place, len(facet.coloured))
+                    _draw_curve(ax, curve, grid.styles[label], log_x, ranges[panel][0], place, len(facet.coloured))
                 else:
                     keep = _drawable(curve, log_x)
                     ax.plot(curve.x[keep], curve.mean[keep], color=PALE, linewidth=0.7, zorder=2)
             set_x(ax, x_range, log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
-            _draw_marks(
-                ax, grid, [m for m in marks[panel] if m[0] in facet.coloured], floors[panel], starts[panel], since
-            )
+            draw_held(ax, held[panel], facet.coloured)
             # A label that lost every run at 0 has no line to name.
             ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] > 0}
             if named and ended:
@@ -273,14 +265,15 @@ def _drawable(curve: Curve, log_x: bool) -> np.ndarray:
     return _thin(np.flatnonzero(curve.x > 0) if log_x else np.arange(len(curve.x)), curve.x, log_x)
 
 
-def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, number: int, of: int) -> None:
+def _draw_curve(ax: Axes, curve: Curve, style: Style, log_x: bool, bottom: float, number: int, of: int) -> None:
     x = curve.x
     keep = np.flatnonzero(x > 0) if log_x else np.arange(len(x))
     whole, rest = (_thin(part, x, log_x) for part in (keep[keep < curve.whole], keep[keep >= curve.whole]))
     # Markers at a fixed distance on the page, each label's elsewhere; bands pale where many overlap.
     ax.plot(x[whole], curve.mean[whole], zorder=3, markevery=(0.04 + 0.26 * number / of, 0.3), **look_of(style))
     band = dict(color=style.colour, alpha=max(0.07, min(0.18, 1 / of)), linewidth=0)
-    ax.fill_between(x[whole], curve.low[whole], curve.high[whole], **band)
+    if (curve.mean >= bottom).any():  # or the band of a lost seed would cover a panel that its line is below
+        ax.fill_between(x[whole], curve.low[whole], curve.high[whole], **band)
     ax.plot(x[rest], curve.mean[rest], color=style.colour, linestyle=style.line, linewidth=0.7, alpha=0.45, zorder=2.5)
     if curve.diverged and len(keep):
         end = whole[-1] if len(whole) else rest[0]
@@ -301,76 +294,12 @@ def _name_lines(ax: Axes, curves: dict[str, Curve], ends: tuple[float, float], l
     name_ends(ax, last, look)
 
 
-# What is drawn beside the curves --------------------------------------------------------------------------------------
-
-
-def _known(value: float | None) -> list[float]:
-    return [] if value is None else [value]
-
-
-def _starts(panel: Panel) -> list[float]:
-    """The gradient norms at the start, geometric means over seeds; labels that start alike share one."""
-    first = panel.curves[(panel.curves.iteration == 0) & (panel.curves.gradient_norm > 0)]
-    labels = first.run_key.map(panel.runs.set_index("run_key").label)
-    means = np.exp(np.log(first.gradient_norm).groupby(labels).mean())
-    return sorted({float(f"{value:.3g}") for value in means})
-
-
-def _marks_of(grid: Grid, panel: Panel, curves: Mapping[str, Curve], x: str) -> list[tuple]:
-    """(label, epochs, accuracy, its standard deviation or NaN, whether printed) of the numbers that are to be met."""
-    reported = grid.marks.reported
-    if reported is None or x != "epoch" or panel.runs.dataset.iloc[0] != "mnist":
-        return []
-    rows = reported[reported.label.isin(list(curves))]
-    return list(rows[["label", "at", "theirs", "theirs_sd", "printed"]].itertuples(index=False, name=None))
-
-
-def _draw_marks(
-    ax: Axes,
-    grid: Grid,
-    reported: Sequence[tuple],
-    floor: float | None,
-    starts: Sequence[float],
-    since: int,
-) -> None:
-    if since:
-        ax.axvline(since, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=2.2)
-    line = dict(color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2.2)
-    for value, text in [*((start, "start") for start in starts), *((f, "floor") for f in _known(floor))]:
-        ax.axhline(value, **line)
-        place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="bottom", ha="left")
-        ax.annotate(text, (0.01, value), (0, 1), fontsize=SMALL, color=GREY, **place)
-    for _, at, value, sd, printed in reported:
-        bar = dict(yerr=sd, elinewidth=0.8, capsize=1.5) if sd == sd else {}
-        face = dict(markerfacecolor="black" if printed else "none", markeredgecolor="black", markeredgewidth=0.9)
-        ax.errorbar(at, value, fmt="D" if printed else "o", markersize=4.5, ecolor="black", zorder=5, **face, **bar)
-
-
-def _mark_notes(
-    shown: Iterable[Panel], marks: Mapping[Panel, list], floors: Mapping[Panel, float | None], starts: Mapping,
-    since: int,
-) -> list[str]:  # fmt: skip
-    shown = list(shown)
-    printed = {mark[-1] for panel in shown for mark in marks[panel]}
-    notes = ["◆: the number that its authors printed; bar: its standard deviation."] if True in printed else []
-    notes += ["○: what the authors' released code gave when run."] if False in printed else []
-    if known := {dataset_title(p.runs.dataset.iloc[0]): floors[p] for p in shown if floors[p] is not None}:
-        each = ", ".join(f"{name} {100 * floor:g} %" for name, floor in known.items())
-        notes.append(f"Dashed: the floor that a sound baseline is above, {each}.")
-    if any(starts[p] for p in shown):
-        notes.append("Dashed: the norm at the start; a line that stays above it has not fallen.")
-    if since:
-        notes.append(
-            f"Dotted: iteration {since}, where ε reaches its floor; the claims from its floor on count from here."
-        )
-    return notes
-
-
 def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Sequence[float]) -> tuple[float, float]:
     """Low and high end of a panel's y axis; `anchors` are in it.
 
-    Accuracy: from the best mean down past the lowest last mean, so that every label ends in the panel and slow starts
-    begin below it; but not below a third of the best: what failed leaves the panel (and is noted).
+    Accuracy: from the best mean down past the lowest last mean, so that labels end in the panel and slow starts begin
+    below it; but not below a third of the best, nor down to a mean that a lost seed pulled FAR from the others though
+    its interval reaches the best: what failed leaves the panel (and is noted), and the rest can be told apart.
     """
     # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
@@ -378,7 +307,9 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Se
     means = np.concatenate([*seen, np.array(anchors, float)])
     low, high = np.nanmin(means), np.nanmax(means)
     if scale.kind == "error":
-        last, top = log_error(min([*(curve.last for curve in steady), *anchors])), log_error(high)
+        far = 1 - FAR * (1 - np.median([curve.last for curve in steady]))
+        near = [curve.last for curve in steady if curve.last >= far or not curve.high[-1] >= high]
+        last, top = log_error(min([*near, *anchors])), log_error(high)
         span = max(1.3 * (top - last), top - log_error(high - 0.03))
         low = max(low, high / 3, accuracy_at(top - span))
         pad = max(0.05 * (top - log_error(low)), 0.005)

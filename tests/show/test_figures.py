@@ -233,6 +233,17 @@ def test_every_label_ends_in_the_panel_unless_it_failed_and_is_named(drawn, tmp_
     assert "◂: mean below the axis." in one_line(some["final_accuracy"])
 
 
+def test_a_mean_that_one_lost_seed_pulled_down_leaves_the_panel_to_the_others(tmp_path):
+    write_csvs(tmp_path, "g", {name: LABELS[name] for name in ("SGD", "Adam", "SAM")}, {"mnist": 0.98}, seeds=3)
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    lost = runs.run_key[(runs.label == "SAM") & (runs.seed == 1)].item()
+    curves.loc[curves.run_key == lost, "test_accuracy"] = 0.25
+    figure = draw(runs, curves)["accuracy_epochs"]
+    (ax,) = figure.axes
+    assert ax.get_ylim()[0] > 0.9 and re.search(r"MNIST: SAM 7\d\.\d\.", one_line(figure))
+    assert len(ax.collections) == 2, "no band of SAM covers the others"
+
+
 @pytest.mark.parametrize(
     "low, high", [(0.3, 0.985), (0.2, 0.53), (0.83, 0.845), (0.972, 0.979), (0.1, 0.9999), (0.9961, 0.9985)]
 )
