@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Never
@@ -16,6 +17,7 @@ if __name__ == "__main__":
     end_in_a_sentence()  # before the imports that take seconds
 
 from am.errors import InputError, unknown
+from am.methods import methods
 from reproduce import commands
 from reproduce.run.checks import MOST, clipped, shown
 from reproduce.run.grid import APART
@@ -198,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, strange = (words := parser()).parse_known_args(argv)
         if strange:
             raise InputError(_unrecognized(strange, words, args.command))
+        _load_methods()
         status = args.does(args) or 0
         sys.stdout.flush()  # here, where a pipe that nobody reads from is no surprise
         return status
@@ -216,6 +219,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\n{SENTENCE}", file=sys.stderr)
         return 130
+
+
+def _load_methods() -> None:
+    """Import every method's file, so that a slip in one that is being written is a sentence that names it."""
+    try:
+        methods()
+    except InputError:
+        raise
+    except Exception as error:  # whatever the file raises
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/am/methods/" in frame.filename]
+        path, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else frames[-1][:2]
+        where = f"am/methods/{Path(path).name}, line {line}"
+        raise InputError(f"{where}: {type(error).__name__}, {getattr(error, 'msg', None) or error}.") from error
 
 
 def _unrecognized(strange: Sequence[str], words: argparse.ArgumentParser, command: str) -> str:

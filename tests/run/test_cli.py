@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import METHODS, ROOT, Place, one_sentence, place_fixture  # noqa: F401
 
+import am.methods
 from am.data import NAMES
 from am.methods import methods
 from reproduce.__main__ import main, parser
@@ -424,3 +425,31 @@ def test_quickstart_leaves_csvs_and_figures_and_a_second_time_does_nothing(tmp_p
     } <= names
     assert "Nothing to train" in do()
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        (
+            "from am.method import Methd\n",
+            "am/methods/being_written.py, line 1: ImportError, cannot import name 'Methd'",
+        ),
+        ("\ndef step(:\n", "am/methods/being_written.py, line 2: SyntaxError, invalid syntax."),
+        (
+            "from am.method import setting\nrate = setting(1.0, lo=3)\n",
+            "am/methods/being_written.py, line 2: TypeError",
+        ),
+    ],
+)
+def test_a_slip_in_a_methods_file_is_a_sentence_that_names_it(code, said, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "am" / "methods"
+    folder.mkdir(parents=True)
+    (folder / "being_written.py").write_text(code)
+    monkeypatch.setattr(am.methods, "__path__", [str(folder)])
+    am.methods.methods.cache_clear()
+    try:
+        assert main(["methods"]) == 2
+    finally:
+        am.methods.methods.cache_clear()
+    shown = capsys.readouterr().err
+    assert shown.startswith(said) and shown.count("\n") == 1
