@@ -152,7 +152,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
     """The grid of a TOML file; as `load_grid`."""
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
-    place = f"{path.parent.name}/{path.name}"
+    place = f"reproduce/grids/{path.name}" if path.parent == FOLDER else str(path)
     if path.stem in TAKEN:
         raise InputError(f"{place}: '{path.stem}' is the name of a folder of results; call the grid something else.")
     raw = read_toml(path, place)

@@ -129,10 +129,10 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
     scale = _scale_of(panels, y)
     lines = {panel: _panel_curves(panel, grid.styles, x, y, scale.kind == "log") for panel in panels}
     drawn = [curve for curves in lines.values() for curve in curves.values()]
-    if max((len(curve.x) for curve in drawn), default=0) < 2:
-        return []
     # A power law is a line where both axes are logarithmic, and what an objective does first is seen there alone.
     log_x = y != "test_accuracy" or _wants_log(drawn, x)
+    if max(((curve.x > 0).sum() if log_x else len(curve.x) for curve in drawn), default=0) < 2:
+        return []
     held = {panel: held_of(grid, panel, lines[panel], x, y) for panel in panels}
     ranges = {panel: _y_range(curves, scale, log_x, held[panel].levels) for panel, curves in lines.items() if curves}
     x_range = _x_range(lines, ranges, log_x)
@@ -254,7 +254,7 @@ def _panel_curves(panel: Panel, labels: Iterable[str], x: str, y: str, logarithm
 
 def _wants_log(curves: Sequence[Curve], x: str) -> bool:
     """Where budgets differ threefold, the small ones would be crushed at 0; and where updates span two decades."""
-    positive = np.concatenate([curve.x[curve.x > 0] for curve in curves])
+    positive = np.concatenate([curve.x[curve.x > 0] for curve in curves] or [np.empty(0)])
     if x == "parameter_updates" and positive.size > 0 and positive.max() > 100 * positive.min():
         return True
     ends = [curve.x[-1] for curve in curves if curve.whole == len(curve.x) and curve.x[-1] > 0] or [0]

@@ -52,7 +52,7 @@ def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(done, monkeypa
 
 def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
     monkeypatch.setattr("reproduce.show.figures.figures_of", DRAW)
-    place.write(methods=METHODS[2:], epochs=1)
+    place.write(methods=METHODS[2:], epochs=2)
     place.run()
     names = {path.name for path in (place.drawn / "tiny").iterdir()}
     for kind in ("accuracy_epochs", "final_accuracy", "objective"):
