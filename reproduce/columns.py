@@ -153,7 +153,7 @@ COLUMNS = {
         Column("ours", "number", "our mean test accuracy at the same evaluation"),
         Column("ours_sd", "number", "its standard deviation over seeds"),
         Column("tolerance", "number", "how near ours must be"),
-        Column("met", "text", "yes, no, or not run or measured"),
+        Column("met", "text", "yes, no, fewer images than theirs, or not run or measured"),
         Column("source", "text", "where the number comes from"),
         # bench
         Column("n", "integer", "rows of data, or of a mini-batch"),

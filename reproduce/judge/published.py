@@ -13,6 +13,7 @@ from reproduce.files import Stale, make_folder, markdown_cell, read, write, writ
 from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
+ENOUGH = 0.9  # of their images: ours hold some out
 WITHOUT_SD = 0.01  # how near ours must be to a single run
 KINDS = dict(published="comparison", released="released_code")  # blocks of the TOML -> table
 UNREAD = (
@@ -24,7 +25,8 @@ UNREAD = (
 def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
     """One row a number of a kind, one of KINDS: theirs, ours (mean, sd, seeds at that evaluation), whether it is met.
 
-    met: "yes", "no", or "not run" where its grid has no CSVs. n_train and profile say at what scale ours was run.
+    met: "yes", "no", "fewer images" where ours trained on less than ENOUGH of theirs, which says nothing of the number,
+    or "not run" where its grid has no CSVs. n_train and profile say at what scale ours was run.
     """
     rows = []
     for number in tomllib.loads(NUMBERS.read_text())[kind]:
@@ -39,7 +41,9 @@ def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
         else:
             tolerance = 3 * number["sd"] if "sd" in number else WITHOUT_SD
             met = abs(ours["ours"] - number["accuracy"]) <= tolerance
-            row |= ours | dict(tolerance=tolerance, met="yes" if met else "no")
+            word = "yes" if met else "no"
+            few = ours["n_train"] < ENOUGH * number["images"]
+            row |= ours | dict(tolerance=tolerance, met="fewer images" if few else word)
         rows.append(row | dict(source=number["source"]))
     return pd.DataFrame(rows).reindex(columns=TABLES[KINDS[kind]].names)
 
