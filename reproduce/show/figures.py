@@ -234,10 +234,9 @@ def _read_runs(results: Path, grid: str) -> pd.DataFrame:
 
 
 def _constants_in_labels(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Where a grid shows both, the labels of runs with constants as published say so."""
-    if not {"scaled", "published"} <= set(runs.constants):
-        return runs, curves
-    published = runs.run_key[runs.constants == "published"]
+    """Where a label has runs of both, those with constants as published say so."""
+    both = runs.groupby("label").constants.nunique() > 1
+    published = runs.run_key[(runs.constants == "published") & runs.label.map(both)]
     name = lambda frame: frame.label.where(~frame.run_key.isin(published), frame.label + PUBLISHED)
     return runs.assign(label=name(runs)), curves.assign(label=name(curves))
 

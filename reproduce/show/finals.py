@@ -21,9 +21,9 @@ _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
 
 def dot_pages(grid: Grid) -> list[Figure]:
-    """Dot plots; none where every panel would have a single dot, the end of its curve."""
-    panels = grid.panels
-    if max((len(panel.runs) for panel in panels), default=0) < 2:
+    """Dot plots, without panels of a single dot, the end of its curve; none where no panel has two."""
+    panels = [panel for panel in grid.panels if len(panel.runs) > 1]
+    if not panels:
         return []
     ruler = Ruler()
     columns = grid.sheet.across(min(2, len(panels)))
