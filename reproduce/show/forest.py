@@ -63,7 +63,7 @@ class Row:
 def draw_claims(results: Path, figures: Path) -> list[Path]:
     """Write claims_PAPER.pdf and .png, a figure a paper; returns the files, none without claim_effects.csv.
 
-    A paper without an effect has no figure.
+    A paper without an effect has no figure; pages that are no longer drawn are deleted.
     """
     found = judged(results)
     if found is None:
@@ -75,6 +75,9 @@ def draw_claims(results: Path, figures: Path) -> list[Path]:
                 path = figures / f"claims_{paper.lower()}.{suffix}"
                 save(figure, path)
                 written.append(path)
+    for path in figures.glob("claims_*"):
+        if path not in written and path.suffix in (".pdf", ".png"):
+            path.unlink()
     return written
 
 

@@ -143,6 +143,9 @@ def test_files_are_a_pdf_and_a_png_a_paper_with_the_same_bytes_again(results, tm
 def test_claims_of_which_none_was_run_have_no_figure(results, tmp_path):
     effects = pd.read_csv(results / "claim_effects.csv")
     effects[effects.id == "SAMT-1"].to_csv(results / "claim_effects.csv", index=False)
+    for name in ("claims_samt-2.png", "claims_tiam.pdf"):
+        (tmp_path / name).touch()
     assert {re.sub(r"\..*", "", path.name) for path in draw_claims(results, tmp_path)} == {"claims_samt"}
+    assert {path.stem for path in tmp_path.glob("claims_*.p*")} == {"claims_samt"}, "pages of another time are gone"
     (results / "claim_effects.csv").unlink()
     assert draw_claims(results, tmp_path) == []
