@@ -67,7 +67,7 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
     else:
         stubs, datasets = [*(AXES[column] for column in varied), "Method"], list(runs["dataset"].drop_duplicates())
         settings = list(
-            runs.sort_values(varied, key=_all_last)[varied].drop_duplicates().itertuples(index=False, name=None)
+            runs.sort_values(varied, key=_by_size)[varied].drop_duplicates().itertuples(index=False, name=None)
         )
         heads = [_head(runs[runs["dataset"] == dataset], (), varied) for dataset in datasets]
         rows = [
@@ -115,8 +115,11 @@ def _word(column: str, value: object) -> str:
     return network_title(str(value), "MLP") if column == "network" else str(value)
 
 
-def _all_last(column: pd.Series) -> pd.Series:
-    """What rows are sorted by: "all", which is 0, comes after every number of rows."""
+def _by_size(column: pd.Series) -> pd.Series:
+    """What rows are sorted by: "all", which is 0, after every number of rows; networks by depth, then width."""
+    if column.name == "hidden":
+        widths = column.map(lambda hidden: str(hidden).split("-"))
+        return widths.map(lambda each: "-".join(f"{width:0>6}" for width in (str(len(each)), *each)))
     return column.mask(column == 0, math.inf) if column.name == "n_train_asked" else column
 
 

@@ -96,3 +96,10 @@ def test_the_pages_of_a_checkout_are_its_readme_and_docs(tmp_path):
         (tmp_path / name).write_text("")
     assert [str(page.relative_to(tmp_path)) for page in pages(tmp_path)] == ["README.md", "docs/a.md", "docs/b.md"]
     assert pages(tmp_path / "docs") == []
+
+
+def test_networks_stand_by_depth_and_then_by_width():
+    networks = ["1000-1000", "100-100", "50-50", "200-200", "500-500", "100-100-100", "100"]
+    runs = pd.concat([runs_of({"A": [0.91, 0.92]}).assign(hidden=hidden) for hidden in networks])
+    shown = [stubs[0] for stubs, _ in accuracy_table(runs).rows]
+    assert shown == ["100", "50-50", "100-100", "200-200", "500-500", "1000-1000", "100-100-100"]
