@@ -100,7 +100,12 @@ COLUMNS = {
         Column("r_squared", "number", "R² of the fit"),
         Column("step_sizes", "integer", "initial step sizes tried"),
         Column("best_step_size", "number", "the one with the highest mean validation accuracy"),
-        Column("usable_decades", "number", "width of the range around it that loses at most 5 points", "decades"),
+        Column(
+            "usable_decades",
+            "number",
+            "width of the range around a seed's best test accuracy that loses at most 5 points",
+            "decades",
+        ),
         Column("cut_off", "flag", "whether an end of the sweep cuts that range off, so that it may be wider"),
         Column("diverged_share", "number", "share of the step sizes at which training was lost"),
         Column("deviation", "number", "mean distance of a seed's accuracy from the other seeds' median at the best"),

@@ -27,7 +27,7 @@ from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler
 
 SYMBOLS = {REPRODUCED: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), NOT_REPRODUCED: ("✗", "#a3191f")}
 OPEN = ("○", GREY)  # not reproduced, and the opposite not shown either
-COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)")
+COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)", smoke="A trial (smoke)")
 TITLE = "What the papers claim, and what was found"
 NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "

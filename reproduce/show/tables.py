@@ -81,7 +81,7 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
 
 
 def _cells(runs: pd.DataFrame, by: Sequence[str]) -> dict[tuple, Cell]:
-    """The cell of every (problem, label) that was run; with one seed alone nothing is the best."""
+    """The cell of every (problem, label) that was run; below MIN_SEEDS nothing is the best."""
     best = best_and_ties(runs, by).set_index([*by, "label"])["among_best"]
     cells = {}
     for key, group in runs.groupby([*by, "label"], sort=False):
@@ -89,7 +89,7 @@ def _cells(runs: pd.DataFrame, by: Sequence[str]) -> dict[tuple, Cell]:
         lost = len(group) - len(done)
         spread = f" ± {done.std():.2f}" if len(done) > 1 else ""
         text = (f"{done.mean():.2f}{spread}" if len(done) else "–") + (f" ({lost}/{len(group)} lost)" if lost else "")
-        cells[key] = Cell(text, len(group) > 1 and bool(best.get(key, False)))
+        cells[key] = Cell(text, len(group) >= MIN_SEEDS and bool(best.get(key, False)))
     return cells
 
 
