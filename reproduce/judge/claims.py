@@ -236,11 +236,8 @@ def markdown(table: pd.DataFrame, protocols: dict[str, str]) -> str:
     claims = table.drop_duplicates("id")
     changes = [f"- {row.id}: {row.changed}" for row in claims.itertuples() if row.changed]
     parts = [LEGEND, "\n".join(lines), "Protocols:", "\n".join(meanings)]
-    parts += (
-        ["Rules that were changed after runs, of earlier code where nothing else is said:", "\n".join(changes)]
-        if changes
-        else []
-    )
+    if changes:
+        parts += ["Rules that were changed after runs, of earlier code where nothing else is said:", "\n".join(changes)]
     return "\n\n".join(parts) + "\n"
 
 
