@@ -22,13 +22,16 @@ from reproduce.run.grid import targets_of
 from reproduce.run.places import place
 
 RISEN = 1e-3  # of its lowest value: an objective that ends further above it has not fallen monotonically
+SAYING = ("better", "worse", "best")  # outcomes that say more than that nothing was found
 _SAYS = dict(better="that it holds", worse="the opposite")
 
 Pair = tuple[float, float]  # of the method and of its comparator, more is better
 
 
 def disagreements(results: Path, grid_folder: Path | None = None, claims: Path = CLAIMS) -> tuple[int, list[str]]:
-    """How many outcomes stand behind the verdicts of claims.csv, and a sentence for each that is contradicted.
+    """How many outcomes behind the verdicts of claims.csv the data can bear out, and a sentence for each contradicted.
+
+    Those are the ones that say "better", "worse" or "best", of a measure of which there is a plain reading.
 
     Raises InputError where there is no claims.csv.
     """
@@ -49,7 +52,8 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
                 continue
             behind = effects[(effects[["id", "protocol", "grid"]] == list(key)).all(axis=1)]
             behind = behind[behind["profile"] == row.profile]
-            count += len(behind)
+            look = _LOOKS.get(known[key].measure.partition(":")[0])
+            count += int(behind["outcome"].isin(SAYING).sum()) if look else 0
             csvs = place(results, row.profile) / row.grid
             evidence.setdefault(csvs, Evidence(csvs, targets_of(row.grid, grid_folder)))
             found += [f"{where}: {text}" for text in _contradictions(row.verdict, known[key], evidence[csvs], behind)]
@@ -75,7 +79,7 @@ def _contradictions(verdict: str, claim: Claim, evidence: Evidence, effects: pd.
         yield f"{evidence.folder / 'runs.csv'} has no run any more of {', '.join(absent) or 'a data set of its'}."
         return
     look = _LOOKS.get(claim.measure.partition(":")[0])
-    for row in effects[effects["outcome"].isin(["better", "worse", "best"])].itertuples() if look else ():
+    for row in effects[effects["outcome"].isin(SAYING)].itertuples() if look else ():
         if text := look(claim, evidence, row):
             yield text
 

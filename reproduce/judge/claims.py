@@ -21,7 +21,7 @@ from reproduce.judge.measures import Claim, Evidence, measure_of, unit_of, witho
 from reproduce.judge.rows import in_words
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
-from reproduce.run.grid import targets_of
+from reproduce.run.grid import datasets_of, targets_of
 from reproduce.run.places import place
 from reproduce.schema import TABLES, dataset_title
 
@@ -68,6 +68,11 @@ def protocols_of(path: Path) -> dict[str, str]:
     return tomllib.loads(path.read_text())["protocols"]
 
 
+def changes_of(path: Path) -> list[str]:
+    """What was changed in the rules of all claims after runs, a sentence each."""
+    return tomllib.loads(path.read_text()).get("changed", [])
+
+
 def judge_all(
     results: Path, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS, grid_folder: Path | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -80,7 +85,7 @@ def judge_all(
             folder = place(results, profile) / claim.grid
             if folder not in evidence:
                 evidence[folder] = Evidence(folder, targets_of(claim.grid, grid_folder))
-            found, table = _judged(claim, evidence[folder], profile)
+            found, table = _judged(claim, evidence[folder], profile, datasets_of(claim.grid, profile, grid_folder))
             mine.append(_named(claim, profile) | found)
             effects += table
         judged = [row for row in mine if row["verdict"] in JUDGED]
@@ -105,8 +110,10 @@ def _named(claim: Claim, profile: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _judged(claim: Claim, evidence: Evidence, profile: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The verdict with what is behind it, and the rows of claim_effects.csv."""
+def _judged(
+    claim: Claim, evidence: Evidence, profile: str, datasets: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The verdict with what is behind it, and the rows of claim_effects.csv. datasets: those of the grid."""
     measure, unit = measure_of(claim), unit_of(claim)
     try:
         if not (evidence.folder / "runs.csv").exists():
@@ -124,9 +131,11 @@ def _judged(claim: Claim, evidence: Evidence, profile: str) -> tuple[dict[str, A
         return scale | dict(verdict=NOT_TESTED, reason=str(error)), []
     found = verdict(claim.rule, table, bound=claim.bound)
     effects = _effects(claim, profile, table, runs, measure.factor, unit)
+    absent = [name for name in datasets if name not in set(runs["dataset"])]
+    not_run = f"; not run: {', '.join(absent)}" if absent and found.verdict in JUDGED else ""
     return scale | dict(
         verdict=found.verdict,
-        reason=found.reason,
+        reason=found.reason + not_run,
         evidence=_evidence(table, measure.factor, unit),
         basis=_basis(effects),
         seeds=min((row["seeds"] for row in effects if row["seeds"]), default=0),
@@ -144,6 +153,8 @@ def _effects(
     else:
         table = table.assign(outcome=outcomes(claim.rule, table, claim.bound))
     numbers = ("a_value", "b_value", "effect", "ci_low", "ci_high")
+    if "test" in table:  # a ratio of two misses is no effect
+        table.loc[table["test"] == UNREACHED, ["effect", "ci_low", "ci_high"]] = math.nan
     return [
         named
         | dict(dataset=row["dataset"], n_train=int(rows_of[row["dataset"]]), method=row["a"], against=row["b"])
@@ -166,15 +177,18 @@ def _basis(effects: Sequence[dict[str, Any]]) -> str:
 
 
 def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
-    """The smallest and the largest effect, and in brackets the outermost ends of their 95 % intervals."""
+    """The smallest and the largest effect, and in brackets the outermost ends of their 95 % intervals.
+
+    No brackets where one of them has no interval.
+    """
     known = table.dropna(subset=["effect"]) if "effect" in table else table.iloc[:0]
     if "test" in known:
-        known = known[known["test"] != UNREACHED]  # a ratio of two misses is no effect
+        known = known[known["test"] != UNREACHED]
     if known.empty:
         return ""
     sign = (known["scale"] == "difference").all()
     ends = [_number(known["effect"].min() * factor, sign), _number(known["effect"].max() * factor, sign)]
-    low, high = known["ci_low"].min() * factor, known["ci_high"].max() * factor
+    low, high = (known[end].agg(most, skipna=False) * factor for end, most in (("ci_low", "min"), ("ci_high", "max")))
     interval = "" if math.isnan(low) or math.isnan(high) else f" [{_number(low, sign)}, {_number(high, sign)}]"
     return f"{' to '.join(dict.fromkeys(ends))} {unit}{interval}"
 
@@ -201,7 +215,7 @@ def write_claims(
     make_folder(folder)
     write(folder / "claims.csv", table)
     write(folder / "claim_effects.csv", effects, digits=6)
-    write_whole(folder / "claims.md", markdown(table, protocols_of(claims)))
+    write_whole(folder / "claims.md", markdown(table, protocols_of(claims), changes_of(claims)))
     return folder / "claims.csv", table["verdict"].value_counts().to_dict()
 
 
@@ -216,8 +230,11 @@ Every single comparison is a row of `claim_effects.csv`. No table of the two pap
 of theirs to meet."""
 
 
-def markdown(table: pd.DataFrame, protocols: dict[str, str]) -> str:
-    """The table for readers: a row a claim and protocol, the profiles side by side, and whether they agree."""
+def markdown(table: pd.DataFrame, protocols: dict[str, str], changed: Sequence[str] = ()) -> str:
+    """The table for readers: a row a claim and protocol, the profiles side by side, and whether they agree.
+
+    changed: what was changed in the rules of all claims.
+    """
     profiles = list(dict.fromkeys(table["profile"]))
     heads = ["Claim", "Protocol", *(SCALES[profile] for profile in profiles)]
     heads += ["The two"] if len(profiles) > 1 else []
@@ -234,7 +251,8 @@ def markdown(table: pd.DataFrame, protocols: dict[str, str]) -> str:
         seen = ident
     meanings = [f"- *{name}*: {text}" for name, text in protocols.items() if name in set(table["protocol"])]
     claims = table.drop_duplicates("id")
-    changes = [f"- {row.id}: {row.changed}" for row in claims.itertuples() if row.changed]
+    changes = [f"- All: {text}" for text in changed]
+    changes += [f"- {row.id}: {row.changed}" for row in claims.itertuples() if row.changed]
     parts = [LEGEND, "\n".join(lines), "Protocols:", "\n".join(meanings)]
     if changes:
         parts += ["Rules that were changed after runs, of earlier code where nothing else is said:", "\n".join(changes)]

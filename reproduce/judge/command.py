@@ -36,4 +36,4 @@ def check(results: Path, grid_folder: Path | None = None) -> None:
             f"{len(found)} of {checked} outcomes behind the verdicts are contradicted by what the figures draw:\n"
             + "\n".join(found)
         )
-    print(f"{checked} outcomes behind the verdicts: the figures' own data agree with each.")
+    print(f"{checked} outcomes say better, worse or best: the figures' own data agree with each.")

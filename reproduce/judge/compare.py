@@ -25,6 +25,9 @@ from reproduce.judge.rows import (
 )
 from reproduce.judge.significance import cost_test, holm, paired_test
 
+# The whole range of n values holds the median with probability 1 - 2^(1-n): .75 of three, .94 of five.
+MEDIAN_SEEDS = 5
+
 
 @dataclass(frozen=True)
 class _Pairs:
@@ -76,7 +79,7 @@ def compare_costs(
     `costs` is a frame of runs with a column of costs: of `cost_to_target`, or any (seconds, FLOPs per update). A run
     that did not finish costs infinity. a_value and b_value are medians. effect is the median ratio, taken over the
     shares a / (a + b) so that a miss is no special case: 0 where b alone missed, infinity where a alone did, 1 where
-    both did; its interval is the bootstrap's of that median.
+    both did; its interval is the bootstrap's of that median, NaN for fewer than MEDIAN_SEEDS seeds.
     """
     costs = only_labels(costs, a_label, *listed(b_label))
     pairs = _paired(costs, _costs(costs, cost), a_label, listed(b_label), listed(by))
@@ -204,7 +207,7 @@ def _share(x: NDArray, y: NDArray) -> NDArray:
 
 
 def _as_ratio(share: Estimate) -> Estimate:
-    back = lambda s: s / (1 - s) if s < 1 else math.inf if s == 1 else math.nan
+    back = lambda s: s / (1 - s) if s < 1 else math.inf if s == 1 else math.nan  # NaN stays NaN
     return Estimate(back(share.value), back(share.low), back(share.high), share.n)
 
 
@@ -215,7 +218,10 @@ def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
     elif scale == "ratio":
         share = _share(pair.x, pair.y)
         a, b, probability = np.median(pair.x), np.median(pair.y), wins(0.5 - share, -1)
-        effect = boot = _as_ratio(bootstrap([share], np.median))
+        found = bootstrap([share], np.median)
+        if found.n < MEDIAN_SEEDS:
+            found = Estimate(found.value, math.nan, math.nan, found.n)
+        effect = boot = _as_ratio(found)
     else:
         difference = pair.x - pair.y
         a, b, probability = np.sort(pair.x).mean(), np.sort(pair.y).mean(), wins(difference, -1)

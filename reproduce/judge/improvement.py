@@ -21,7 +21,8 @@ def improvement_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a pair of labels: the probability that the first is more accurate than the second on the same seed.
 
     probability: the share of seeds on which it is, a tie as half, averaged over the data sets that both were run on.
-    Its 95 % interval is the bootstrap's, which draws seeds within each data set; NaN where one has a single seed. The
+    Its 95 % interval is the bootstrap's, which draws seeds within each data set; NaN where one has a single seed, or
+    where no seed says otherwise than the others of its data set, of which the bootstrap would make a certainty. The
     first label is the one that is at least as often better. Raises InputError where rows share a data set, label and
     seed.
     """
@@ -50,7 +51,7 @@ def improvement_table(runs: pd.DataFrame) -> pd.DataFrame:
 def _probability(strata: list[NDArray]) -> tuple[float, float, float]:
     """strata: differences by seed of each data set. Returns the probability and the ends of its interval."""
     value = float(np.mean([wins(d, -1) for d in strata]))
-    if min(map(len, strata)) < 2:
+    if min(map(len, strata)) < 2 or all(np.ptp(np.sign(d)) == 0 for d in strata):
         return value, np.nan, np.nan
     won = [0.5 + np.sign(d) / 2 for d in strata]
     drawn = np.mean([_resamples(k, len(x)) @ x for k, x in enumerate(won)], axis=0)  # (RESAMPLES,)

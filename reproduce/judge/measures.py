@@ -120,7 +120,18 @@ def _to_target(claim: Claim, evidence: Evidence) -> pd.DataFrame:
     goal, curves = evidence.goal(claim.reference), evidence.curves_with(claim.column)
     here = evidence.runs[evidence.runs["dataset"].isin(goal.dropna().index)]
     costs = cost_to_target(here, curves, goal, cost=claim.column)
-    return compare_costs(costs, claim.method, claim.against)
+    return _apart(compare_costs(costs, claim.method, claim.against), costs)
+
+
+def _apart(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The table, tied where either may have been first: each reached the target between two evaluations.
+
+    The intervals (`before`, `cost`] of the two, medians over seeds, overlap.
+    """
+    middle = costs.groupby(["dataset", "label"])[["before", "cost"]].median()
+    a, b = (middle.loc[list(zip(table["dataset"], table[side]))].reset_index(drop=True) for side in ("a", "b"))
+    overlap = (a["before"] < b["cost"]) & (b["before"] < a["cost"])
+    return _tied(table, overlap.to_numpy())
 
 
 def _cost(claim: Claim, evidence: Evidence) -> pd.DataFrame:
@@ -182,6 +193,7 @@ def _convergence(measure: str, worst: float) -> Table:
         found = fit("power" if measure == "power" else "linear")
         found["power"] = found["rate"]
         found["linear_margin"] = found["r_squared"] - fit("sublinear")["r_squared"]
+        found[measure] = found[measure].fillna(worst)  # a curve that no line fits does not fall
         table = levels(found, measure, unfinished=worst)
         share = measure == "monotone_share"  # of a few seeds, Student's interval passes the ends of what a share can be
         return table.assign(ci_low=table["ci_low"].clip(0, 1), ci_high=table["ci_high"].clip(0, 1)) if share else table

@@ -8,7 +8,7 @@ from scipy import stats
 
 from reproduce.judge.estimates import ALPHA, SEED
 
-PERMUTATIONS = 2**14  # exact up to 14 pairs
+PERMUTATIONS = 2**14  # sign flips are all tried up to 14 pairs, the C(2n, n) orders of Mann-Whitney up to 8 a side
 # In place of a test's name.
 UNREACHED = "no run reached it"
 TOO_FEW = "too few seeds"

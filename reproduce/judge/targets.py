@@ -34,12 +34,12 @@ def cost_to_target(
     cost: str = "parameter_updates",
     metric: str = "val_accuracy",
     by: str = "dataset",
-    lower: bool = False,
 ) -> pd.DataFrame:
-    """The runs with a column `cost`: what the first evaluation at which the metric reached the target had cost.
+    """The runs with the columns `cost` and `before`: what had been spent at the first evaluation at which the metric
+    had reached the target, and at the one before it. The target was reached between the two.
 
-    target: one number, or one per value of `by`. lower: the target is reached from above (a loss). A run that never
-    reached it, or that diverged or failed, costs infinity, also where it left no curve.
+    target: one number, or one per value of `by`. A run that never reached it, or that diverged or failed, costs
+    infinity and so does its `before`, also where it left no curve. Reached at the first evaluation: both are its cost.
     """
     require_columns(runs, ["run_key", "status", by])
     require_columns(curves, ["run_key", metric, cost])
@@ -52,12 +52,15 @@ def cost_to_target(
     else:
         goals = pd.Series(float(target), index=runs.index)
     goal = curves["run_key"].map(dict(zip(runs["run_key"], goals)))
-    reached = curves[metric] <= goal if lower else curves[metric] >= goal
+    reached = curves[metric] >= goal
     if curves.loc[reached, cost].isna().any():
         raise InputError(f"the curves have no '{cost}' where the target was reached: it was not measured in this lane.")
     first = curves[reached].groupby("run_key")[cost].min()
+    earlier = curves[curves[cost] < curves["run_key"].map(first)].groupby("run_key")[cost].max()
     found = runs["run_key"].map(first).astype(float)
-    return runs.assign(cost=found.where(is_finished(runs) & found.notna(), math.inf))
+    before = runs["run_key"].map(earlier).astype(float).fillna(found)
+    there = is_finished(runs) & found.notna()
+    return runs.assign(cost=found.where(there, math.inf), before=before.where(there, math.inf))
 
 
 def with_block_gradients(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

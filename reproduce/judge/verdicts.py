@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
+from reproduce.judge.estimates import ALPHA
 from reproduce.judge.rows import MIN_SEEDS, in_words, listed, require_columns, too_few
-from reproduce.judge.significance import TOO_FEW
+from reproduce.judge.significance import TOO_FEW, holm
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
 NOT_TESTED, NOT_RUN = "not tested here", "not run"
 OPPOSITE = "the opposite"  # how a reason begins to say where a claim is not merely open
 JUDGED = (REPRODUCED, PARTLY, NOT_REPRODUCED)
-# "The opposite": significantly worse than a comparator, or the whole interval on the wrong side of the bound.
+# "The opposite": worse than some comparator, p < .05 after Holm over the groups and over the comparators, or the whole
+# interval on the wrong side of the bound.
 _PARTLY = "partly: so on at least one and nowhere the opposite."
 RULES = {
     "better": "On every group tested the mean paired difference to every comparator is above 0, p < .05 after Holm; "
@@ -81,16 +83,27 @@ def verdict(rule: str, table: pd.DataFrame, by: str | Sequence[str] = "dataset",
         dict(
             unit=table["b"].to_numpy() if parts else groups,
             other=groups if parts else others,
-            outcome=outcomes(rule, table, bound).to_numpy(),
+            outcome=outcomes(rule, table, bound, by).to_numpy(),
             why=why,
         )
     )
     return _judge(rows, any_suffices=parts)
 
 
-def outcomes(rule: str, table: pd.DataFrame, bound: float | None = None) -> pd.Series:
-    """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested"."""
-    return _against_bound(rule, table, bound) if rule in _BOUNDED else table["outcome"]
+def outcomes(
+    rule: str, table: pd.DataFrame, bound: float | None = None, by: str | Sequence[str] = "dataset"
+) -> pd.Series:
+    """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested".
+
+    A claim of "better than every comparator" needs no correction over the comparators; its opposite, worse than any of
+    them, does (protocol 7).
+    """
+    if rule in _BOUNDED:
+        return _against_bound(rule, table, bound)
+    if "p" not in table:
+        return table["outcome"]
+    over_comparators = table.groupby(listed(by), sort=False)["p"].transform(holm)
+    return table["outcome"].mask((table["outcome"] == "worse") & ~(over_comparators < ALPHA), "tied")
 
 
 def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:

@@ -148,6 +148,11 @@ def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
     return load_grid(name, "light", folder=folder).targets if name in grid_names(folder) else ()
 
 
+def datasets_of(name: str, profile: str, folder: Path | None = None) -> tuple[str, ...]:
+    """The data sets of a grid by name; none of a results folder that belongs to no grid."""
+    return tuple(load_grid(name, profile, folder=folder).datasets) if name in grid_names(folder) else ()
+
+
 def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:
     """The grid of a TOML file; as `load_grid`."""
     if profile not in PROFILES:

@@ -14,6 +14,7 @@ from helpers import ROOT, one_sentence
 from taped import tape
 
 from am.counters import flops_of
+from am.graphs import cuda_graph
 from reproduce.__main__ import main
 from reproduce.bench import memory
 from reproduce.bench.command import GPU_ONLY, PARTS, bench, rows_of
@@ -227,7 +228,7 @@ def test_steps_of_a_graph_are_compared_after_the_same_number():
 
 @pytest.mark.gpu
 def test_steps_of_a_cuda_graph_are_the_eager_ones():
-    rows = graph_rows(torch.device("cuda"), torch.float64, bench.cuda_graph)
+    rows = graph_rows(torch.device("cuda"), torch.float64, cuda_graph)
     assert (rows["difference"] <= 1e-9).all() and (rows["ratio"] > 0).all()
 
 

@@ -75,7 +75,7 @@ def test_a_verdict_agrees_with_its_own_csvs_and_not_with_contrary_ones(tmp_path,
     table = read(tmp_path / "claims.csv")
     assert table.loc[table["profile"] == "paper", "verdict"].item() == REPRODUCED
     count, found = disagreements(tmp_path, claims=toml)
-    assert count > 0 and found == []
+    assert found == [] and (count > 0) == (claim.measure != "linear_margin")  # of which there is no plain reading
     if claim.measure == "linear_margin":
         return  # a difference of two fits, of which no plain reading says more
     put(tmp_path / claim.grid, *contradicted(claim, runs, curves))
@@ -130,7 +130,7 @@ def test_the_command_fails_with_the_sentences_and_says_where_there_is_nothing(tm
     write_runs(tmp_path / "tiam_inertia", runs_of({labels[0]: [0.9, 0.91, 0.92], labels[1]: [0.8, 0.81, 0.82]}))
     write_claims(tmp_path)
     assert main(["check", "--results", str(tmp_path)]) == 0
-    assert "1 outcomes behind the verdicts: the figures' own data agree" in capsys.readouterr().out
+    assert "1 outcomes say better, worse or best: the figures' own data agree" in capsys.readouterr().out
     swapped = runs_of({labels[1]: [0.9, 0.91, 0.92], labels[0]: [0.8, 0.81, 0.82]})
     swapped.to_csv(tmp_path / "tiam_inertia" / "runs.csv", index=False)
     assert main(["check", "--results", str(tmp_path)]) == 2
@@ -144,4 +144,4 @@ def test_the_command_fails_with_the_sentences_and_says_where_there_is_nothing(tm
 @pytest.mark.skipif(not (ROOT / "results" / "claims.csv").exists(), reason="no claims are committed")
 def test_the_committed_verdicts_agree_with_the_committed_runs():
     count, found = disagreements(ROOT / "results")
-    assert count > 0 and found == []
+    assert count > 400 and found == []

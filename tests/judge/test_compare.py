@@ -186,7 +186,7 @@ def test_misses_in_cost_ratios():
         neither = ratio([INF] * 5, [INF] * 5)
         assert neither[["effect", "outcome", "test"]].to_list() == [1.0, "untested", "no run reached it"]
         mixed = ratio([10.0, 10, INF, INF], [INF, INF, 10, 10])
-        assert mixed["effect"] == 1.0 and mixed["ci_high"] == INF and mixed["outcome"] == "tied"
+        assert mixed["effect"] == 1.0 and np.isnan(mixed["ci_high"]) and mixed["outcome"] == "tied"  # four seeds
         assert ratio([0.0] * 5, [0.0] * 5)["outcome"] == "tied"
     with pytest.raises(InputError, match="missing or negative"):
         ratio([NAN] * 3, [1.0] * 3)

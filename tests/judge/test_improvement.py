@@ -22,6 +22,12 @@ def test_probability_of_a_worked_example():
     assert 0.5 <= row["probability_low"] < row["probability"] < row["probability_high"] <= 1
 
 
+def test_seeds_that_all_say_the_same_have_no_interval():
+    runs = make_runs({"A": {"mnist": [0.9, 0.8, 0.7]}, "B": {"mnist": [0.8, 0.7, 0.6]}})
+    row = improvement_table(runs).iloc[0]
+    assert row["probability"] == 1 and np.isnan(row["probability_low"]) and np.isnan(row["probability_high"])
+
+
 def test_the_interval_covers_the_probability_of_normal_draws():
     rng, covered = np.random.default_rng(0), 0
     for _ in range(200):

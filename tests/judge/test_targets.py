@@ -43,11 +43,10 @@ def test_cost_to_target_is_the_first_evaluation_that_reaches_it():
         "B/mnist/0": [0.80],
     })  # fmt: skip
     for frame in (curves, curves[::-1]):
-        assert list(cost_to_target(runs, frame, 0.8)["cost"]) == [20, INF, INF, INF, 10]
+        found = cost_to_target(runs, frame, 0.8)
+        assert list(found["cost"]) == [20, INF, INF, INF, 10]
+        assert list(found["before"]) == [10, INF, INF, INF, 10]  # B was there at its first evaluation
     assert list(cost_to_target(runs, curves, 0.8, cost="iteration")["cost"]) == [2, INF, INF, INF, 1]
-    loss = cost_to_target(runs, curves, 0.31, metric="train_loss", lower=True)
-    assert list(loss["cost"]) == [20, 30, INF, INF, 10]
-    assert list(cost_to_target(runs, curves, 0.5, metric="train_loss", lower=True)["cost"])[:2] == [10, 10]
 
 
 def test_targets_are_one_a_data_set_and_of_one_reference():

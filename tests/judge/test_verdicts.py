@@ -51,6 +51,15 @@ def test_a_group_holds_only_against_every_comparator():
     assert verdict("better", worse) == Verdict("not reproduced", "holds: svhn; the opposite: mnist (C)")
 
 
+def test_the_opposite_is_corrected_over_the_comparators_and_what_holds_is_not():
+    keys = [("mnist", b) for b in "BCDE"] + [("svhn", "B")]
+    table = comparisons(dict(zip(keys, ["worse", "better", "tied", "worse", "worse"])))
+    told = verdict("better", table.assign(p=[0.03, 0.04, 0.5, 0.001, 0.03]))
+    assert told == Verdict("not reproduced", "the opposite: mnist (E), svhn (B)")  # B: 3 * .03 on MNIST, .03 on SVHN
+    lucky = verdict("better", table.assign(p=[0.03, 0.04, 0.5, 0.02, 0.03]))
+    assert lucky == Verdict("not reproduced", "open: mnist; the opposite: svhn (B)")
+
+
 @pytest.mark.parametrize(
     "outcomes, expected",
     [
