@@ -35,7 +35,7 @@ NOTES = (
     "≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
-_EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high")
+_EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")
 _KEY = ["id", "protocol", "grid"]
 _DATASETS = dict(
     mnist=("#0072B2", "o"), fashion_mnist=("#D55E00", "s"), cifar10=("#009E73", "^"), svhn=("#000000", "D"),
@@ -129,9 +129,14 @@ def _of(table: pd.DataFrame, key: tuple[str, ...]) -> pd.DataFrame:
 
 
 def least_favourable(effects: pd.DataFrame, row: Row) -> pd.DataFrame:
-    """One row a profile and data set: the comparison that speaks least for the claim; those without an effect go."""
+    """One row a profile and data set: the comparison that speaks least for the claim; those without an effect go.
+
+    First by outcome, so that the dot is of a comparator that decides the verdict, then by effect.
+    """
     found = _of(effects, row.key).dropna(subset=["effect"])
-    order = found.assign(favour=row.favours * found.effect).sort_values("favour", kind="stable")
+    severity = found.outcome.map(dict(worse=0, tied=1, untested=2, better=3))
+    order = found.assign(severity=severity, favour=row.favours * found.effect)
+    order = order.sort_values(["severity", "favour"], kind="stable")
     return order.drop_duplicates(["profile", "dataset"]).sort_index()
 
 

@@ -37,7 +37,8 @@ def results_fixture(tmp_path):
             for dataset, shift in (("mnist", 0.0), ("svhn", 0.01)):
                 for against, effect in found.items():
                     ends = dict(effect=effect + shift, ci_low=effect + shift - 0.1, ci_high=effect + shift + 0.1)
-                    effects.append(place | dict(dataset=dataset, scale=scale, unit=unit, against=against) | ends)
+                    told = dict(dataset=dataset, scale=scale, unit=unit, against=against, outcome="tied")
+                    effects.append(place | told | ends)
     pd.DataFrame(claims).to_csv(tmp_path / "claims.csv", index=False)
     pd.DataFrame(effects).to_csv(tmp_path / "claim_effects.csv", index=False)
     return tmp_path
@@ -58,6 +59,10 @@ def test_a_dot_is_the_least_favourable_comparator_of_a_data_set(results):
     better = Row(("SAMT-1", "equal epochs", "g"), "", "points", "difference", 1, 0.0)
     found = least_favourable(effects, better)
     assert found.against.tolist() == ["Adam"] * 4 and found.effect.tolist() == [-0.5, -0.49] * 2
+    sure = effects.assign(outcome=effects.outcome.where(effects.against != "Adam", "better"))
+    assert set(least_favourable(sure, better).against) == {"SGD"}, (
+        "what is open decides the verdict, what holds does not"
+    )
     fewer = Row(("TIAM-1", "equal iterations", "g"), "", "times", "ratio", -1, 1.0)
     assert least_favourable(effects, fewer).against.tolist() == ["GD"] * 4, "a miss costs infinitely much"
 
