@@ -53,7 +53,7 @@ plan: $(READY)  ## What reproduce-all would do: runs, what is already there, est
 
 RUN := $(OPTIONS) $(if $(FOR),--for $(FOR)) $(if $(ROUND),--seeds-per-round $(ROUND)) $(if $(SHARE),--share $(SHARE))
 
-reproduce-all: $(READY)  ## Every grid: train what is missing, CSVs into results/, figures into figures/. FOR=2h: for so long.
+reproduce-all: $(READY)  ## Every grid but quickstart, fair, fair_minibatch, scale, published_bcd, released_vs_paper, samt_networks, samt_networks_resnet20: train what is missing, write CSVs and figures. FOR=2h: for so long.
 	$(PYTHON) -m reproduce run all $(RUN)
 
 reproduce-%: $(READY)  ## One grid, for example reproduce-tiam_accuracy.
