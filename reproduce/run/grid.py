@@ -38,7 +38,7 @@ from reproduce.run.modules.optimizers import check_module
 from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
-# Not part of "all": a trial of the pipeline, and grids that would take `light` past 40 minutes on two cores.
+# Not part of "all": a trial of the pipeline, and grids that would add hours to `light` on two cores.
 APART = (
     "quickstart", "fair", "fair_minibatch", "scale", "published_bcd", "released_vs_paper", "samt_networks",
     "samt_networks_resnet20",
