@@ -4,6 +4,7 @@ A further column is a line in `reproduce.columns` and its name in the tables tha
 writes docs/columns.md from here; `reproduce.files` reads and writes by it.
 """
 
+import re
 from dataclasses import dataclass
 
 from am.data import DATASETS
@@ -263,6 +264,11 @@ _ACTIVATIONS = dict(
 def dataset_title(name: str) -> str:
     title = DATASETS[name].title if name in DATASETS else name
     return title.capitalize() if title.islower() and name in DATASETS else title
+
+
+def titled(text: str) -> str:
+    """A text with data sets by the names that readers know."""
+    return re.sub(r"\w+", lambda word: dataset_title(word[0]), text)
 
 
 def activation_title(name: str) -> str:

@@ -7,7 +7,6 @@ pipeline and no evidence: it has claims of its own, in its own folder.
 
 import dataclasses
 import math
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from reproduce.judge.significance import UNREACHED
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
 from reproduce.run.grid import datasets_of, targets_of
 from reproduce.run.places import place
-from reproduce.schema import TABLES, dataset_title
+from reproduce.schema import TABLES, titled
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 EVIDENCE = ("paper", "light")
@@ -263,13 +262,8 @@ def _cell(row: pd.Series) -> str:
     """A verdict with where it holds, its evidence and its basis."""
     if row["verdict"] == NOT_RUN:
         return NOT_RUN
-    reason = _titled(row["reason"])
+    reason = titled(row["reason"])
     told = [f"**{row['verdict']}**", reason[:1].upper() + reason[1:]]
     told += [row["evidence"]] if pd.notna(row["evidence"]) and row["evidence"] else []
-    told += [_titled(row["basis"])] if pd.notna(row["basis"]) and row["basis"] else []
+    told += [titled(row["basis"])] if pd.notna(row["basis"]) and row["basis"] else []
     return ". ".join(told)
-
-
-def _titled(text: str) -> str:
-    """Data sets by the names that readers know."""
-    return re.sub(r"\w+", lambda word: dataset_title(word[0]), text)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reproduce.columns import COLUMNS
 from reproduce.files import read_text
-from reproduce.schema import activation_title, dataset_title
+from reproduce.schema import activation_title, dataset_title, titled
 
 # Accuracies whose column is a plain number, a table each: statistics of accuracies have no kind of their own.
 _ACCURACIES = dict(
@@ -118,8 +118,3 @@ def number_cell(text: str, factor: float = 1.0) -> Cell:
     else:
         shown = f"{times:,.0f}" if times.is_integer() and abs(times) < 1e9 else f"{times:.5g}"
     return Cell(shown, None if shown == text else text)
-
-
-def titled(text: str) -> str:
-    """Data sets by the names that readers know."""
-    return re.sub(r"\w+", lambda word: dataset_title(word[0]), text)

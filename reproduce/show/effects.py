@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from reproduce.judge.compare import best_and_ties, compare, compare_costs
+from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import activation_title
 from reproduce.show.axes import log_error, set_x
 from reproduce.show.look import SMALL, Style, look_of, luminance
@@ -104,7 +105,8 @@ def _draw_heat(ax: Axes, runs: pd.DataFrame, labels: list[str]) -> None:
             lost = int((cell.status == "diverged").sum())
             text = "–" if math.isnan(mean) else f"{100 * mean:.1f}"
             ink = dict(color="white" if luminance(colour) < 0.5 else "black", ha="center", va="center_baseline")
-            weight = "bold" if best.get((activation, label), False) else "normal"
+            tested = best.get((activation, label), False) and len(cell) >= MIN_SEEDS
+            weight = "bold" if tested else "normal"
             ax.text(x, y - 0.16 * bool(lost), text, fontsize=SMALL, fontweight=weight, **ink)
             if lost:
                 ax.text(x, y + 0.26, f"× {lost}/{len(cell)}", fontsize=4.5, **ink)

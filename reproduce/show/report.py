@@ -23,7 +23,8 @@ from reproduce.judge.claims import counted_from
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
 from reproduce.run.places import PROFILES
-from reproduce.show.cells import Table, number_cell, table_of, titled
+from reproduce.schema import titled
+from reproduce.show.cells import Table, number_cell, table_of
 from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
 from reproduce.show.figures import csvs_of, draw, svg_of
 from reproduce.show.forest import forests, judged

@@ -1,6 +1,7 @@
 """CSVs as readers see them."""
 
-from reproduce.show.cells import number_cell, table_of, titled
+from reproduce.schema import titled
+from reproduce.show.cells import number_cell, table_of
 
 
 def write(path, text):
