@@ -19,7 +19,10 @@ DATASETS_RANKED = (
 
 
 def rank_pages(grid: Grid) -> list[Figure]:
-    """Critical-difference diagrams of a handful of labels, one a network, activation and size that four sets share."""
+    """Critical-difference diagrams of a handful of labels, one a network, activation and size that four sets share.
+
+    None where most labels were not run on every set.
+    """
     settings: dict[tuple, list[Panel]] = {}
     for panel in grid.panels:
         run = panel.runs.iloc[0]
@@ -28,7 +31,8 @@ def rank_pages(grid: Grid) -> list[Figure]:
     for panels in settings.values():
         runs = pd.concat([panel.runs for panel in panels])
         everywhere = runs.groupby("label").dataset.nunique() == runs.dataset.nunique()
-        if runs.dataset.nunique() >= DATASETS_RANKED and 2 < everywhere.sum() <= HANDFUL:
+        most = 2 * everywhere.sum() > len(everywhere)  # ranks among a few that happen to be run everywhere mislead
+        if runs.dataset.nunique() >= DATASETS_RANKED and most and 2 < everywhere.sum() <= HANDFUL:
             names = ", ".join(panel.name for panel in panels)
             seeds = panels[0].size.split(", ")[-1]
             difference = critical_difference(runs)
