@@ -42,6 +42,14 @@ def browser_fixture() -> Iterator:
         browser.close()
 
 
+def until(page, condition: str, seconds: float = 10.0) -> None:
+    """Wait until a JavaScript condition holds. The page's policy forbids the eval with which playwright would poll."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture(name="visit")
 def visit_fixture(browser, address):
     """visit(**settings of the reader's window) -> the page, loaded; nothing may be fetched, and no script may fail."""
@@ -124,7 +132,7 @@ def test_a_legend_button_hides_its_line_and_the_view_changes_to_final_accuracies
     box.locator("button[data-label=GD]").click()
     assert box.locator(".scatterlayer .trace").count() < before
     box.locator("select[name=view]").select_option("finals")
-    page.wait_for_function("document.querySelector('#grid-tiny .plot').ariaLabel.startsWith('Final test accuracy')")
+    until(page, "document.querySelector('#grid-tiny .plot').ariaLabel.startsWith('Final test accuracy')")
     assert [text.strip() for text in box.locator(".yaxislayer-above .ytick").all_text_contents()] == [ODD]
 
 
@@ -135,7 +143,7 @@ def test_charts_follow_the_readers_theme(visit):
     paper = "getComputedStyle(document.querySelector('#grid-black .main-svg')).backgroundColor"
     assert (page.evaluate(colour), page.evaluate(paper)) == ("rgb(0, 0, 0)", "rgb(255, 255, 255)")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{paper} === 'rgb(21, 24, 28)'")
+    until(page, f"{paper} === 'rgb(21, 24, 28)'")
     assert min(int(part) for part in re.findall(r"\d+", page.evaluate(colour))[:3]) > 200, "black would not be seen"
     box.locator(".main-svg").first.wait_for()
 
