@@ -131,7 +131,7 @@ COLUMNS = {
         Column(
             "agreement",
             "text",
-            "agree, differ, or the same runs, of profiles paper and light; empty where one was not judged",
+            "agree, differ, or the same runs (and more in one), of paper and light; empty where one was not judged",
         ),
         Column("reason", "text", "where it holds, is open, is the opposite (what is better) or is not tested"),
         Column("measure", "text", "what is measured"),

@@ -89,10 +89,10 @@ def judge_all(
             effects += table
         judged = [row for row in mine if row["verdict"] in JUDGED]
         agreement = "differ" if len({row["verdict"] for row in judged}) > 1 else "agree" if len(judged) > 1 else ""
-        if agreement == "agree":
+        if agreement:
             folders = [place(results, row["profile"]) / claim.grid for row in judged]
-            keys = {frozenset(evidence[folder].runs["run_key"]) for folder in folders}
-            agreement = "the same runs" if len(keys) == 1 else agreement
+            few, *_, many = sorted((set(evidence[folder].runs["run_key"]) for folder in folders), key=len)
+            agreement = "the same runs" if few == many else "the same runs, and more" if few < many else agreement
         rows += [row | dict(agreement=agreement) for row in mine]
     return (
         pd.DataFrame(rows).reindex(columns=TABLES["claims"].names),

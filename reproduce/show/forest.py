@@ -31,8 +31,9 @@ COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)", smoke
 TITLE = "What the papers claim, and what was found"
 NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "
-    "claim's favour. A sideways triangle: beyond the axis, or a target that one side never reached. ✓ reproduced, "
-    "≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
+    "claim's favour; hollow: not tested. A sideways triangle: beyond the axis, or a target that one side never "
+    "reached. A tick at an end of the axis: the interval goes on. ✓ reproduced, ≈ partly, ✗ the opposite on a data "
+    "set, ○ open: neither shown; no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")
@@ -270,15 +271,20 @@ def _draw_row(ax: Axes, y: float, row: Row, shown: pd.DataFrame) -> None:
     for number, found in enumerate(shown.itertuples()):
         colour, marker = _DATASETS.get(found.dataset, (GREY, "o"))
         place = y + 0.8 * _ROW * ((number + 0.5) / len(shown) - 0.5)
-        if math.isfinite(found.ci_low) and math.isfinite(found.ci_high):
+        if not (math.isnan(found.ci_low) or math.isnan(found.ci_high)):
             bar = np.clip([found.ci_low, found.ci_high], low, high)
             ax.plot(bar, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
+            cut = dict(color=colour, marker="|", markersize=3, markeredgewidth=0.7, zorder=4, clip_on=False)
+            for end, whole in zip(bar, (found.ci_low, found.ci_high)):
+                if end != whole:
+                    ax.plot(end, place, **cut)
         inside = low <= found.effect <= high
         right = (found.effect > high) == (row.favours > 0)
         symbol = marker if inside else ">" if right else "<"
+        untested = found.outcome == "untested"
         ax.plot(
-            np.clip(found.effect, low, high), place, marker=symbol, color=colour, markersize=2.8, markeredgewidth=0,
-            zorder=4, clip_on=False,
+            np.clip(found.effect, low, high), place, marker=symbol, color=colour, markersize=2.8, zorder=4,
+            markeredgewidth=0.6 if untested else 0, markerfacecolor="white" if untested else colour, clip_on=False,
         )  # fmt: skip
 
 

@@ -137,8 +137,8 @@ def _notes(runs: pd.DataFrame, fewest: int, most: int, place: str) -> list[str]:
         notes = [f"Final test accuracy in per cent, mean ± standard deviation over {count} seeds{alone}, {profile}."]
         if most >= MIN_SEEDS:
             notes[0] += (
-                f" Bold: the best of a {place} and what a paired test at 5 % does not find worse; beside a large ±, "
-                "undecided rather than good."
+                f" Bold: the best of a {place} and what a paired test at 5 % does not find worse; beside a large ± or "
+                "lost runs, undecided rather than good."
             )
     return notes if _official(runs) else [*notes, "† not the official copy of the data set."]
 

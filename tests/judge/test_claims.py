@@ -230,7 +230,8 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     up, down = [0.91, 0.92, 0.93, 0.92, 0.91], [0.81, 0.82, 0.83, 0.81, 0.82]
     claims.write_text(CLAIM + '[[claim.protocol]]\nname = "other"\ngrid = "h"\nnote = "really"\n')
     write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
-    write_runs(tmp_path / "light" / "g", runs_of({"A": up[:3], "B": down[:3]}).assign(n_train=50))
+    fewer = runs_of({"A": up[:3], "B": down[:3]})
+    write_runs(tmp_path / "light" / "g", fewer.assign(n_train=50, run_key="light " + fewer["run_key"]))
     table, effects = judge_profiles(tmp_path, claims=claims)
     assert list(table["profile"]) == ["paper", "light"] * 2 and list(table["agreement"]) == ["agree"] * 2 + [""] * 2
     assert list(table["verdict"]) == [REPRODUCED] * 2 + [NOT_RUN] * 2
@@ -247,7 +248,10 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     assert "- *other*: Or nearly." in lines and "Unused" not in lines and "- X-1: It was another rule." in lines
     shutil.copy(tmp_path / "g" / "runs.csv", tmp_path / "light" / "g" / "runs.csv")
     assert list(judge_profiles(tmp_path, claims=claims)[0]["agreement"])[:2] == ["the same runs"] * 2
+    fewer.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
+    assert list(judge_profiles(tmp_path, claims=claims)[0]["agreement"])[:2] == ["the same runs, and more"] * 2
     down_there = runs_of({"A": down, "B": up})
+    down_there["run_key"] += ", other"
     down_there.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
     table, _ = judge_profiles(tmp_path, claims=claims)
     assert list(table["agreement"])[:2] == ["differ"] * 2

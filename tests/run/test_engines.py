@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import sys
 import threading
 import time
 import types
@@ -10,7 +11,7 @@ from collections import Counter
 
 import pytest
 import torch
-from helpers import METHODS, PATIENCE, TUNED, Place, one_sentence, place_fixture, until  # noqa: F401
+from helpers import METHODS, PATIENCE, ROOT, TUNED, Place, one_sentence, place_fixture, until  # noqa: F401
 
 from am import methods as methods_module
 from am.data import identity_of
@@ -380,3 +381,25 @@ def test_dladmm_is_never_alone_on_a_gpu(monkeypatch, method_name, runs, trained)
             lanes.train_runs(timed, settings, seeds, on_a_gpu, None)
     else:
         assert lanes.train_runs(timed, settings, seeds, on_a_gpu, None) == settings
+
+
+HOLES = """
+import torch
+from reproduce.run.engines.work import resident_bytes, reuse_freed_memory
+give_back = reuse_freed_memory()
+give_back()
+blocks = [torch.ones(n, 1_000_000) for n in (8, 1) * 24]  # 32 MB, and 4 MB that keep the heap from shrinking
+full = resident_bytes()
+del blocks[::2]
+freed = resident_bytes()
+give_back()
+print(full, freed, resident_bytes())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_a_worker_gives_back_the_holes_in_its_heap():
+    done = subprocess.run([sys.executable, "-c", HOLES], cwd=ROOT, capture_output=True, text=True, check=True)
+    full, freed, now = map(int, done.stdout.split())
+    assert freed > 0.9 * full, "the heap keeps what was freed, for the next block"
+    assert now < full - 0.8 * 24 * 32e6

@@ -51,7 +51,7 @@ def drawn_fixture(results):
 
 
 def dots(ax) -> list[float]:
-    return [line.get_xdata()[0] for line in ax.lines if line.get_marker() not in ("None", "", None)]
+    return [line.get_xdata()[0] for line in ax.lines if line.get_marker() not in ("None", "", "|", None)]
 
 
 def test_a_dot_is_the_least_favourable_comparator_of_a_data_set(results):

@@ -211,7 +211,7 @@ def _train(runs: Stack, images: Images, device: str, graphs: bool) -> list[dict[
     """The task: the rows of a stack. A worker keeps what it prepared for the stacks that follow."""
     if not _prepared:
         torch.set_num_threads(1)  # as in the local engine: the numbers are the same
-        reuse_freed_memory()
+        _prepared["give_back"] = reuse_freed_memory()
         _prepared["data"] = DataOnDevice(None, torch.device(device))
     data = functools.partial(_prepared["data"], images=images)
-    return train_stack(runs, data, lambda share: None, graphs)
+    return train_stack(runs, data, lambda share: _prepared["give_back"](), graphs)

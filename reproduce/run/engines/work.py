@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import functools
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -52,18 +53,41 @@ class DataOnDevice:
         return self._data
 
 
+GROWN, SMALL = 1.25, 2**28  # a heap that grew by a quarter and 256 MB has holes
 Stack = Sequence[PlannedRun]
 Report = Callable[[int, float], None]  # (number of the stack, share of it that is done)
 
 
-def reuse_freed_memory() -> None:
-    """Let the C allocator keep what tensors free: by default it returns every large block and pays for fresh pages."""
+def reuse_freed_memory() -> Callable[[], None]:
+    """Let the C allocator keep what tensors free: by default it returns every large block and pays for fresh pages.
+
+    Returns what is to be called now and then: blocks of ever other sizes leave holes, past which the heap grows without
+    end (three runs of mDLAM on 55,000 rows: by 80 MB an iteration). It gives them back.
+    """
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large block
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep the top of the heap
+        trim = libc.malloc_trim
     except (OSError, AttributeError):
-        pass  # another C library: nothing to tune, results are the same
+        return lambda: None  # another C library: nothing to tune, results are the same
+    kept = 0
+
+    def give_back() -> None:
+        nonlocal kept
+        if resident_bytes() > GROWN * kept + SMALL:
+            trim(0)
+            kept = resident_bytes()
+
+    return give_back
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that this process occupies; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def trainer(work: Work) -> Callable[[Stack, bool, Callable[[float], None], float], Stack]:
@@ -71,12 +95,18 @@ def trainer(work: Work) -> Callable[[Stack, bool, Callable[[float], None], float
     device = torch.device(work.device)
     if device.type == "cpu":
         torch.set_num_threads(work.threads)  # the numbers do not depend on the number of jobs
-    if multiprocessing.parent_process():  # this process is there to train alone
-        reuse_freed_memory()
+    # A process with a parent is there to train alone.
+    give_back = reuse_freed_memory() if multiprocessing.parent_process() else lambda: None
     data, store = DataOnDevice(work.folder, device), Store(work.results, quiet=True)
-    return lambda stack, wait, progress, latest: work_on(
-        stack, data, store, wait, progress, work.graphs, latest, work.debug
-    )
+
+    def train(stack: Stack, wait: bool, progress: Callable[[float], None], latest: float) -> Stack:
+        def tell(share: float) -> None:
+            give_back()
+            progress(share)
+
+        return work_on(stack, data, store, wait, tell, work.graphs, latest, work.debug)
+
+    return train
 
 
 def work_on(
