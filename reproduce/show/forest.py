@@ -271,8 +271,8 @@ def _draw_row(ax: Axes, y: float, row: Row, shown: pd.DataFrame) -> None:
     for number, found in enumerate(shown.itertuples()):
         colour, marker = _DATASETS.get(found.dataset, (GREY, "o"))
         place = y + 0.8 * _ROW * ((number + 0.5) / len(shown) - 0.5)
-        if not (math.isnan(found.ci_low) or math.isnan(found.ci_high)):
-            bar = np.clip([found.ci_low, found.ci_high], low, high)
+        bar = np.clip([found.ci_low, found.ci_high], low, high)
+        if bar[0] < bar[1]:  # not where there is none, nor where it lies beyond the axis
             ax.plot(bar, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
             cut = dict(color=colour, marker="|", markersize=3, markeredgewidth=0.7, zorder=4, clip_on=False)
             for end, whole in zip(bar, (found.ci_low, found.ci_high)):
