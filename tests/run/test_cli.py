@@ -427,20 +427,14 @@ def test_quickstart_leaves_csvs_and_figures_and_a_second_time_does_nothing(tmp_p
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
-@pytest.mark.parametrize(
-    "code, said",
-    [
-        (
-            "from am.method import Methd\n",
-            "am/methods/being_written.py, line 1: ImportError, cannot import name 'Methd'",
-        ),
-        ("\ndef step(:\n", "am/methods/being_written.py, line 2: SyntaxError, invalid syntax."),
-        (
-            "from am.method import setting\nrate = setting(1.0, lo=3)\n",
-            "am/methods/being_written.py, line 2: TypeError",
-        ),
-    ],
-)
+SLIPS = {  # in a method's file, and what is said of it
+    "from am.method import Methd\n": "line 1: ImportError, cannot import name 'Methd'",
+    "\ndef step(:\n": "line 2: SyntaxError, invalid syntax.",
+    "from am.method import setting\nrate = setting(1.0, lo=3)\n": "line 2: TypeError",
+}
+
+
+@pytest.mark.parametrize("code, said", SLIPS.items())
 def test_a_slip_in_a_methods_file_is_a_sentence_that_names_it(code, said, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "am" / "methods"
     folder.mkdir(parents=True)
@@ -452,4 +446,4 @@ def test_a_slip_in_a_methods_file_is_a_sentence_that_names_it(code, said, tmp_pa
     finally:
         am.methods.methods.cache_clear()
     shown = capsys.readouterr().err
-    assert shown.startswith(said) and shown.count("\n") == 1
+    assert shown.startswith(f"am/methods/being_written.py, {said}") and shown.count("\n") == 1
