@@ -52,8 +52,7 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
                 continue
             behind = effects[(effects[["id", "protocol", "grid"]] == list(key)).all(axis=1)]
             behind = behind[behind["profile"] == row.profile]
-            look = _LOOKS.get(known[key].measure.partition(":")[0])
-            count += int(behind["outcome"].isin(SAYING).sum()) if look else 0
+            count += len(_told(known[key], behind))
             csvs = place(results, row.profile) / row.grid
             evidence.setdefault(csvs, Evidence(csvs, targets_of(row.grid, grid_folder)))
             found += [f"{where}: {text}" for text in _contradictions(row.verdict, known[key], evidence[csvs], behind)]
@@ -78,10 +77,19 @@ def _contradictions(verdict: str, claim: Claim, evidence: Evidence, effects: pd.
     if absent or not set(effects["dataset"]) <= set(evidence.runs["dataset"]):
         yield f"{evidence.folder / 'runs.csv'} has no run any more of {', '.join(absent) or 'a data set of its'}."
         return
-    look = _LOOKS.get(claim.measure.partition(":")[0])
-    for row in effects[effects["outcome"].isin(SAYING)].itertuples() if look else ():
-        if text := look(claim, evidence, row):
+    for row in _told(claim, effects).itertuples():
+        if text := _LOOKS[_word(claim)](claim, evidence, row):
             yield text
+
+
+def _told(claim: Claim, effects: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes that say something of which there is a plain reading."""
+    return effects[effects["outcome"].isin(SAYING) & (_word(claim) in _LOOKS)]
+
+
+def _word(claim: Claim) -> str:
+    """The claim's measure without its column."""
+    return claim.measure.partition(":")[0]
 
 
 def _by_medians(values: Callable[[Claim, Evidence, str, str], Pair]) -> Callable:
@@ -122,7 +130,7 @@ def _accuracies_at(claim: Claim, evidence: Evidence, dataset: str, other: str) -
 def _costs(claim: Claim, evidence: Evidence, dataset: str, other: str) -> Pair:
     """Minus the medians of what was spent, by the end of the run or up to the target."""
     runs = evidence.runs[evidence.runs["dataset"] == dataset]
-    word = claim.measure.partition(":")[0]
+    word = _word(claim)
     if word == "to_target":
         curves = evidence.curves_with(claim.column)
         reached = curves[curves["val_accuracy"] >= evidence.goal(claim.reference)[dataset]]

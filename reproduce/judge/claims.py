@@ -151,9 +151,8 @@ def _effects(
         table = table.rename(columns=dict(label="a", score="effect")).assign(b="", scale="level")
     else:
         table = table.assign(outcome=outcomes(claim.rule, table, claim.bound))
+    table = _without_misses(table)
     numbers = ("a_value", "b_value", "effect", "ci_low", "ci_high")
-    if "test" in table:  # a ratio of two misses is no effect
-        table.loc[table["test"] == UNREACHED, ["effect", "ci_low", "ci_high"]] = math.nan
     return [
         named
         | dict(dataset=row["dataset"], n_train=int(rows_of[row["dataset"]]), method=row["a"], against=row["b"])
@@ -180,9 +179,7 @@ def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
 
     No brackets where one of them has no interval.
     """
-    known = table.dropna(subset=["effect"]) if "effect" in table else table.iloc[:0]
-    if "test" in known:
-        known = known[known["test"] != UNREACHED]
+    known = _without_misses(table).dropna(subset=["effect"]) if "effect" in table else table.iloc[:0]
     if known.empty:
         return ""
     sign = (known["scale"] == "difference").all()
@@ -190,6 +187,13 @@ def _evidence(table: pd.DataFrame, factor: float, unit: str) -> str:
     low, high = (known[end].agg(most, skipna=False) * factor for end, most in (("ci_low", "min"), ("ci_high", "max")))
     interval = "" if math.isnan(low) or math.isnan(high) else f" [{_number(low, sign)}, {_number(high, sign)}]"
     return f"{' to '.join(dict.fromkeys(ends))} {unit}{interval}"
+
+
+def _without_misses(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the effects of targets that no run reached: a ratio of two misses is none."""
+    missed = table["test"] == UNREACHED if "test" in table else pd.Series(False, table.index)
+    known = [name for name in ("effect", "ci_low", "ci_high") if name in table]
+    return table.assign(**{name: table[name].mask(missed) for name in known})
 
 
 def _number(value: float, sign: bool = False) -> str:

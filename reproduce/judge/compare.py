@@ -156,6 +156,12 @@ def best_and_ties(
     return pd.DataFrame(rows)
 
 
+def bold(runs: pd.DataFrame, by: str | Sequence[str] = "dataset") -> pd.Series:
+    """(group, label) -> whether it is among the best of `best_and_ties`, and has the seeds of which a test is made."""
+    table = best_and_ties(runs, by).set_index([*listed(by), "label"])
+    return table["among_best"] & (table["n"] >= MIN_SEEDS)
+
+
 def mean_of(
     runs: pd.DataFrame, labels: Sequence[str], name: str, by: str | Sequence[str] = "dataset",
     metric: str = "test_accuracy", unfinished: float | None = None,
@@ -218,10 +224,7 @@ def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
     elif scale == "ratio":
         share = _share(pair.x, pair.y)
         a, b, probability = np.median(pair.x), np.median(pair.y), wins(0.5 - share, -1)
-        found = bootstrap([share], np.median)
-        if found.n < MEDIAN_SEEDS:
-            found = Estimate(found.value, math.nan, math.nan, found.n)
-        effect = boot = _as_ratio(found)
+        effect = boot = _as_ratio(bootstrap([share], np.median, MEDIAN_SEEDS))
     else:
         difference = pair.x - pair.y
         a, b, probability = np.sort(pair.x).mean(), np.sort(pair.y).mean(), wins(difference, -1)

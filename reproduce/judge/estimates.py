@@ -35,17 +35,17 @@ def mean_interval(values: ArrayLike) -> Estimate:
     return Estimate(mean, mean - half, mean + half, x.size)
 
 
-def bootstrap(strata: Strata, statistic: Callable[..., NDArray]) -> Estimate:
+def bootstrap(strata: Strata, statistic: Callable[..., NDArray], least: int = 2) -> Estimate:
     """`statistic(*strata, axis)` with a stratified percentile interval: values are resampled within their stratum.
 
-    Every value must be one seed's. NaN bounds where a stratum has fewer than two values: its spread is unknown.
+    Every value must be one seed's. NaN bounds where a stratum has fewer than `least` values: its spread is unknown.
     """
     samples = [np.sort(np.asarray(x, float)) for x in strata]
     n = sum(x.size for x in samples)
     if not samples or min(x.size for x in samples) == 0:
         return Estimate(math.nan, math.nan, math.nan, n)
     value = float(statistic(*samples, axis=-1))
-    if min(x.size for x in samples) < 2:
+    if min(x.size for x in samples) < least:
         return Estimate(value, math.nan, math.nan, n)
     interval = stats.bootstrap(
         samples, statistic, n_resamples=RESAMPLES, confidence_level=1 - ALPHA, method="percentile", vectorized=True,

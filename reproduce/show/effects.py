@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from reproduce.judge.compare import best_and_ties, compare, compare_costs
-from reproduce.judge.rows import MIN_SEEDS
+from reproduce.judge.compare import bold, compare, compare_costs
 from reproduce.schema import activation_title
 from reproduce.show.axes import log_error, set_x
 from reproduce.show.look import SMALL, Style, look_of, luminance
@@ -88,7 +87,7 @@ def activation_pages(grid: Grid) -> list[Figure]:
 
 def _draw_heat(ax: Axes, runs: pd.DataFrame, labels: list[str]) -> None:
     activations = list(runs.activation.unique())
-    best = best_and_ties(runs, "activation").set_index(["activation", "label"])["among_best"]
+    best = bold(runs, "activation")
     cells = dict(list(runs.groupby(["label", "activation"])))
     means = {key: cell.test_accuracy[cell.status == "done"].mean() for key, cell in cells.items()}
     known = [mean for mean in means.values() if mean == mean] or [0.0]
@@ -105,8 +104,7 @@ def _draw_heat(ax: Axes, runs: pd.DataFrame, labels: list[str]) -> None:
             lost = int((cell.status == "diverged").sum())
             text = "–" if math.isnan(mean) else f"{100 * mean:.1f}"
             ink = dict(color="white" if luminance(colour) < 0.5 else "black", ha="center", va="center_baseline")
-            tested = best.get((activation, label), False) and len(cell) >= MIN_SEEDS
-            weight = "bold" if tested else "normal"
+            weight = "bold" if best.get((activation, label), False) else "normal"
             ax.text(x, y - 0.16 * bool(lost), text, fontsize=SMALL, fontweight=weight, **ink)
             if lost:
                 ax.text(x, y + 0.26, f"× {lost}/{len(cell)}", fontsize=4.5, **ink)

@@ -13,9 +13,8 @@ from reproduce.judge.ranks import HANDFUL, CriticalDifference, critical_differen
 from reproduce.show.look import SMALL, Style, look_of, tone
 from reproduce.show.panels import NAME, PAGE_HEIGHT, ROW, Frame, Grid, Heading, Panel, Ruler, lay_out, paginate
 
-DATASETS_RANKED = (
-    4  # at least: with two, no difference of ranks is ever significant; with three, only first against last can be
-)
+# At least: with two, no difference of ranks is ever significant; with three, only first against last can be.
+DATASETS_RANKED = 4
 
 
 def rank_pages(grid: Grid) -> list[Figure]:

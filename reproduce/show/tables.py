@@ -1,7 +1,7 @@
 """Tables: `results/<grid>/table.md` and `table.tex` from the CSVs, and the tables of pages between their markers.
 
 Cells are mean +/- standard deviation of the final test accuracy over seeds, in per cent; bold is the best of a problem
-and whatever the paired test at 5 % does not find worse (`judge.compare.best_and_ties`).
+and whatever the paired test at 5 % does not find worse (`judge.compare.bold`).
 """
 
 import math
@@ -14,7 +14,7 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.files import markdown_cell, read, write_whole
-from reproduce.judge.compare import best_and_ties
+from reproduce.judge.compare import bold
 from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import dataset_title, network_title
 
@@ -82,14 +82,14 @@ def accuracy_table(runs: pd.DataFrame) -> Table:
 
 def _cells(runs: pd.DataFrame, by: Sequence[str]) -> dict[tuple, Cell]:
     """The cell of every (problem, label) that was run; below MIN_SEEDS nothing is the best."""
-    best = best_and_ties(runs, by).set_index([*by, "label"])["among_best"]
+    best = bold(runs, by)
     cells = {}
     for key, group in runs.groupby([*by, "label"], sort=False):
         done = group.loc[group["status"] == "done", "test_accuracy"] * 100
         lost = len(group) - len(done)
         spread = f" ± {done.std():.2f}" if len(done) > 1 else ""
         text = (f"{done.mean():.2f}{spread}" if len(done) else "–") + (f" ({lost}/{len(group)} lost)" if lost else "")
-        cells[key] = Cell(text, len(group) >= MIN_SEEDS and bool(best.get(key, False)))
+        cells[key] = Cell(text, bool(best.get(key, False)))
     return cells
 
 
