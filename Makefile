@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  SHARE=2/3  STYLE=paper  WIDTH=1|2  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  ROWS=n  SHARE=2/3  STYLE=paper  WIDTH=1|2  FROM="folder ..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -11,11 +11,11 @@ KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt prune methods grids clean env ray-check
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt audit prune methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n SHARE=2/3 STYLE=paper WIDTH=1|2 FROM=folder"
+	@echo "  Variables: PROFILE=smoke|light|paper DATA=folder DEVICE=cpu|cuda SEEDS=n METHODS=a,b DATASETS=a,b RESULTS=folder FIGURES=folder GRIDS=folder GRAPHS=1 FOR=2h ROUND=n ROWS=n SHARE=2/3 STYLE=paper WIDTH=1|2 FROM=folder"
 	@echo "  Each target is also a command: $(PYTHON) -m reproduce --help"
 
 env: $(READY)  ## The Python environment in .venv (made by any target that needs it).
@@ -64,6 +64,10 @@ collect: $(READY)  ## Write the CSVs again from the finished runs.
 
 adopt: $(READY)  ## Take finished runs from the CSVs into the store: of FROM="folder ..." (default: of results/).
 	$(PYTHON) -m reproduce adopt $(FROM) $(CSVS)
+
+audit: $(READY)  ## Train finished runs again, drawn at random, and hold every number against its row. ROWS=10 FOR=20m
+	$(PYTHON) -m reproduce audit $(if $(ROWS),--rows $(ROWS)) $(if $(FOR),--for $(FOR)) $(if $(DATA),--data "$(DATA)") \
+		$(if $(DEVICE),--device $(DEVICE)) $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
 
 ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two nodes here that loses a worker and a node.
 	$(PYTHON) -m reproduce raycheck

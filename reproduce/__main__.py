@@ -24,6 +24,7 @@ from reproduce.run.grid import APART
 from reproduce.run.places import PROFILES
 
 MOST_JOBS = 1_000  # processes; more cores than any machine has
+MOST_ROWS = 1_000_000  # of an audit
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,12 +65,8 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
         "run", commands.run, "Train what is missing of the grids, then collect and draw. Safe to stop and to repeat."
     )
     _session_options(sub)
-    sub.add_argument(
-        "--for",
-        type=_seconds,
-        dest="seconds",
-        metavar="TIME",
-        help="begin nothing that would not end within this time, for example 2h, 90m or 3600s; then collect and draw",
+    _time_option(
+        sub, "begin nothing that would not end within this time, for example 2h, 90m or 3600s; then collect and draw"
     )
     text = "write the CSVs alone; `figures`, `tables` and `claims` make the rest of them"
     sub.add_argument("--csvs-only", action="store_true", help=text)
@@ -169,6 +166,14 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("adopt", commands.adopt, "Take finished runs from the CSVs of results folders into the store.")
     sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: --results)")
     _places(sub, "results", profile=False)
+    text = "Train finished runs of the CSVs again, drawn at random, and hold every number against its row: audit.csv."
+    sub = command("audit", commands.audit, text, "grids to draw from (default: all that have CSVs)")
+    sub.add_argument("--rows", type=_whole(MOST_ROWS), default=10, metavar="N", help="runs to train (default: 10)")
+    sub.add_argument("--draw", type=_whole(MOST_ROWS), default=1, metavar="K", help="which draw of them (default: 1)")
+    _time_option(sub, "begin no other run after this time, for example 2h, 90m or 3600s")
+    sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
+    sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
+    _places(sub, "results")
     text = "Remove the stale rows, of other code or another grid, from the CSVs."
     sub = command("prune", commands.prune, text, "grids to prune (default: all that have CSVs)")
     _places(sub, "results")
@@ -180,6 +185,10 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _grids_option(sub: argparse.ArgumentParser) -> None:
     text = "folder of your own grids, NAME.toml, in place of the suite's"
     sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=text)
+
+
+def _time_option(sub: argparse.ArgumentParser, text: str) -> None:
+    sub.add_argument("--for", type=_seconds, dest="seconds", metavar="TIME", help=text)
 
 
 def _places(sub: argparse.ArgumentParser, *names: str, profile: bool = True) -> None:

@@ -75,6 +75,13 @@ COLUMNS = {
         Column("constraint_gap", "number", "root mean square of a - h(z) over hidden units and samples"),
         Column("trial", "integer", "number of the trial, in the order of its design"),
         Column("chosen", "flag", "whether the final runs took this trial's settings"),
+        # audit.csv
+        Column("device_now", "text", "what it ran on when it was trained again"),
+        Column("torch_now", "text", "version of PyTorch then"),
+        Column("test_accuracy_now", "share", "test accuracy then"),
+        Column("allowed", "number", "by how much it may differ: 3 deviations over the setting's seeds, at least .01"),
+        Column("same", "flag", "whether every number of the run and its curve came back to the last digit"),
+        Column("holds", "flag", "same; or the counts are, and the accuracy differs by no more than is allowed"),
         # summary.csv
         Column("runs", "integer", "runs"),
         Column("done", "integer", "runs that finished"),

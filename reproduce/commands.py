@@ -2,8 +2,10 @@
 
 import argparse
 import dataclasses
+import math
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,11 @@ from pathlib import Path
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import Stale, make_folder, write_whole
+from reproduce.files import Stale, make_folder, write, write_whole
 from reproduce.run.adopt import adopt as adopt_folder
 from reproduce.run.adopt import folders_of
+from reproduce.run.audit import audit as train_again
+from reproduce.run.audit import draw
 from reproduce.run.chosen import chosen_of, profiles_with_trials
 from reproduce.run.collect import prune as prune_csvs
 from reproduce.run.collect import stale_runs
@@ -184,6 +188,23 @@ def adopt(args: argparse.Namespace) -> int:
             for sentence in adopted.refused:
                 print(sentence, file=sys.stderr)
     return 2 if refused else 0
+
+
+def audit(args: argparse.Namespace) -> int:
+    grids = grids_to_show(args.results, args.grids, args.profile)
+    device = device_of(args.device)
+    drawn, left = draw(args.results, grids, args.draw, args.data)
+    if left:
+        print(f"{left} finished runs are of other code, or of images that are not in {data_folder(args.data)}/.")
+    if not drawn:
+        raise InputError(f"no run in {args.results} can be trained again here.")
+    print(f"{min(args.rows, len(drawn))} of {len(drawn)} runs, trained again one by one:")
+    latest = time.monotonic() + (args.seconds or math.inf)
+    rows = list(train_again(drawn[: args.rows], device, args.data, latest, lambda line: print(line, flush=True)))
+    write(args.results / "audit.csv", rows)
+    same, wrong = (sum(row[name] == said for row in rows) for name, said in (("same", "True"), ("holds", "False")))
+    print(f"{len(rows)} runs: {same} the same in every digit, {len(rows) - same - wrong} near, {wrong} not")
+    return 1 if wrong else 0
 
 
 def prune(args: argparse.Namespace) -> None:

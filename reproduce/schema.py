@@ -143,6 +143,13 @@ TABLES = {
             Column("ci_high", "number", "upper end of it"), "p p_holm outcome",
         ), "claims",
     ),
+    "audit": Table(
+        "audit.csv", "a run that was trained again",
+        _columns(
+            "grid profile dataset label seed run_key device torch commit test_accuracy device_now torch_now "
+            "test_accuracy_now allowed same holds"
+        ), "audit",
+    ),
     "comparison": Table(
         "published/comparison.csv", "a number that an author printed", _columns(_BESIDE), "claims",
     ),

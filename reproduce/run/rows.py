@@ -85,9 +85,17 @@ def checksum(row: Row, curve: Sequence[Row]) -> str:
 
     Nor do empty fields, so that a further column leaves the rows before it as they are.
     """
+    return hashlib.sha256(json.dumps(_content(row, curve), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def numbers(row: Row, curve: Sequence[Row]) -> list[Row]:
+    """What of a run and its curve every machine should find alike: what its checksum is of, less where it ran."""
+    return _content({name: value for name, value in row.items() if name not in ("device", "torch")}, curve)
+
+
+def _content(row: Row, curve: Sequence[Row]) -> list[Row]:
     filled = lambda names, fields: {name: fields[name] for name in names if fields.get(name) and name not in _MOOD}
-    content = [filled(OUTCOME, row), *(filled(POINT, point) for point in curve)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return [filled(OUTCOME, row), *(filled(POINT, point) for point in curve)]
 
 
 def config_of(row: Row, trial: bool = False) -> RunConfig | None:

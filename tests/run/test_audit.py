@@ -1,0 +1,97 @@
+"""Audit: a row comes back to the last digit, a number that is no other seed's is found, and what cannot be is said."""
+
+import shutil
+
+import pytest
+from helpers import METHODS, Place
+
+from reproduce.__main__ import main
+from reproduce.files import read_text, write
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory) -> Place:
+    """A grid with a diverged setting, run."""
+    place = Place(tmp_path_factory.mktemp("once"))
+    lost = dict(name="sgd", label="lost", set=dict(learning_rate=1e30))
+    place.write(methods=[*METHODS, lost])
+    place.run("tiny", "--csvs-only")
+    return place
+
+
+@pytest.fixture
+def done(once: Place, tmp_path) -> Place:
+    return Place(shutil.copytree(once.root, tmp_path / "done"))
+
+
+def audit(place: Place, *words: str) -> int:
+    return main(["audit", "--results", str(place.results), "--device", "cpu", *words])
+
+
+def change(place: Place, name: str, column: str, value: str, where: tuple[str, str]) -> None:
+    rows = read_text(place.csvs / "tiny" / name, evidence=True).to_dict("records")
+    hit = [row for row in rows if row[where[0]] == where[1]]
+    assert hit
+    for row in hit:
+        row[column] = value
+    write(place.csvs / "tiny" / name, rows)
+
+
+def test_every_digit_comes_back_of_stacked_diverged_and_full_batch_runs(done, capsys):
+    capsys.readouterr()
+    assert audit(done, "--rows", "100") == 0
+    said = capsys.readouterr().out
+    assert "8 runs: 8 the same in every digit, 0 near, 0 not" in said
+    rows = read_text(done.results / "audit.csv")
+    assert len(rows) == 8 and set(rows["label"]) == {"SGD", "Adam", "mDLAM", "lost"}
+    assert (rows["same"] == "True").all() and (rows["test_accuracy"] == rows["test_accuracy_now"]).all()
+
+
+def test_a_row_that_does_not_hold_fails_and_is_named(done, capsys):
+    change(done, "runs.csv", "test_accuracy", "0.999", ("label", "Adam"))
+    assert audit(done, "--rows", "100") == 1
+    said = capsys.readouterr().out
+    assert "8 runs: 6 the same in every digit, 0 near, 2 not" in said
+    assert "Adam, seed 1: test accuracy 0.999, now 0." in said and "IT DOES NOT HOLD" in said
+
+
+def test_a_point_of_a_curve_counts_and_another_machines_rounding_is_near(done, capsys):
+    change(done, "curves.csv", "train_loss", "2.0", ("label", "SGD"))
+    assert audit(done, "--rows", "100") == 0
+    assert "8 runs: 6 the same in every digit, 2 near, 0 not" in capsys.readouterr().out
+
+
+def test_a_count_that_differs_is_no_rounding(done, capsys):
+    change(done, "runs.csv", "iterations", "7", ("label", "mDLAM"))
+    assert audit(done, "--rows", "100") == 1
+    assert "2 not" in capsys.readouterr().out
+
+
+def test_a_draw_is_repeated_by_its_number_and_goes_through_all_grids_first(done, capsys):
+    done.write("other", methods=METHODS, hidden=[[5]])
+    done.run("other", "--csvs-only")
+    labels = []
+    for number in ("1", "1", "2", "3"):
+        assert audit(done, "--rows", "2", "--draw", number) == 0
+        rows = read_text(done.results / "audit.csv")
+        assert set(rows["grid"]) == {"tiny", "other"}
+        labels.append(sorted(zip(rows["grid"], rows["label"], rows["seed"])))
+    assert labels[0] == labels[1] and any(found != labels[0] for found in labels[2:])
+
+
+def test_runs_of_another_copy_or_of_other_code_stay_out_and_are_counted(done, capsys):
+    change(done, "runs.csv", "data_fingerprint", "0" * 64, ("label", "SGD"))
+    capsys.readouterr()
+    assert audit(done, "--rows", "100") == 0
+    said = capsys.readouterr().out
+    assert "2 finished runs are of other code, or of images that are not in" in said
+    assert "6 runs: 6 the same in every digit" in said
+    for label in ("Adam", "mDLAM", "lost"):
+        change(done, "runs.csv", "run_key", "0" * 20, ("label", label))
+    assert audit(done) == 2
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_time_ends_it(done, capsys):
+    assert audit(done, "--rows", "100", "--for", "0.000001s") == 0
+    assert "1 runs: 1 the same" in capsys.readouterr().out
