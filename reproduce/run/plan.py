@@ -34,6 +34,7 @@ class PlannedRun:
     trial: int | None = None  # of a tuning; None for a run that counts
 
 
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "relu6")
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
@@ -167,7 +168,8 @@ def stacks(
 ) -> list[list[PlannedRun]]:
     """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
-    A run of the time lane, or of a network of the module lane, is a stack by itself.
+    A run of the time lane, or of a network of the module lane, is a stack by itself; and on a CPU, whose last bits of
+    `exp` and `log` depend on where in a stack a number stands, a run of an activation that takes them.
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
     """
@@ -177,7 +179,8 @@ def stacks(
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
-        limit = 1 if c.lane == "time" or c.network != MLP else limit
+        alone = c.lane == "time" or c.network != MLP or (device.type == "cpu" and c.activation not in PIECEWISE_LINEAR)
+        limit = 1 if alone else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]
