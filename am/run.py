@@ -12,7 +12,7 @@
 import dataclasses
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +27,9 @@ from am.errors import InputError, unknown
 from am.evaluation import metrics
 from am.method import Method, Problem, stack
 from am.methods import method
-from am.networks import forward
+from am.networks import Parameters, forward
+
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "relu6")  # activations whose digits are the same wherever a number stands
 
 
 @dataclass(repr=False)
@@ -39,12 +41,12 @@ class Run:
     hp: SimpleNamespace
     state: Any
     single: bool  # the weights came without a run axis: everything is shown without one
+    R: int
     iterations: int = 0
 
     def __repr__(self) -> str:
-        params = self.method.parameters(self.state)
-        widths = "-".join(map(str, params.widths))
-        return f"<Run of {self.method.name}: {params.runs} x {widths}, iterations={self.iterations}>"
+        widths = "-".join(map(str, self.method.parameters(self.state).widths))
+        return f"<Run of {self.method.name}: {self.R} x {widths}, iterations={self.iterations}>"
 
     def step(self, times: int = 1) -> "Run":
         """Make `times` steps (full-batch iterations, or mini-batches) and return the run itself.
@@ -114,6 +116,14 @@ class Run:
         >>> run.variables()["b1"]
         tensor([1., 2., 3., 4., 5.], dtype=torch.float64)
         """
+        found, views = self._checked(values), self._views()
+        for name, value in found.items():
+            views[name].copy_(value)
+        self.method.refresh(self.state, self.problem, self.hp, list(found))
+        return self
+
+    def _checked(self, values: dict[str, Any]) -> dict[str, Tensor]:
+        """The values by name, each in the shape and dtype of its variable; raises InputError where one does not fit."""
         views, where, found = self._views(), self.method.name, {}
         for name, value in values.items():
             if name not in views:
@@ -125,10 +135,7 @@ class Run:
             if value.shape != view.shape:
                 raise InputError(f"{where}: {name} must have shape {(*view.shape,)}, not {(*value.shape,)}.")
             found[name] = value.clone()  # a value may be a view of another variable
-        for name, value in found.items():
-            views[name].copy_(value)
-        self.method.refresh(self.state, self.problem, self.hp, list(found))
-        return self
+        return found
 
     def objective(self) -> Tensor:  # (R,) float64, or a scalar
         """The function that the method minimises, at the current variables.
@@ -175,7 +182,7 @@ class Run:
         return {name: self._shown(t) for name, t in (named | self.method.variables(self.state)).items()}
 
     def _shown(self, t: Tensor) -> Tensor:
-        return t[0] if self.single else t
+        return t[0] if self.single else t[: self.R]
 
     def _samples(self, x: Any) -> Tensor:  # -> (N, d0)
         x, own = inputs.samples(x), self.problem.x
@@ -188,6 +195,56 @@ class Run:
         y = inputs.labels(y, len(x), params.widths[-1]).to(x.device)
         accuracy, loss = metrics(params, x, y, self.problem.activation)
         return self._shown(accuracy), self._shown(loss)
+
+
+@dataclass(repr=False)
+class Apart(Run):
+    """R runs that are stepped one by one, so that each has the digits that it has alone.
+
+    A CPU takes `exp` and `log` of the last elements of a tensor another way than of the others, so in one tensor of all
+    runs the last digits would hang on a run's place. `state`, like what `problem` and `hp` are of, is the first run's.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+
+    def step(self, times: int = 1) -> "Run":
+        for run in self._at_this_step():
+            run.step(times)
+        self.iterations = self.runs[0].iterations
+        return self
+
+    def step_block(self, name: str) -> "Run":
+        for run in self._at_this_step():
+            run.step_block(name)
+        return self
+
+    def variables(self) -> dict[str, Tensor]:
+        return self._views()
+
+    def set_variables(self, **values: Any) -> "Run":
+        found = self._checked(values)
+        for r, run in enumerate(self.runs):
+            run.set_variables(**{name: value[r : r + 1] for name, value in found.items()})
+        return self
+
+    def objective(self) -> Tensor:
+        return torch.cat([run.objective() for run in self.runs])
+
+    def logits(self, x: Any) -> Tensor:
+        return torch.cat([run.logits(x) for run in self.runs])
+
+    def _at_this_step(self) -> list[Run]:
+        for run in self.runs:
+            run.iterations = self.iterations  # which may have been set by hand
+        return self.runs
+
+    def _views(self) -> dict[str, Tensor]:
+        each = [run.variables() for run in self.runs]
+        return {name: torch.cat([found[name] for found in each]) for name in each[0]}
+
+    def _measured(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        accuracy, loss = zip(*(run._measured(x, y) for run in self.runs))
+        return torch.cat(accuracy), torch.cat(loss)
 
 
 def start(
@@ -245,7 +302,27 @@ def start(
     end = None if steps is None else _whole(steps, "steps", 1)
     problem, hp = Problem(x, y, act, stream, end), stack(settings, x)
     schedule_factor(hp, 0, end)  # refuses a schedule that does not know its end
-    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single)
+    if R > 1 and not x.is_cuda and act.name not in PIECEWISE_LINEAR:
+        own = [
+            start(
+                chosen,
+                x,
+                y,
+                [W[r : r + 1] for W in params.W],
+                [b[r : r + 1] for b in params.b],
+                act.name,
+                batches,
+                steps,
+                **{key: values[r] for key, values in columns.items()},
+            )
+            for r in range(R)
+        ]
+        return Apart(chosen, problem, hp, own[0].state, single, R, runs=own)
+    if x.is_cuda and R == 1 and getattr(settings[0], "output_step", "") == "fista":
+        # Alone on a GPU a run goes on past FISTA's stop, beside another it does not (docs/divergences.md).
+        params = Parameters([torch.cat([W, W]) for W in params.W], [torch.cat([b, b]) for b in params.b])
+        hp = stack(settings * 2, x)
+    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single, R)
 
 
 def _whole(value: Any, what: str, least: int) -> int:

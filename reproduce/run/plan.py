@@ -17,6 +17,7 @@ from am.data import Identity, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
+from am.run import PIECEWISE_LINEAR
 from reproduce.run.checks import PER_METHOD
 from reproduce.run.config import MLP, RunConfig, run_key
 from reproduce.run.grid import Entry, Grid, widths_of
@@ -34,7 +35,6 @@ class PlannedRun:
     trial: int | None = None  # of a tuning; None for a run that counts
 
 
-PIECEWISE_LINEAR = ("relu", "leaky_relu", "relu6")
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 

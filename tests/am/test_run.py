@@ -35,15 +35,54 @@ def test_many_networks_are_shown_with_one():
     assert driven("tiam", runs=3).objective().shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["sgd", "samt", "tiam"])
-def test_a_network_alone_equals_itself_in_a_stack(name):
-    together, (W, b) = driven(name, runs=3).step(6).variables(), weights_and_biases(3)
-    for r in range(3):
-        x, y = tiny_data()
-        alone = start(name, x, y, [w[r] for w in W], [v[r] for v in b], **batches_for(name)).step(6).variables()
-        for key, value in alone.items():
-            if value.is_floating_point():
-                assert (together[key][r] - value).abs().max() <= 1e-12 * value.abs().max(), key
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [*((name, "softplus") for name in sorted(methods())), *((n, "relu") for n in ("samt", "sgd", "tiam"))],
+)
+def test_a_network_has_the_digits_in_a_stack_that_it_has_alone(name, act):
+    """Bit for bit, at widths and rows that are no multiple of what a CPU works on at once."""
+    (x, y), (W, b) = tiny_data(), weights_and_biases(3)
+    x, options = x.float(), batches_for(name) | dict(activation=act)
+    together = start(name, x, y, W, b, **options)
+    runs = [start(name, x, y, [w[r] for w in W], [v[r] for v in b], **options) for r in range(3)]
+    setting = {"W1": torch.stack([run.variables()["W1"] * 0.9 for run in runs])}
+    together.step(2).set_variables(**setting).step(2)
+    for r, run in enumerate(runs):
+        run.step(2).set_variables(W1=setting["W1"][r]).step(2)
+    if together.blocks:
+        for run in (together, *runs):
+            run.step_block(run.blocks[-1])
+    shown = lambda run: run.variables() | dict(logits=run.logits(x), loss=run.loss(x, y), accuracy=run.accuracy(x, y))
+    both = shown(together)
+    for r, run in enumerate(runs):
+        for key, value in shown(run).items():
+            assert torch.equal(both[key][r], value), key
+        if run.method.objective:
+            assert together.objective()[r] == run.objective()
+    assert together.iterations == 4 and repr(together).startswith(f"<Run of {name}: 3 x ")
+
+
+def test_runs_that_are_stepped_apart_go_on_from_what_is_set_by_hand():
+    run, again = driven("sgd", runs=3, activation="elu").step(), driven("sgd", runs=3, activation="elu")
+    again.set_variables(**run.variables())
+    again.iterations = 1  # the second batch is next
+    after, found = run.step().variables(), again.step().variables()
+    assert all(torch.equal(u, found[key]) for key, u in after.items()) and again.iterations == 2
+    assert "shape" in refusal(lambda: run.set_variables(b1=torch.zeros(3, WIDTHS[1]), W1=[1.0, 2.0]))
+    assert all(torch.equal(u, after[key]) for key, u in run.variables().items()), "nothing is set where one is wrong"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lead", [False, True])
+def test_on_a_gpu_a_network_alone_stops_where_it_stops_on_a_cpu(lead):
+    x, y = tiny_data()
+    W, b = weights_and_biases(1 if lead else None)
+    runs = [start("dladmm-released", x.to(device), y, W, b).step(4) for device in ("cpu", "cuda")]
+    here, there = (run.variables() for run in runs)
+    for key, value in here.items():
+        assert value.shape == there[key].shape
+        assert torch.allclose(value.double(), there[key].cpu().double(), rtol=1e-9, atol=1e-12), key
+    assert runs[1].logits(x).shape == runs[0].logits(x).shape
 
 
 def test_stepping_all_at_once_or_one_by_one_is_the_same():
