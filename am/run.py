@@ -11,8 +11,8 @@
 
 import dataclasses
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from am import inputs
+from am.activations import Activation
 from am.activations import activation as activation_called
 from am.batches import Batches
 from am.descent import schedule_factor
@@ -116,14 +117,6 @@ class Run:
         >>> run.variables()["b1"]
         tensor([1., 2., 3., 4., 5.], dtype=torch.float64)
         """
-        found, views = self._checked(values), self._views()
-        for name, value in found.items():
-            views[name].copy_(value)
-        self.method.refresh(self.state, self.problem, self.hp, list(found))
-        return self
-
-    def _checked(self, values: dict[str, Any]) -> dict[str, Tensor]:
-        """The values by name, each in the shape and dtype of its variable; raises InputError where one does not fit."""
         views, where, found = self._views(), self.method.name, {}
         for name, value in values.items():
             if name not in views:
@@ -135,7 +128,10 @@ class Run:
             if value.shape != view.shape:
                 raise InputError(f"{where}: {name} must have shape {(*view.shape,)}, not {(*value.shape,)}.")
             found[name] = value.clone()  # a value may be a view of another variable
-        return found
+        for name, value in found.items():
+            views[name].copy_(value)
+        self.method.refresh(self.state, self.problem, self.hp, list(found))
+        return self
 
     def objective(self) -> Tensor:  # (R,) float64, or a scalar
         """The function that the method minimises, at the current variables.
@@ -197,56 +193,6 @@ class Run:
         return self._shown(accuracy), self._shown(loss)
 
 
-@dataclass(repr=False)
-class Apart(Run):
-    """R runs that are stepped one by one, so that each has the digits that it has alone.
-
-    A CPU takes `exp` and `log` of the last elements of a tensor another way than of the others, so in one tensor of all
-    runs the last digits would hang on a run's place. `state`, like what `problem` and `hp` are of, is the first run's.
-    """
-
-    runs: list[Run] = field(default_factory=list)
-
-    def step(self, times: int = 1) -> "Run":
-        for run in self._at_this_step():
-            run.step(times)
-        self.iterations = self.runs[0].iterations
-        return self
-
-    def step_block(self, name: str) -> "Run":
-        for run in self._at_this_step():
-            run.step_block(name)
-        return self
-
-    def variables(self) -> dict[str, Tensor]:
-        return self._views()
-
-    def set_variables(self, **values: Any) -> "Run":
-        found = self._checked(values)
-        for r, run in enumerate(self.runs):
-            run.set_variables(**{name: value[r : r + 1] for name, value in found.items()})
-        return self
-
-    def objective(self) -> Tensor:
-        return torch.cat([run.objective() for run in self.runs])
-
-    def logits(self, x: Any) -> Tensor:
-        return torch.cat([run.logits(x) for run in self.runs])
-
-    def _at_this_step(self) -> list[Run]:
-        for run in self.runs:
-            run.iterations = self.iterations  # which may have been set by hand
-        return self.runs
-
-    def _views(self) -> dict[str, Tensor]:
-        each = [run.variables() for run in self.runs]
-        return {name: torch.cat([found[name] for found in each]) for name in each[0]}
-
-    def _measured(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-        accuracy, loss = zip(*(run._measured(x, y) for run in self.runs))
-        return torch.cat(accuracy), torch.cat(loss)
-
-
 def start(
     name: str | Method,
     x: Any,
@@ -300,29 +246,33 @@ def start(
         raise InputError(f"method '{name}' works on mini-batches; give batches=, a (K, B) list of row numbers.")
     stream = None if batches is None else Batches(x, y, given=inputs.batches(batches, len(x)).to(x.device), runs=R)
     end = None if steps is None else _whole(steps, "steps", 1)
-    problem, hp = Problem(x, y, act, stream, end), stack(settings, x)
+    problem, hp = Problem(x, y, _for_each_run(act), stream, end), stack(settings, x)
     schedule_factor(hp, 0, end)  # refuses a schedule that does not know its end
-    if R > 1 and not x.is_cuda and act.name not in PIECEWISE_LINEAR:
-        own = [
-            start(
-                chosen,
-                x,
-                y,
-                [W[r : r + 1] for W in params.W],
-                [b[r : r + 1] for b in params.b],
-                act.name,
-                batches,
-                steps,
-                **{key: values[r] for key, values in columns.items()},
-            )
-            for r in range(R)
-        ]
-        return Apart(chosen, problem, hp, own[0].state, single, R, runs=own)
     if x.is_cuda and R == 1 and getattr(settings[0], "output_step", "") == "fista":
         # Alone on a GPU a run goes on past FISTA's stop, beside another it does not (docs/divergences.md).
         params = Parameters([torch.cat([W, W]) for W in params.W], [torch.cat([b, b]) for b in params.b])
         hp = stack(settings * 2, x)
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single, R)
+
+
+def _for_each_run(act: Activation) -> Activation:
+    """The activation, which on a CPU takes the runs of a stack one by one where their last digits hang on their place.
+
+    A CPU takes `exp` and `log` of the last elements of a tensor another way than of the others.
+    """
+    if act.name in PIECEWISE_LINEAR:
+        return act
+
+    def each(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def by_run(*tensors: Tensor) -> Tensor:  # (R, N, d) each
+            if tensors[0].is_cuda or tensors[0].dim() < 3 or len(tensors[0]) == 1:
+                return function(*tensors)
+            return torch.cat([function(*run) for run in zip(*(t.split(1) for t in tensors))])
+
+        return by_run
+
+    inverse = None if act.inverse is None else each(act.inverse)
+    return dataclasses.replace(act, value=each(act.value), derivative=each(act.derivative), inverse=inverse)
 
 
 def _whole(value: Any, what: str, least: int) -> int:

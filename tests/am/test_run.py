@@ -62,16 +62,6 @@ def test_a_network_has_the_digits_in_a_stack_that_it_has_alone(name, act):
     assert together.iterations == 4 and repr(together).startswith(f"<Run of {name}: 3 x ")
 
 
-def test_runs_that_are_stepped_apart_go_on_from_what_is_set_by_hand():
-    run, again = driven("sgd", runs=3, activation="elu").step(), driven("sgd", runs=3, activation="elu")
-    again.set_variables(**run.variables())
-    again.iterations = 1  # the second batch is next
-    after, found = run.step().variables(), again.step().variables()
-    assert all(torch.equal(u, found[key]) for key, u in after.items()) and again.iterations == 2
-    assert "shape" in refusal(lambda: run.set_variables(b1=torch.zeros(3, WIDTHS[1]), W1=[1.0, 2.0]))
-    assert all(torch.equal(u, after[key]) for key, u in run.variables().items()), "nothing is set where one is wrong"
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("lead", [False, True])
 def test_on_a_gpu_a_network_alone_stops_where_it_stops_on_a_cpu(lead):
