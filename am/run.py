@@ -42,12 +42,13 @@ class Run:
     hp: SimpleNamespace
     state: Any
     single: bool  # the weights came without a run axis: everything is shown without one
-    R: int
     iterations: int = 0
+    first: int | None = None  # how many of the runs are shown; all by default
 
     def __repr__(self) -> str:
-        widths = "-".join(map(str, self.method.parameters(self.state).widths))
-        return f"<Run of {self.method.name}: {self.R} x {widths}, iterations={self.iterations}>"
+        params = self.method.parameters(self.state)
+        widths = "-".join(map(str, params.widths))
+        return f"<Run of {self.method.name}: {self.first or params.runs} x {widths}, iterations={self.iterations}>"
 
     def step(self, times: int = 1) -> "Run":
         """Make `times` steps (full-batch iterations, or mini-batches) and return the run itself.
@@ -178,7 +179,7 @@ class Run:
         return {name: self._shown(t) for name, t in (named | self.method.variables(self.state)).items()}
 
     def _shown(self, t: Tensor) -> Tensor:
-        return t[0] if self.single else t[: self.R]
+        return t[0] if self.single else t[: self.first]
 
     def _samples(self, x: Any) -> Tensor:  # -> (N, d0)
         x, own = inputs.samples(x), self.problem.x
@@ -252,7 +253,7 @@ def start(
         # Alone on a GPU a run goes on past FISTA's stop, beside another it does not (docs/divergences.md).
         params = Parameters([torch.cat([W, W]) for W in params.W], [torch.cat([b, b]) for b in params.b])
         hp = stack(settings * 2, x)
-    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single, R)
+    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single, first=R)
 
 
 def _for_each_run(act: Activation) -> Activation:

@@ -14,6 +14,7 @@ import am
 from am import start
 from am.errors import InputError
 from am.methods import methods
+from am.networks import initialise
 
 L = len(WIDTHS) - 1
 
@@ -41,8 +42,11 @@ def test_many_networks_are_shown_with_one():
 )
 def test_a_network_has_the_digits_in_a_stack_that_it_has_alone(name, act):
     """Bit for bit, at widths and rows that are no multiple of what a CPU works on at once."""
-    (x, y), (W, b) = tiny_data(), weights_and_biases(3)
-    x, options = x.float(), batches_for(name) | dict(activation=act)
+    rows, widths = 25, (6, 7, 9, 3)
+    x = torch.rand(rows, widths[0], generator=torch.Generator().manual_seed(1))
+    y, params = torch.arange(rows) % widths[-1], initialise(widths, range(3), "normal(0.5)", torch.float64)
+    W, b = params.W, [b[:, 0] for b in params.b]
+    options = dict(activation=act) | ({} if methods()[name].full_batch else dict(batches=torch.arange(rows).view(5, 5)))
     together = start(name, x, y, W, b, **options)
     runs = [start(name, x, y, [w[r] for w in W], [v[r] for v in b], **options) for r in range(3)]
     setting = {"W1": torch.stack([run.variables()["W1"] * 0.9 for run in runs])}
