@@ -1,4 +1,4 @@
-"""A plot of your own from the CSVs, in five lines: median test accuracy of every method against gradient evaluations.
+"""A plot of your own from the CSVs, in a few lines: median test accuracy of every method against gradient evaluations.
 
     python examples/own_plot.py results/tiam_accuracy mnist own.png
 

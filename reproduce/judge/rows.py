@@ -77,7 +77,7 @@ def listed(labels: str | Sequence[str]) -> list[str]:
 
 
 def check_one_row_per_seed(runs: pd.DataFrame, cell: Sequence[str]) -> None:
-    """Seeds are the unit of replication (protocol 1)."""
+    """Raise InputError where a seed has several rows: seeds are the unit of replication."""
     twice = runs.duplicated([*cell, "seed"], keep=False)
     if not twice.any():
         return

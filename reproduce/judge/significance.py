@@ -15,7 +15,7 @@ TOO_FEW = "too few seeds"
 
 
 def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
-    """Name and two-sided p of the test that paired differences centre on 0 (protocol 8); NaN for fewer than two.
+    """Name and two-sided p of the test that paired differences centre on 0; NaN for fewer than two.
 
     `family` is the number of tests that Holm's correction will see. Where all differences are equal (FLOPs a step), t's
     limit: p is 0, or 1 where they are 0.

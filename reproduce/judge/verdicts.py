@@ -96,7 +96,7 @@ def outcomes(
     """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested".
 
     A claim of "better than every comparator" needs no correction over the comparators; its opposite, worse than any of
-    them, does (protocol 7).
+    them, does: with many comparators one in two is worse by chance.
     """
     if rule in _BOUNDED:
         return _against_bound(rule, table, bound)
