@@ -19,6 +19,7 @@ from reproduce.files import Stale, make_folder, write, write_whole
 from reproduce.judge.measures import Claim, Evidence, measure_of, unit_of, without_runs
 from reproduce.judge.rows import in_words
 from reproduce.judge.significance import UNREACHED
+from reproduce.judge.stability import by_step_size
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
 from reproduce.run.grid import datasets_of, targets_of
 from reproduce.run.places import place
@@ -130,7 +131,9 @@ def _judged(
         return scale | dict(verdict=NOT_TESTED, reason=str(error)), []
     found = verdict(claim.rule, table, bound=claim.bound)
     effects = _effects(claim, profile, table, runs, measure.factor, unit)
-    absent = [name for name in datasets if name not in set(runs["dataset"])]
+    mine = by_step_size(runs) if measure.sweep else runs
+    there = set(mine.loc[mine["label"].isin(claim.about), "dataset"])
+    absent = [name for name in datasets if name not in there]
     not_run = f"; not run: {', '.join(absent)}" if absent and found.verdict in JUDGED else ""
     return scale | dict(
         verdict=found.verdict,

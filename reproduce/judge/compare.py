@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class _Pairs:
     """Values of `a` and `b` paired by seed in one group; `unpaired` seeds had one of the two only.
 
     a_done, b_done: how many runs of the group finished. With none, a label cannot win, not even against a score below
-    chance.
+    chance.  grain: of `paired_test`.
     """
 
     group: tuple[Hashable, ...]
@@ -45,6 +45,7 @@ class _Pairs:
     unpaired: int
     a_done: int
     b_done: int
+    grain: float = 0.0
 
 
 def compare(
@@ -54,6 +55,7 @@ def compare(
     by: str | Sequence[str] = "dataset",
     metric: str = "test_accuracy",
     unfinished: float | None = None,
+    mark: float = 0.0,
 ) -> pd.DataFrame:
     """Paired differences a - b of a metric where more is better, one row a (comparator, group).
 
@@ -61,9 +63,11 @@ def compare(
     (means), effect (mean difference), ci_low, ci_high (Student's 95 %), boot_low, boot_high (bootstrap), probability
     (share of seeds with a above b), test, p, p_holm (over the groups, for each comparator), outcome ("better", "worse",
     "tied", "untested").
+    mark: the distance of the marks to which the metric is read, 0 for none.
     """
     runs = only_labels(runs, a_label, *listed(b_label))
     pairs = _paired(runs, scores(runs, metric, unfinished), a_label, listed(b_label), listed(by))
+    pairs = [replace(pair, grain=_grain(mark, mark)) for pair in pairs]
     return _tabulate(pairs, listed(by), "difference")
 
 
@@ -80,9 +84,17 @@ def compare_costs(
     that did not finish costs infinity. a_value and b_value are medians. effect is the median ratio, taken over the
     shares a / (a + b) so that a miss is no special case: 0 where b alone missed, infinity where a alone did, 1 where
     both did; its interval is the bootstrap's of that median, NaN for fewer than MEDIAN_SEEDS seeds.
+    Where the costs are read at evaluations, their column `before` has those of the evaluation before.
     """
     costs = only_labels(costs, a_label, *listed(b_label))
     pairs = _paired(costs, _costs(costs, cost), a_label, listed(b_label), listed(by))
+    if "before" in costs:
+        # Of a target reached by the first evaluation no ratio says how much earlier; it counts as up to half.
+        read = np.log(costs[cost] / np.maximum(costs["before"], costs[cost] / 2))
+        marks = read.groupby([*(costs[name] for name in listed(by)), costs["label"]]).median()
+        pairs = [
+            replace(pair, grain=_grain(*(marks[*pair.group, label] for label in (pair.a, pair.b)))) for pair in pairs
+        ]
     return _tabulate(pairs, listed(by), "ratio")
 
 
@@ -217,6 +229,11 @@ def _as_ratio(share: Estimate) -> Estimate:
     return Estimate(back(share.value), back(share.low), back(share.high), share.n)
 
 
+def _grain(a: float, b: float) -> float:
+    """The standard deviation of a difference of two readings, each rounded to marks so far apart."""
+    return math.sqrt((a**2 + b**2) / 12)
+
+
 def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
     if not len(pair.x):
         a = b = probability = math.nan
@@ -243,7 +260,9 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
         test, p = too_few(len(pair.x)), math.nan
         if len(pair.x) >= MIN_SEEDS:
             x, y = pair.x, pair.y
-            test, p = cost_test(x, y, family) if scale == "ratio" else paired_test(x - y, family)
+            test, p = (
+                cost_test(x, y, family, pair.grain) if scale == "ratio" else paired_test(x - y, family, pair.grain)
+            )
         rows.append(
             dict(zip(by, pair.group))
             | dict(a=pair.a, b=pair.b, scale=scale, n=len(pair.x), unpaired=pair.unpaired)

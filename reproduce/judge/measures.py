@@ -161,7 +161,8 @@ def _stability(measure: str, worst: float) -> Table:
         found = found[found[measure].notna()]  # a single seed has no distance from the others
         if found.empty:
             raise InputError(too_few(1))
-        table = compare(found, claim.method, claim.against, metric=measure, unfinished=worst)
+        mark = 1 / found["step_sizes"].iloc[0] if measure == "survival" else 0.0
+        table = compare(found, claim.method, claim.against, metric=measure, unfinished=worst, mark=mark)
         judged = dict(usable_decades=_cut_off, survival=_within_a_step).get(measure)
         return judged(table, found) if judged else table
 

@@ -14,16 +14,20 @@ UNREACHED = "no run reached it"
 TOO_FEW = "too few seeds"
 
 
-def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
+def paired_test(differences: ArrayLike, family: int = 1, grain: float = 0.0) -> tuple[str, float]:
     """Name and two-sided p of the test that paired differences centre on 0; NaN for fewer than two.
 
-    `family` is the number of tests that Holm's correction will see. Where all differences are equal (FLOPs a step), t's
-    limit: p is 0, or 1 where they are 0.
+    family: the number of tests that Holm's correction will see.  grain: the standard deviation that reading to the next
+    mark (a step size of a sweep, an evaluation) gives a difference. Seeds that agree more closely than that agree by
+    its coarseness, so t takes no smaller one. Where it is 0 and all differences are equal (FLOPs a step), p is t's
+    limit: 0, or 1 where they are 0.
     """
     d = np.sort(np.asarray(differences, float))
     if d.size < 2:
         return TOO_FEW, math.nan
     if 2.0 ** (1 - d.size) * family > ALPHA:
+        if d.std(ddof=1) < grain:
+            return "t", float(2 * stats.t.sf(abs(d.mean()) * math.sqrt(d.size) / grain, d.size - 1))
         equal = np.ptp(d) <= 1e-12 * np.abs(d).max()
         return "t", float(d[0] == 0) if equal else float(stats.ttest_1samp(d, 0.0).pvalue)
     result = stats.permutation_test(
@@ -33,19 +37,19 @@ def paired_test(differences: ArrayLike, family: int = 1) -> tuple[str, float]:
     return "sign-flip", float(result.pvalue)
 
 
-def cost_test(x: ArrayLike, y: ArrayLike, family: int = 1) -> tuple[str, float]:
+def cost_test(x: ArrayLike, y: ArrayLike, family: int = 1, grain: float = 0.0) -> tuple[str, float]:
     """Name and two-sided p of the test that two costs, paired by seed, are alike.
 
-    Where every cost is positive and finite, the paired test of their log ratios. With a miss (an infinite cost) the
-    exact Mann-Whitney test, which needs ranks alone; NaN where no run reached the target or where n seeds cannot
-    decide: 2 / C(2n, n) times the family above ALPHA.
+    Where every cost is positive and finite, the paired test of their log ratios, and `grain` is one of these. With a
+    miss (an infinite cost) the exact Mann-Whitney test, which needs ranks alone; NaN where no run reached the target or
+    where n seeds cannot decide: 2 / C(2n, n) times the family above ALPHA.
     """
     x, y = np.sort(np.asarray(x, float)), np.asarray(y, float)[np.argsort(np.asarray(x, float), kind="stable")]
     both = np.concatenate([x, y])
     if np.isinf(both).all():
         return UNREACHED, math.nan
     if np.isfinite(both).all() and (both > 0).all():
-        return paired_test(np.log(x / y), family)
+        return paired_test(np.log(x / y), family, grain)
     if 2 / math.comb(both.size, x.size) * family > ALPHA:
         return TOO_FEW, math.nan
     exact = stats.PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(SEED))

@@ -9,7 +9,7 @@ import tomllib
 import numpy as np
 import pandas as pd
 import pytest
-from frames import make_curves, make_runs, runs_of, synthetic, write_runs
+from frames import draws, make_curves, make_runs, runs_of, synthetic, write_runs
 
 from am.errors import InputError
 from am.methods import method
@@ -313,6 +313,15 @@ def test_claims_csv_is_the_same_again(tmp_path):
     trial = write_claims(tmp_path, ("smoke",))[0]
     assert trial == tmp_path / "smoke" / "claims.csv" and set(read(trial)["profile"]) == {"smoke"}
     assert path.read_bytes() == first[0]
+
+
+def test_a_data_set_that_only_comparators_were_run_on_is_named_as_not_run(tmp_path):
+    (claim,) = (c for c in FOUND if (c.id, c.protocol, c.grid) == ("TIAM-3", "equal iterations", "tiam_accuracy"))
+    claim = dataclasses.replace(claim, against=["Rival"])
+    runs = make_runs({claim.method: {"mnist": [0.9] * 5}, "Rival": {"mnist": draws(0.8), "svhn": draws(0.8)}})
+    write_runs(tmp_path / claim.grid, runs)
+    found, _ = _judged(claim, Evidence(tmp_path / claim.grid), "paper", ["mnist", "svhn"])
+    assert found["reason"].endswith("; not run: svhn")
 
 
 def test_costs_between_overlapping_evaluations_are_tied():

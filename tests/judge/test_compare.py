@@ -231,3 +231,25 @@ def test_holm_judges_the_labels_of_a_group_and_makes_none_bold():
 def test_nothing_is_best_where_nothing_finished():
     table = best_and_ties(make_runs({"A": {"mnist": ["diverged"] * 3}, "B": {"mnist": ["failed"] * 3}}))
     assert not table[["best", "among_best"]].any(axis=None) and set(table["outcome"]) == {"failed"}
+
+
+def test_costs_read_at_evaluations_are_as_sure_as_the_evaluations_are_dense():
+    runs = make_runs({"A": {"mnist": [0.9] * 3}, "B": {"mnist": [0.9] * 3}})
+    runs["cost"] = [3.0] * 3 + [6.0] * 3
+    p = [
+        compare_costs(runs.assign(before=runs["cost"] * share), "A", "B").iloc[0]["p"] for share in (0.999, 0.6, 0.5, 0)
+    ]
+    assert p[0] < 1e-4 < p[1] < p[2] == p[3] < 0.1, "of the first evaluation at the least half"
+    grain = math.sqrt(2 * math.log(2) ** 2 / 12)
+    assert p[2] == pytest.approx(paired_test([-math.log(2)] * 3, grain=grain)[1])
+    missed = runs.assign(cost=[3.0, 3, 3, INF, INF, INF], before=[2.0, 2, 2, INF, INF, INF])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compare_costs(missed, "A", "B").iloc[0]["test"] == "too few seeds"
+
+
+def test_a_metric_read_to_marks_is_as_sure_as_the_marks_are_near():
+    runs = make_runs({"A": {"mnist": [0.8] * 3}, "B": {"mnist": [0.6] * 3}})
+    assert compare(runs, "A", "B").iloc[0]["p"] == 0
+    near, far = (compare(runs, "A", "B", mark=mark).iloc[0]["p"] for mark in (0.1, 0.2))
+    assert 0 < near < 0.05 < far

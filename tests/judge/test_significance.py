@@ -37,6 +37,20 @@ def test_equal_differences_are_no_evidence_at_zero_and_certain_elsewhere():
     assert math.isnan(paired_test([0.1])[1])
 
 
+def test_seeds_that_a_coarse_reading_cannot_tell_apart_are_not_certain():
+    mark = 0.1
+    grain = math.sqrt(2 * mark**2 / 12)
+    p = 2 * stats.t.sf(0.2 / (grain / math.sqrt(3)), 2)
+    assert paired_test([0.2] * 3, grain=grain) == ("t", pytest.approx(p)) and 0.01 < p < 0.02
+    assert paired_test([0.0] * 3, grain=grain) == ("t", 1.0)
+    wide = [0.0, 0.2, 0.4]
+    assert paired_test(wide, grain=grain) == paired_test(wide), "a wider spread is the seeds' own"
+    assert paired_test([0.2] * 10, grain=grain)[0] == "sign-flip"
+    assert cost_test([2.0] * 3, [1.0] * 3) == ("t", 0.0)
+    p = 2 * stats.t.sf(math.log(2) / (0.3 / math.sqrt(3)), 2)
+    assert cost_test([2.0] * 3, [1.0] * 3, grain=0.3) == ("t", pytest.approx(p))
+
+
 def test_holm_of_worked_examples():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     p = np.random.default_rng(0).uniform(0, 0.2, 12)
