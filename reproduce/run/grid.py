@@ -99,6 +99,7 @@ class Grid:
     targets: tuple[Target, ...]  # the first is the one that figures show
     floors: dict[str, float]  # data set -> test accuracy that a sound baseline is above, for figures
     file: str  # as messages name it
+    replaced: dict[str, Any]  # what profile `smoke` has put in place of the file's own values
 
 
 _DEFAULTS = dict(
@@ -173,7 +174,9 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         check_table(f"{place}: profile.{word}", table)
     blocks, goals, floors = raw.pop("methods", []), raw.pop("target", []), raw.pop("floors", {})
     check_table(place, raw)
-    values = _DEFAULTS | raw | (SMOKE if profile == "smoke" else {}) | profiles.get(profile, {})
+    own = profiles.get(profile, {})
+    smoke = [key for key in SMOKE if key not in own and profile == "smoke"]
+    values = _DEFAULTS | raw | {key: SMOKE[key] for key in smoke} | own
     for key in TYPES:
         if key not in values:
             raise InputError(f"{place}: the key '{key}' is missing.")
@@ -202,6 +205,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
         targets=targets,
         floors=_floors(place, floors),
         file=place,
+        replaced={key: SMOKE[key] for key in smoke if key in raw and SMOKE[key] not in (raw[key], [raw[key]])},
         **values,
     )
     check_rows(place, grid.n_train, grid.datasets)

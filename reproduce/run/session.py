@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
 import time
@@ -222,6 +223,9 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         runs = session.wanted[grid.name]
         done = sum(session.store.finished(run.run_key) for run in runs)
         print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+        if grid.replaced:
+            values = ", ".join(f"{key} = {json.dumps(value)}" for key, value in grid.replaced.items())
+            print(f"  {'':<{width}}  smoke, in place of what {grid.file} says: {values}")
         for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
             print(f"  {'':<{width}}  {sentence}")
     for name in session.absent:

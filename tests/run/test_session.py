@@ -46,6 +46,16 @@ def test_a_plan_says_where_other_work_spoils_its_time(place, capsys, monkeypatch
     assert ("Other work keeps this machine busy (load 1000.0 on" in capsys.readouterr().out) == (load > 0)
 
 
+def test_smoke_says_what_it_takes_in_place_of_a_grid_s_own_values(place, capsys):
+    place.write(profile={}, datasets=["mnist"], seeds=7)
+    assert place.do("plan", "tiny") == 0
+    said = capsys.readouterr().out
+    assert 'tiny.toml says: datasets = ["digits"], n_train = 500, seeds = 2, epochs = 4\n' in said
+    place.write(profile={"smoke": dict(seeds=2)}, n_train=500, epochs=4)
+    assert place.do("plan", "tiny") == 0
+    assert "in place of" not in capsys.readouterr().out
+
+
 def test_a_plan_writes_nothing(place, capsys):
     before = everything(place)
     assert place.do("plan", "tiny") == 0
