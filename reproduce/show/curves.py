@@ -37,6 +37,7 @@ from reproduce.show.panels import (
     name_ends,
     of_seeds,
     paginate,
+    size_of,
 )
 
 FAR = 4.0  # times the median error of a panel's labels
@@ -209,7 +210,8 @@ def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list
                 setting = ", ".join(word for word in (panel.setting, name) if word)
                 coloured = [label for label in group if label in lines[panel]]
                 if coloured:
-                    facets.append(Facet(panel.name, setting, panel.size, panel, coloured))
+                    size = size_of(panel.runs[panel.runs.label.isin(coloured)])
+                    facets.append(Facet(panel.name, setting, size, panel, coloured))
             rows += [facets] if facets else []
     return rows
 

@@ -132,13 +132,13 @@ def arrange(
             here = (runs.activation == activation) & (runs.hidden == hidden) & (runs["size"] == size)
             chosen = runs[here & (runs.dataset == dataset)]
             if len(chosen):
-                name, n = dataset_title(dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
+                name, n = dataset_title(dataset), images_in(chosen)
                 words = dict(activation=activation_title(activation), hidden=_network(chosen), size=n)
                 where = ", ".join(words[column] for column in varied)
                 panel = Panel(
                     name=name + ("" if chosen.data_official.all() else "†"),
                     setting=", ".join(words[column] for column in varied if column != "size"),
-                    size=f"{n}, {seeds_in(chosen)}",
+                    size=size_of(chosen),
                     place=f"{name} ({where})" if where else name,
                     runs=chosen,
                     curves=curves[curves.run_key.isin(chosen.run_key)],
@@ -173,10 +173,22 @@ def _network(runs: pd.DataFrame) -> str:
     return network_title(runs.network.iloc[0], f"{len(widths)} × {widths[0]}" if alike else runs.hidden.iloc[0])
 
 
+def size_of(runs: pd.DataFrame) -> str:
+    return f"{images_in(runs)}, {seeds_in(runs)}"
+
+
+def images_in(runs: pd.DataFrame) -> str:
+    return f"n = {runs.n_train.iloc[0]:,.0f}"
+
+
 def seeds_in(runs: pd.DataFrame) -> str:
     counts = runs.groupby("label").seed.nunique()
     few, many = int(counts.min()), int(counts.max())
-    return f"{many} seed{'s' * (many > 1)}" if few == many else f"{few}–{many} seeds"
+    return seeds_text(many) if few == many else f"{few}–{many} seeds"
+
+
+def seeds_text(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 @dataclass(frozen=True)
