@@ -187,11 +187,6 @@ def arranged(results, change=lambda runs: runs):
     return arrange(change(figures._read_runs(results, "g")), figures._read_curves(results, "g"), "A title")
 
 
-def lines_of(ax):
-    """Label -> y of the drawn lines with as many labels as the legend has, in its order."""
-    return dict(zip([text.get_text() for text in ax.figure.legends[0].get_texts()], ax.lines))
-
-
 @pytest.fixture(name="ranked", scope="module")
 def ranked_fixture(tmp_path_factory):
     results = tmp_path_factory.mktemp("ranked")
