@@ -52,6 +52,8 @@ _X_LABELS = dict(
 )
 _Y_LABELS = dict(
     test_accuracy=f"Test accuracy (%), {ERROR_SCALE}",
+_LONG_NAMES = 2.4  # and where the one panel across may be two columns wide
+_BESIDE = 0.19  # inches beside a panel that is named there: leaders, and the margin
     objective="Objective",
     constraint_gap="Constraint gap",
     smallest_gradient_norm="Smallest gradient norm so far",
@@ -140,7 +142,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
     rows = _facets(grid, lines)
     columns = max(len(row) for row in rows)
     height = 2.2 if columns == 1 else 1.7 if columns == 2 else 1.35
-    named, right = _named_beside(rows, columns, height, lines)
+    named, right = _named_beside(rows, columns, height, grid.sheet.one_column)
+    wide = named and right > _NAMES + _BESIDE
     frame = Frame(left=0.36 if scale.kind == "symlog" else 0.31, right=right, below=0.19, edge=0.15)
     y_label = _Y_LABELS[y]
     if scale.kind == "symlog":
@@ -156,8 +159,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         notes += held_notes({panel: held[panel] for panel in here})
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
-            grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes,
-            row_handles=row_handles,
+            grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes, wide,
+            row_handles,
         )  # fmt: skip
         for facet, ax in axes:
             panel = facet.panel
@@ -216,16 +219,15 @@ def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list
     return rows
 
 
-def _named_beside(
-    rows: Sequence[Sequence[Facet]], columns: int, height: float, lines: Mapping[Panel, Mapping[str, Curve]]
-) -> tuple[bool, float]:
+def _named_beside(rows: Sequence[Sequence[Facet]], columns: int, height: float, one_column: bool) -> tuple[bool, float]:
     """Whether lines have their names beside them instead of in a legend, and the room right of a panel."""
     ruler = Ruler()
     facets = [facet for row in rows for facet in row]
     width = max(ruler.width(label, NAME) for facet in facets for label in facet.coloured)
     room = NAME_GAP * max(len(facet.coloured) for facet in facets) <= height
-    if columns <= 2 and width <= _NAMES and room:
-        return True, width + 0.19
+    most = _LONG_NAMES if columns == 1 and not one_column else _NAMES
+    if columns <= 2 and width <= most and room:
+        return True, width + _BESIDE
     return False, 0.08
 
 
