@@ -73,10 +73,11 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
     words = dict(dataset="data set", activation="activation", hidden="network", seed="seed")
     *varied, last = (word for column, word in words.items() if column == "dataset" or runs[column].nunique() > 1)
     problem = f"{', '.join(varied)} and {last}" if varied else last
+    goal_in_words = f"{100 * target.share:g} % of {reference}'s median final one"
     notes = [
         f"Symbol: the multiple of the cheapest method's cost within which half of the problems are solved; bar: a "
         f"quarter to three quarters; arrow: so many are never solved. Right: solved at any cost, where not all. "
-        f"A problem: a {problem}. Solved: validation accuracy reached {100 * target.share:g} % of {reference}'s median final one. "
+        f"A problem: a {problem}. Solved: validation accuracy reached {goal_in_words}. "
         f"A run that missed it or diverged solves nothing. Methods in the order of the first panel."
     ]
     ends = [end for profile in profiles.values() for label in order for end in _quarters(profile[label])]
