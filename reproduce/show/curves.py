@@ -19,7 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
+from reproduce.show.axes import (
+    ERROR_SCALE,
+    accuracy_at,
+    far_below,
+    linear_part,
+    log_error,
+    padded_symlog,
+    power,
+    set_x,
+    set_y,
+)
 from reproduce.show.look import PALE, Style, look_of
 from reproduce.show.marks import draw_held, held_notes, held_of
 from reproduce.show.panels import (
@@ -40,9 +50,10 @@ from reproduce.show.panels import (
     size_of,
 )
 
-FAR = 4.0  # times the median error of a panel's labels
 POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
 _NAMES = 1.25  # inches right of a panel, at the most, for the names of its lines
+_LONG_NAMES = 2.4  # and where the one panel across may be two columns wide
+_BESIDE = 0.19  # inches beside a panel that is named there: leaders, and the margin
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
@@ -52,8 +63,6 @@ _X_LABELS = dict(
 )
 _Y_LABELS = dict(
     test_accuracy=f"Test accuracy (%), {ERROR_SCALE}",
-_LONG_NAMES = 2.4  # and where the one panel across may be two columns wide
-_BESIDE = 0.19  # inches beside a panel that is named there: leaders, and the margin
     objective="Objective",
     constraint_gap="Constraint gap",
     smallest_gradient_norm="Smallest gradient norm so far",
@@ -302,8 +311,8 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Se
     """Low and high end of a panel's y axis; `anchors` are in it.
 
     Accuracy: from the best mean down past the lowest last mean, so that labels end in the panel and slow starts begin
-    below it; but not below a third of the best, nor down to a mean that a lost seed pulled FAR from the others though
-    its interval reaches the best: what failed leaves the panel (and is noted), and the rest can be told apart.
+    below it; but not below a third of the best, nor down to a label `far_below` the others: what failed leaves the
+    panel (and is noted), and the rest can be told apart.
     """
     # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
@@ -311,8 +320,8 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Se
     means = np.concatenate([*seen, np.array(anchors, float)])
     low, high = np.nanmin(means), np.nanmax(means)
     if scale.kind == "error":
-        far = 1 - FAR * (1 - np.median([curve.last for curve in steady]))
-        near = [curve.last for curve in steady if curve.last >= far or not curve.high[-1] >= high]
+        ends = np.array([curve.last for curve in steady])
+        near = ends[~far_below(ends, np.array([curve.high[-1] for curve in steady]))]
         last, top = log_error(min([*near, *anchors])), log_error(high)
         span = max(1.3 * (top - last), top - log_error(high - 0.03))
         low = max(low, high / 3, accuracy_at(top - span))
