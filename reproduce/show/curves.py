@@ -212,7 +212,8 @@ def _updates_per_epoch(panels: Sequence[Panel]) -> str:
 
 
 def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list[Facet]]:
-    """The rows of panels, each once for every group of labels that it has lines of."""
+    """The rows of panels, each once for every group of labels that it has lines of. A panel without one keeps its
+    place, so that a data set is in one column."""
     labels = [label for label in grid.styles if any(label in curves for curves in lines.values())]
     rows = []
     for row in grid.rows:
@@ -221,10 +222,11 @@ def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list
             for panel in row:
                 setting = ", ".join(word for word in (panel.setting, name) if word)
                 coloured = [label for label in group if label in lines[panel]]
-                if coloured:
-                    size = size_of(panel.runs[panel.runs.label.isin(coloured)])
+                if lines[panel]:
+                    mine = panel.runs[panel.runs.label.isin(group)]
+                    size = size_of(mine) if len(mine) else "not run"
                     facets.append(Facet(panel.name, setting, size, panel, coloured))
-            rows += [facets] if facets else []
+            rows += [facets] if any(facet.coloured for facet in facets) else []
     return rows
 
 
