@@ -4,7 +4,7 @@ A label's row says how many of its runs diverged, and then its mean, of the othe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +12,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, far_below, log_error
+from reproduce.show.axes import ERROR_SCALE, MANY, accuracy_at, accuracy_ticks, far_below, log_error
 from reproduce.show.look import GREY, SMALL, Style, look_of
 from reproduce.show.marks import Held, draw_reported, held_notes, held_of
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Panel, Ruler, intervals, lay_out, of_seeds, paginate
+from reproduce.show.panels import (
+    NAME,
+    PAGE_HEIGHT,
+    ROW,
+    Frame,
+    Grid,
+    Panel,
+    Ruler,
+    intervals,
+    lay_out,
+    of_seeds,
+    paginate,
+)
 
+REPORTED = "as reported"
 _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
 
@@ -29,10 +42,10 @@ def dot_pages(grid: Grid) -> list[Figure]:
     columns = grid.sheet.across(min(2, len(panels)))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     held = {panel: _held_at_the_end(grid, panel) for panel in panels}
-    labels = {panel: [*panel.runs.label.unique(), *_reported_rows(held[panel])] for panel in panels}
-    heights = [0.135 * max(len(labels[panel]) for panel in row) + 0.08 for row in rows]
-    names = max(ruler.width(label, 6.5) for panel in panels for label in labels[panel])
-    frame = Frame(left=names + 0.1, right=0.12, below=0.19, edge=0.0)
+    names = {panel: _rows(panel.runs.label.unique(), held[panel])[0] for panel in panels}
+    heights = [_height(max(len(names[panel]) for panel in row)) for row in rows]
+    widest = max(ruler.width(name, NAME) for panel in panels for name in names[panel])
+    frame = Frame(left=widest + 0.1, right=0.12, below=0.19, edge=0.0)
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
         shown = [panel for row in page for panel in row]
@@ -78,9 +91,21 @@ def _held_at_the_end(grid: Grid, panel: Panel) -> Held:
     return replace(held, reported=[number for number in held.reported if number[1] == last[number[0]]])
 
 
-def _reported_rows(held: Held) -> list[str]:
-    """The rows below the labels', one for each label that has reported numbers."""
-    return [f"{label}, reported" for label in dict.fromkeys(number[0] for number in held.reported)]
+def _rows(labels: Iterable[str], held: Held) -> tuple[list[str], dict[str, int], dict[str, int]]:
+    """The names of the rows, and at which a label has its own accuracies and, below, those reported for it."""
+    names: list[str] = []
+    own, reported = {}, {}
+    for label in labels:
+        own[label] = len(names)
+        names.append(label)
+        if label in {number[0] for number in held.reported}:
+            reported[label] = len(names)
+            names.append(REPORTED)
+    return names, own, reported
+
+
+def _height(rows: int) -> float:
+    return ROW * rows + 0.08
 
 
 def _dot_notes(shown: Sequence[tuple[pd.DataFrame, Held]]) -> list[str]:
@@ -104,10 +129,10 @@ def _dot_ends(table: pd.DataFrame, levels: Sequence[float] = ()) -> tuple[float,
     drawn = drawn[~far_below(drawn["mean"].to_numpy(), drawn.high.to_numpy())] if len(drawn) else drawn
     points = [*(value for values in drawn["values"] for value in values), *levels] or [0.0, 0.9]
     low, high = log_error(min(points)), log_error(max(points))
-    # The ends of the intervals belong to the picture, unless two or three seeds make them wider than what tells labels
-    # apart; a label alone has none beside it.
+    # The ends of the intervals belong to the picture, unless two or three seeds of one among many make them wider than
+    # what tells the labels apart.
     room = 0.3 * max(high - low, 0.02)
-    beyond = room if len(drawn) > 1 else math.inf
+    beyond = room if len(drawn) >= MANY else math.inf
     low = max(np.fmin(low, log_error(drawn.low.min())), low - beyond) - 0.15 * room
     high = min(np.fmax(high, log_error(drawn.high.max())), high + beyond) + 0.15 * room
     return max(float(low), 0.0), float(high)
@@ -127,7 +152,10 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     ax.set_xscale("function", functions=(log_error, accuracy_at))
     ax.set_xlim(edge, ends[1])
     accuracy_ticks(ax.xaxis, *ends, gap=0.26 / (width * (1 - strip)))
-    names = [*table.label, *_reported_rows(held)]
+    names, own, reported = _rows(table.label, held)
+    # Rows are as far apart in a panel of few as in its neighbour of many.
+    box, lower = ax.get_position(), _height(len(names)) / ax.figure.get_figheight()
+    ax.set_position((box.x0, box.y1 - lower, box.width, lower))
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(False, axis="y")
     ax.set_yticks(range(len(names)), names)
@@ -137,11 +165,11 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     if strip:
         ax.axvspan(edge, ends[0], color="#f4f4f4", zorder=0, linewidth=0)
     for number in held.reported:
-        place = names.index(f"{number[0]}, reported")
+        place = reported[number[0]]
         ax.axhline(place, color="#e4e4e4", linewidth=0.4, zorder=0.5)
         draw_reported(ax, (number[2], place), number, "xerr")
-    for y, (row, remark) in enumerate(zip(table.itertuples(), remarks)):
-        style = look[row.label]
+    for row, remark in zip(table.itertuples(), remarks):
+        y, style = own[row.label], look[row.label]
         ax.axhline(y, color="#e4e4e4", linewidth=0.4, zorder=0.5)
         if remark:
             place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)

@@ -20,6 +20,7 @@ from reproduce.run.modules.networks import NETWORKS
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of
+from reproduce.show.finals import REPORTED
 from reproduce.show.look import PALE, STYLE
 from reproduce.show.panels import MOST_LINES, ONE_COLUMN, OTHERS, PAGE_HEIGHT, TWO_COLUMNS, Marks
 
@@ -173,7 +174,7 @@ def test_floors_and_reported_numbers_are_drawn(tmp_path):
     )
     final = some["final_accuracy"]
     assert 0.97 in [line.get_xdata()[0] for line in final.axes[0].lines]
-    assert "MNIST 97 %." in one_line(final) and "TIAM, reported" not in texts(final), "at epochs 6 and 9, of 15"
+    assert "MNIST 97 %." in one_line(final) and REPORTED not in texts(final), "at epochs 6 and 9, of 15"
 
 
 def test_a_reported_final_accuracy_has_a_row_below_the_labels_own(tmp_path):
@@ -186,7 +187,7 @@ def test_a_reported_final_accuracy_has_a_row_below_the_labels_own(tmp_path):
     figure = draw(runs, curves, marks=Marks(reported=figures.reported(tmp_path, "g")))["final_accuracy"]
     check_texts(figure, "final_accuracy")
     (ax,) = figure.axes
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["TIAM", "TIAM, reported"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["TIAM", REPORTED]
     points = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "D"]
     assert points == [[0.56, 1]] and "its authors printed" in one_line(figure)
     _, low, high = mean_intervals(runs.test_accuracy)
