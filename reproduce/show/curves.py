@@ -183,8 +183,9 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
             set_x(ax, x_range, log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
             draw_held(ax, held[panel], facet.coloured)
-            # A label that lost every run at 0 has no line to name.
-            ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] > 0}
+            # A label that lost every run before the axis begins has no line to name.
+            begin = max(x_range[0], 1e-300)
+            ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] >= begin}
             if named and ended:
                 _name_lines(ax, ended, ranges[panel], grid.styles)
         figures.append(figure)
