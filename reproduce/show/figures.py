@@ -48,7 +48,7 @@ _RUN_COLUMNS = (
 )  # fmt: skip
 _CURVE_COLUMNS = (
     "run_key", "label", "iteration", "epoch", "parameter_updates", "gradient_evaluations", "test_accuracy",
-    "val_accuracy", "train_loss", "objective", "constraint_gap", "gradient_norm", "seconds",
+    "val_accuracy", "objective", "constraint_gap", "gradient_norm", "seconds",
 )  # fmt: skip
 
 
@@ -250,7 +250,9 @@ def _is_object(text: str) -> bool:
 
 
 def _read_curves(results: Path, grid: str) -> pd.DataFrame:
-    return finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))[list(_CURVE_COLUMNS)]
+    # Without a train_loss, which tables of one's own may lack, no run is known to be lost.
+    found = finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))
+    return found.reindex(columns=[*_CURVE_COLUMNS, "train_loss"])
 
 
 def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.DataFrame) -> None:

@@ -32,8 +32,8 @@ class Lost:
 
 def lost_runs(panel: Panel) -> dict[tuple[str, str], Lost]:
     """(method, hyper-parameters) of every run -> what its method loses; empty where the panel is no sweep of step
-    sizes, or not yet a whole one."""
-    if not sweeps_step_sizes(panel.runs):
+    sizes, or not yet a whole one, or without training losses."""
+    if not sweeps_step_sizes(panel.runs) or panel.curves.train_loss.isna().all():
         return {}
     try:
         found = stability(panel.runs, panel.curves)
