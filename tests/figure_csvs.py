@@ -83,6 +83,7 @@ def write_csvs(
                 gradient_evaluations=round(epoch * updates * (3 if has_objective else 1)),
                 val_accuracy=min(max(accuracy + 0.001, 0), 1),
                 test_accuracy=min(max(accuracy, 0), 1),
+                train_loss=-np.log(min(max(accuracy, 1e-3), 1)),
                 gradient_norm=noise[0] * 2 / (1 + epoch) ** 0.5 if gradient_norm else None,
                 seconds=epoch * updates * 1e-4 * factor * pace if lane == "time" else None,
                 objective=3e4 * np.exp(-rate * epoch) * noise[0] + 900 if has_objective else None,
@@ -184,11 +185,6 @@ def style_fixture():
 
 def arranged(results, change=lambda runs: runs):
     return arrange(change(figures._read_runs(results, "g")), figures._read_curves(results, "g"), "A title")
-
-
-def lines_of(ax):
-    """Label -> y of the drawn lines with as many labels as the legend has, in its order."""
-    return dict(zip([text.get_text() for text in ax.figure.legends[0].get_texts()], ax.lines))
 
 
 @pytest.fixture(name="ranked", scope="module")

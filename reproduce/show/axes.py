@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 ERROR_SCALE = "log scale of the error"  # said on every axis of accuracy
 _DECADES = 3  # of a symmetric logarithmic axis, above its linear part
 _LINEAR_PART = 0.5  # its half width, in decades of the rest
+FAR, MANY = 4.0, 6  # of `far_below`
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -93,6 +94,23 @@ def log_error(accuracy: float | np.ndarray) -> np.ndarray:
 
 def accuracy_at(place: float | np.ndarray) -> np.ndarray:
     return 1 - 10.0 ** -np.asarray(place, dtype=float)
+
+
+def far_below(accuracy: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which of a panel's labels do not stretch its range, so that the others can be told apart; what draws them says
+    so. accuracy, high: of each label, and the end of its interval, NaN without one.
+
+    Those under a third of the best. And those whose error is FAR times the median label's, if a lost seed explains it
+    (the interval reaches the best), or if, of MANY labels, one also lies below the median FAR times what the best lies
+    above it.
+    """
+    best = np.nanmax(accuracy)
+    failed = ~(accuracy >= best / 3)
+    place = log_error(accuracy)
+    median = np.median(place[~failed])
+    far = median - place > math.log10(FAR)
+    odd = (np.sum(~failed) >= MANY) & (median - place > FAR * (log_error(best) - median))
+    return failed | far & (odd | (high >= best))
 
 
 def accuracy_ticks(axis: Axis, low: float, high: float, gap: float) -> None:

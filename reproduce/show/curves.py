@@ -19,7 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reproduce.show.axes import ERROR_SCALE, accuracy_at, linear_part, log_error, padded_symlog, power, set_x, set_y
+from reproduce.show.axes import (
+    ERROR_SCALE,
+    accuracy_at,
+    far_below,
+    linear_part,
+    log_error,
+    padded_symlog,
+    power,
+    set_x,
+    set_y,
+)
 from reproduce.show.look import PALE, Style, look_of
 from reproduce.show.marks import draw_held, held_notes, held_of
 from reproduce.show.panels import (
@@ -37,11 +47,13 @@ from reproduce.show.panels import (
     name_ends,
     of_seeds,
     paginate,
+    size_of,
 )
 
-FAR = 4.0  # times the median error of a panel's labels
 POINTS = 120  # of a drawn curve: more than a panel of 1.4 inches can show
 _NAMES = 1.25  # inches right of a panel, at the most, for the names of its lines
+_LONG_NAMES = 2.4  # and where the one panel across may be two columns wide
+_BESIDE = 0.19  # inches beside a panel that is named there: leaders, and the margin
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
@@ -139,7 +151,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
     rows = _facets(grid, lines)
     columns = max(len(row) for row in rows)
     height = 2.2 if columns == 1 else 1.7 if columns == 2 else 1.35
-    named, right = _named_beside(rows, columns, height, lines)
+    named, right = _named_beside(rows, columns, height, grid.sheet.one_column)
+    wide = named and right > _NAMES + _BESIDE
     frame = Frame(left=0.36 if scale.kind == "symlog" else 0.31, right=right, below=0.19, edge=0.15)
     y_label = _Y_LABELS[y]
     if scale.kind == "symlog":
@@ -155,8 +168,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         notes += held_notes({panel: held[panel] for panel in here})
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
-            grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes,
-            row_handles=row_handles,
+            grid.sheet, page, columns, [height] * len(page), frame, _X_LABELS[x], y_label, handles, notes, wide,
+            row_handles,
         )  # fmt: skip
         for facet, ax in axes:
             panel = facet.panel
@@ -170,8 +183,9 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
             set_x(ax, x_range, log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
             draw_held(ax, held[panel], facet.coloured)
-            # A label that lost every run at 0 has no line to name.
-            ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] > 0}
+            # A label that lost every run before the axis begins has no line to name.
+            begin = max(x_range[0], 1e-300)
+            ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] >= begin}
             if named and ended:
                 _name_lines(ax, ended, ranges[panel], grid.styles)
         figures.append(figure)
@@ -199,7 +213,8 @@ def _updates_per_epoch(panels: Sequence[Panel]) -> str:
 
 
 def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list[Facet]]:
-    """The rows of panels, each once for every group of labels that it has lines of."""
+    """The rows of panels, each once for every group of labels that it has lines of. A panel without one keeps its
+    place, so that a data set is in one column."""
     labels = [label for label in grid.styles if any(label in curves for curves in lines.values())]
     rows = []
     for row in grid.rows:
@@ -208,22 +223,23 @@ def _facets(grid: Grid, lines: Mapping[Panel, Mapping[str, Curve]]) -> list[list
             for panel in row:
                 setting = ", ".join(word for word in (panel.setting, name) if word)
                 coloured = [label for label in group if label in lines[panel]]
-                if coloured:
-                    facets.append(Facet(panel.name, setting, panel.size, panel, coloured))
-            rows += [facets] if facets else []
+                if lines[panel]:
+                    mine = panel.runs[panel.runs.label.isin(group)]
+                    size = size_of(mine) if len(mine) else "not run"
+                    facets.append(Facet(panel.name, setting, size, panel, coloured))
+            rows += [facets] if any(facet.coloured for facet in facets) else []
     return rows
 
 
-def _named_beside(
-    rows: Sequence[Sequence[Facet]], columns: int, height: float, lines: Mapping[Panel, Mapping[str, Curve]]
-) -> tuple[bool, float]:
+def _named_beside(rows: Sequence[Sequence[Facet]], columns: int, height: float, one_column: bool) -> tuple[bool, float]:
     """Whether lines have their names beside them instead of in a legend, and the room right of a panel."""
     ruler = Ruler()
     facets = [facet for row in rows for facet in row]
     width = max(ruler.width(label, NAME) for facet in facets for label in facet.coloured)
     room = NAME_GAP * max(len(facet.coloured) for facet in facets) <= height
-    if columns <= 2 and width <= _NAMES and room:
-        return True, width + 0.19
+    most = _LONG_NAMES if columns == 1 and not one_column else _NAMES
+    if columns <= 2 and width <= most and room:
+        return True, width + _BESIDE
     return False, 0.08
 
 
@@ -298,8 +314,8 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Se
     """Low and high end of a panel's y axis; `anchors` are in it.
 
     Accuracy: from the best mean down past the lowest last mean, so that labels end in the panel and slow starts begin
-    below it; but not below a third of the best, nor down to a mean that a lost seed pulled FAR from the others though
-    its interval reaches the best: what failed leaves the panel (and is noted), and the rest can be told apart.
+    below it; but not below a third of the best, nor down to a label `far_below` the others: what failed leaves the
+    panel (and is noted), and the rest can be told apart.
     """
     # A diverging run leaves the panel if it likes; the range is that of the others.
     steady = [curve for curve in curves.values() if not curve.diverged] or list(curves.values())
@@ -307,8 +323,8 @@ def _y_range(curves: Mapping[str, Curve], scale: Scale, log_x: bool, anchors: Se
     means = np.concatenate([*seen, np.array(anchors, float)])
     low, high = np.nanmin(means), np.nanmax(means)
     if scale.kind == "error":
-        far = 1 - FAR * (1 - np.median([curve.last for curve in steady]))
-        near = [curve.last for curve in steady if curve.last >= far or not curve.high[-1] >= high]
+        ends = np.array([curve.last for curve in steady])
+        near = ends[~far_below(ends, np.array([curve.high[-1] for curve in steady]))]
         last, top = log_error(min([*near, *anchors])), log_error(high)
         span = max(1.3 * (top - last), top - log_error(high - 0.03))
         low = max(low, high / 3, accuracy_at(top - span))

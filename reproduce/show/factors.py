@@ -8,7 +8,8 @@ its lines are not to be read one by one. `effects` draws the paired difference t
 import itertools
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +30,14 @@ from reproduce.show.panels import (
     Heading,
     Panel,
     Ruler,
+    images_in,
     intervals,
     is_number,
     lay_out,
     of_seeds,
     paginate,
     panel_rows,
+    seeds_text,
 )
 
 _FACTORS = (2, 3)
@@ -79,24 +82,35 @@ def designs_of(panel: Panel) -> list[Design]:
         values = [{settings[key] for settings in given.values()} for key in keys]
         if len(keys) not in _FACTORS or any(len(two) != 2 for two in values):
             continue
-        for rest, texts in families.items():
+        for texts in families.values():
             if len(texts) == 2 ** len(keys):
                 combination = {text: tuple(v == o for v, o in zip(point, on)) for point, text in texts.items()}
                 rows = mine[mine.hyperparameters.isin(combination)].drop_duplicates(["hyperparameters", "seed"])
                 rows = rows.assign(value=scores(rows), combination=rows.hyperparameters.map(combination))
                 table = rows.pivot(index="seed", columns="combination", values="value").dropna()
                 label = rows.label[[all(c) for c in rows.combination]].iloc[0]
-                found.append(Design(panel, keys, _name(rest, families), label, table))
+                name = _shared(rows.label.unique()) if len(families) > 1 else ""
+                found.append(Design(panel, keys, name, label, table))
     return [design for design in found if len(design.accuracy)]
 
 
-def _name(rest: str, families: dict[str, dict]) -> str:
-    """What a design keeps and another does not."""
-    others = [json.loads(other) for other in families]
-    mine = json.loads(rest)
-    return ", ".join(
-        f"{k.replace('_', ' ')}: {v}" for k, v in mine.items() if any(other.get(k) != v for other in others)
-    )
+def _shared(labels: Sequence[str]) -> str:
+    """What the labels of a design share, which is how tables and claims call it: "TIAM, exact eigenvalue"."""
+    before = os.path.commonprefix(list(labels))
+    after = os.path.commonprefix([label[::-1] for label in labels])[::-1]
+    return before.rstrip("0123456789.- ,(=") + after.lstrip("0123456789.)")
+
+
+def _sizes(panel: Panel, designs: Sequence[Design]) -> tuple[str, str]:
+    """The setting and the size of a heading: the seeds are those of the differences, of which designs may have others.
+
+    A design's seeds are those that have all of its combinations.
+    """
+    images, counts = images_in(panel.runs), [len(design.accuracy) for design in designs]
+    if len(set(counts)) == 1:
+        return panel.setting, f"{images}, {seeds_text(counts[0])}"
+    each = ", ".join(f"{seeds_text(count)} ({design.name})" for count, design in zip(counts, designs))
+    return ", ".join(filter(None, [panel.setting, each])), images
 
 
 def effects_of(design: Design) -> pd.DataFrame:
@@ -128,7 +142,7 @@ _EFFECT = ["name", "mean", "low", "high"]
 
 def effect_pages(grid: Grid) -> list[Figure]:
     """What each setting adds, a panel a data set; none where the grid has no full factorial."""
-    panels = [Designs(p.name, p.setting, p.size, tuple(found)) for p in grid.panels if (found := designs_of(p))]
+    panels = [Designs(p.name, *_sizes(p, found), tuple(found)) for p in grid.panels if (found := designs_of(p))]
     if not panels:
         return []
     ruler = Ruler()
@@ -196,11 +210,13 @@ def _symbol(style: Style, number: int) -> dict:
 def interaction_pages(grid: Grid) -> list[Figure]:
     """The accuracies of every combination, a panel a data set and design: the first setting along the axis, the second
     as two lines, the third as two halves of the panel."""
-    cells = [
-        (Designs(panel.name, ", ".join(filter(None, [panel.setting, d.name])), panel.size, (d,)), d)
-        for panel in grid.panels
-        for d in designs_of(panel)
-    ]
+    cells = []
+    for panel in grid.panels:
+        for design in designs_of(panel):
+            setting, size = _sizes(panel, [design])
+            cells.append(
+                (Designs(panel.name, ", ".join(filter(None, [setting, design.name])), size, (design,)), design)
+            )
     if not cells:
         return []
     columns = grid.sheet.across(min(2, len(cells)))

@@ -76,11 +76,12 @@ def figures_of(
     multiple of the epochs, seconds in the time lane alone; accuracy_gradients: of networks of the module lane, where a
     gradient, partial or not, is a pass through it all; final_accuracy: every run's last test accuracy; objective,
     constraint_gap, gradient_norm: for the labels that have one; sensitivity: accuracy against a hyper-parameter, width
-    or depth, where the grid sweeps one; critical_difference: average ranks over four data sets or more;
-    performance_profile: costs to one target, where the `target`'s reference is there; activations, activation_gain:
-    where it has several; effects, interaction: of settings that are on or off in every combination; cost: of a block
-    update, in the time lane; subsets: accuracy against the training images, of a grid of several sizes, of which
-    only accuracy_epochs and final_accuracy are drawn beside. Rows of panels that pass a page go on in NAME-2, NAME-3.
+    or depth, where the grid sweeps one, and the runs that initial step sizes lose; critical_difference: average ranks
+    over four data sets or more; performance_profile: costs to one target, where the `target`'s reference is there;
+    activations, activation_gain: where it has several; effects, interaction: of settings that are on or off in every
+    combination; cost: of a block update, in the time lane; subsets: accuracy against the training images, of a grid of
+    several sizes, of which only accuracy_epochs and final_accuracy are drawn beside. Rows of panels that pass a page go
+    on in NAME-2, NAME-3.
     floors: data set -> accuracy that sound baselines are above.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
@@ -249,7 +250,9 @@ def _is_object(text: str) -> bool:
 
 
 def _read_curves(results: Path, grid: str) -> pd.DataFrame:
-    return finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))[list(_CURVE_COLUMNS)]
+    # Without a train_loss, which tables of one's own may lack, no run is known to be lost.
+    found = finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))
+    return found.reindex(columns=[*_CURVE_COLUMNS, "train_loss"])
 
 
 def _check_agreement(results: Path, grid: str, runs: pd.DataFrame, curves: pd.DataFrame) -> None:

@@ -4,19 +4,32 @@ A label's row says how many of its runs diverged, and then its mean, of the othe
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error
+from reproduce.show.axes import ERROR_SCALE, MANY, accuracy_at, accuracy_ticks, far_below, log_error
 from reproduce.show.look import GREY, SMALL, Style, look_of
-from reproduce.show.panels import PAGE_HEIGHT, Frame, Grid, Ruler, intervals, lay_out, of_seeds, paginate
+from reproduce.show.marks import Held, draw_reported, held_notes, held_of
+from reproduce.show.panels import (
+    NAME,
+    PAGE_HEIGHT,
+    ROW,
+    Frame,
+    Grid,
+    Panel,
+    Ruler,
+    intervals,
+    lay_out,
+    of_seeds,
+    paginate,
+)
 
-MANY = 6  # labels, so that one far below the others is the odd one
-OUTLYING = 4  # times the best label's distance from the median: how far below it an odd label lies
+REPORTED = "as reported"
 _AXIS = f"Final test accuracy (%), {ERROR_SCALE}"
 
 
@@ -28,20 +41,22 @@ def dot_pages(grid: Grid) -> list[Figure]:
     ruler = Ruler()
     columns = grid.sheet.across(min(2, len(panels)))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    heights = [0.135 * max(panel.runs.label.nunique() for panel in row) + 0.08 for row in rows]
-    names = max(ruler.width(label, 6.5) for panel in panels for label in panel.runs.label.unique())
-    frame = Frame(left=names + 0.1, right=0.12, below=0.19, edge=0.0)
+    held = {panel: _held_at_the_end(grid, panel) for panel in panels}
+    names = {panel: _rows(panel.runs.label.unique(), held[panel])[0] for panel in panels}
+    heights = [_height(max(len(names[panel]) for panel in row)) for row in rows]
+    widest = max(ruler.width(name, NAME) for panel in panels for name in names[panel])
+    frame = Frame(left=widest + 0.1, right=0.12, below=0.19, edge=0.0)
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
         shown = [panel for row in page for panel in row]
         first = rows.index(page[0])
         tables = {id(panel): final_table(panel.runs) for panel in shown}
-        floors = {panel: grid.marks.floors.get(panel.runs.dataset.iloc[0]) for panel in shown}
-        notes = _dot_notes(tables.values(), any(floor is not None for floor in floors.values()))
+        notes = _dot_notes([(tables[id(panel)], held[panel]) for panel in shown])
+        notes += held_notes({panel: held[panel] for panel in shown})
         page_heights = heights[first : first + len(page)]
         figure, axes = lay_out(grid.sheet, page, columns, page_heights, frame, _AXIS, "", {}, notes)
         for panel, ax in axes:
-            _draw_dots(ax, tables[id(panel)], grid.styles, ruler, floors[panel])
+            _draw_dots(ax, tables[id(panel)], grid.styles, ruler, held[panel])
         figures.append(figure)
     return figures
 
@@ -69,42 +84,62 @@ def final_table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("mean", ascending=False, na_position="last", kind="stable", ignore_index=True)
 
 
-def _dot_notes(tables: Iterable[pd.DataFrame], floors: bool = False) -> list[str]:
-    tables = list(tables)
+def _held_at_the_end(grid: Grid, panel: Panel) -> Held:
+    """What final accuracies are held against: of the reported numbers, those at a label's last epoch."""
+    last = panel.curves.groupby("label").epoch.max()
+    held = held_of(grid, panel, set(panel.runs.label), "epoch", "test_accuracy")
+    return replace(held, reported=[number for number in held.reported if number[1] == last[number[0]]])
+
+
+def _rows(labels: Iterable[str], held: Held) -> tuple[list[str], dict[str, int], dict[str, int]]:
+    """The names of the rows, and at which a label has its own accuracies and, below, those reported for it."""
+    names: list[str] = []
+    own, reported = {}, {}
+    for label in labels:
+        own[label] = len(names)
+        names.append(label)
+        if label in {number[0] for number in held.reported}:
+            reported[label] = len(names)
+            names.append(REPORTED)
+    return names, own, reported
+
+
+def _height(rows: int) -> float:
+    return ROW * rows + 0.08
+
+
+def _dot_notes(shown: Sequence[tuple[pd.DataFrame, Held]]) -> list[str]:
+    tables = [table for table, _ in shown]
     few, many = min(t.runs.min() for t in tables), max(t.runs.max() for t in tables)
     text = f"Dots: seeds; symbol and bar: mean and its 95 % t interval{of_seeds(few, many)}."
     text = text if many > 1 else "One seed a row."
-    text += " Dashed: the floor that a sound baseline is above." * floors
     if any((t.diverged > 0).any() for t in tables):
         text += " ×: diverged runs; hollow: the mean of the others."
-    if any((t["mean"] < accuracy_at(_dot_ends(t)[0])).any() for t in tables):
+    if any((t["mean"] < accuracy_at(_dot_ends(t, held.levels)[0])).any() for t, held in shown):
         text += " ◂: mean below the axis."
     return [text]
 
 
-def _dot_ends(table: pd.DataFrame, floor: float | None = None) -> tuple[float, float]:
+def _dot_ends(table: pd.DataFrame, levels: Sequence[float] = ()) -> tuple[float, float]:
     """The ends of the accuracy axis, as places on it; a mean below the low end is written instead of drawn.
 
-    What does not stretch the axis: means under a third of the best and, of MANY labels, one that lies below the median
-    label by OUTLYING times what the best lies above it, and by four times that label's error.
+    Labels that are `far_below` do not stretch it; `levels` are on it.
     """
-    drawn = table[table["mean"] >= table["mean"].max() / 3]
-    if len(drawn) >= MANY:
-        place = log_error(drawn["mean"].to_numpy())
-        below = np.median(place) - place
-        drawn = drawn[below <= max(OUTLYING * -below.min(), math.log10(4))]
-    points = [value for values in drawn["values"] for value in values] or [0.0, 0.9]
-    points += [] if floor is None else [floor]
+    drawn = table[table["mean"].notna()]
+    drawn = drawn[~far_below(drawn["mean"].to_numpy(), drawn.high.to_numpy())] if len(drawn) else drawn
+    points = [*(value for values in drawn["values"] for value in values), *levels] or [0.0, 0.9]
     low, high = log_error(min(points)), log_error(max(points))
-    # The ends of the intervals belong to the picture, unless two or three seeds make them wider than all else.
+    # The ends of the intervals belong to the picture, unless two or three seeds of one among many make them wider than
+    # what tells the labels apart.
     room = 0.3 * max(high - low, 0.02)
-    low = max(np.fmin(low, log_error(drawn.low.min())), low - room) - 0.15 * room
-    high = min(np.fmax(high, log_error(drawn.high.max())), high + room) + 0.15 * room
+    beyond = room if len(drawn) >= MANY else math.inf
+    low = max(np.fmin(low, log_error(drawn.low.min())), low - beyond) - 0.15 * room
+    high = min(np.fmax(high, log_error(drawn.high.max())), high + beyond) + 0.15 * room
     return max(float(low), 0.0), float(high)
 
 
-def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler, floor: float | None = None) -> None:
-    low, high = _dot_ends(table, floor)
+def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Ruler, held: Held) -> None:
+    low, high = _dot_ends(table, held.levels)
     ends = accuracy_at(np.array([low, high]))
     remarks = []
     for row in table.itertuples():
@@ -117,16 +152,24 @@ def _draw_dots(ax: Axes, table: pd.DataFrame, look: dict[str, Style], ruler: Rul
     ax.set_xscale("function", functions=(log_error, accuracy_at))
     ax.set_xlim(edge, ends[1])
     accuracy_ticks(ax.xaxis, *ends, gap=0.26 / (width * (1 - strip)))
-    ax.set_ylim(len(table) - 0.4, -0.6)
+    names, own, reported = _rows(table.label, held)
+    # Rows are as far apart in a panel of few as in its neighbour of many.
+    box, lower = ax.get_position(), _height(len(names)) / ax.figure.get_figheight()
+    ax.set_position((box.x0, box.y1 - lower, box.width, lower))
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(False, axis="y")
-    ax.set_yticks(range(len(table)), table.label)
+    ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
-    if floor is not None:
-        ax.axvline(floor, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    if held.floor is not None:
+        ax.axvline(held.floor, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     if strip:
         ax.axvspan(edge, ends[0], color="#f4f4f4", zorder=0, linewidth=0)
-    for y, (row, remark) in enumerate(zip(table.itertuples(), remarks)):
-        style = look[row.label]
+    for number in held.reported:
+        place = reported[number[0]]
+        ax.axhline(place, color="#e4e4e4", linewidth=0.4, zorder=0.5)
+        draw_reported(ax, (number[2], place), number, "xerr")
+    for row, remark in zip(table.itertuples(), remarks):
+        y, style = own[row.label], look[row.label]
         ax.axhline(y, color="#e4e4e4", linewidth=0.4, zorder=0.5)
         if remark:
             place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)

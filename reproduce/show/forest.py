@@ -43,8 +43,10 @@ _DATASETS = dict(
     digits=("#CC79A7", "v"),
 )  # fmt: skip
 _WIDE = 8  # times the median distance from the line: a claim of wider effects has an axis of its own
-_POWERS, _ROUND, _FINE = (0.01, 0.1, 1, 10, 100), (0.1, 0.2, 0.5, 1, 2, 5, 10), (0.5, 0.6, 0.8, 1, 1.25, 1.6, 2)
+_POWERS, _ROUND = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100), (0.1, 0.2, 0.5, 1, 2, 5, 10)
+_FINE = (0.5, 0.7, 1, 1.4, 2)
 _ROW, _LINE, _GAP, _HEAD = 0.135, 0.105, 0.42, 0.5  # inches
+_GROUND = "#f4f4f4"  # of a row
 _NAMES, _STRIP = 2.75, 0.2  # inches left of the axes, and right of each
 
 
@@ -209,7 +211,8 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
                     symbol, colour = OPEN
                 if shown[row][shown[row].profile == profile].empty:
                     middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)
-                    ax.text(0.5, at[row], verdict, color=GREY, **middle)
+                    ground = dict(facecolor=_GROUND, edgecolor="none", pad=1)  # the line may stand there
+                    ax.text(0.5, at[row], verdict, color=GREY, bbox=ground, **middle)
                 ax.text(
                     1.03, at[row], symbol, transform=ax.get_yaxis_transform(), color=colour, fontsize=7, va="center"
                 )
@@ -244,7 +247,7 @@ def _set_axis(ax: Axes, scale: str, unit: str, favours: int, shown: pd.DataFrame
     else:
         place = back = lambda value: value
     low, high = place(means).min(), place(means).max()
-    room = 0.5 * max(high - low, 0.1)
+    room = 0.5 * max(high - low, 0.5 if scale == "ratio" else 0.1)
     low = max(place(ends).min(initial=low), low - room) - 0.1 * room
     high = min(place(ends).max(initial=high), high + room) + 0.1 * room
     if scale == "ratio":
@@ -266,7 +269,7 @@ def _set_axis(ax: Axes, scale: str, unit: str, favours: int, shown: pd.DataFrame
 
 def _draw_row(ax: Axes, y: float, row: Row, shown: pd.DataFrame) -> None:
     low, high = sorted(ax.get_xlim())
-    ax.axhspan(y - 0.45 * _ROW, y + 0.45 * _ROW, color="#f4f4f4", linewidth=0, zorder=0)
+    ax.axhspan(y - 0.45 * _ROW, y + 0.45 * _ROW, color=_GROUND, linewidth=0, zorder=0)
     ax.plot([row.line, row.line], [y - 0.5 * _ROW, y + 0.5 * _ROW], color="black", linewidth=0.8, zorder=1)
     for number, found in enumerate(shown.itertuples()):
         colour, marker = _DATASETS.get(found.dataset, (GREY, "o"))
@@ -289,7 +292,7 @@ def _draw_row(ax: Axes, y: float, row: Row, shown: pd.DataFrame) -> None:
 
 
 def _draw_foot(figure: Figure, height: float, foot: float, notes: Sequence[str], effects: pd.DataFrame) -> None:
-    names = [name for name in _DATASETS if name in set(effects.dataset)]
+    names = [name for name in _DATASETS if name in set(effects.dataset[effects.effect.notna()])]
     look = dict(linestyle="none", markersize=4, markeredgewidth=0)
     handles = [Line2D([], [], color=_DATASETS[name][0], marker=_DATASETS[name][1], **look) for name in names]
     anchor = (0.5, (foot - 0.02) / height)

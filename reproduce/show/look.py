@@ -38,8 +38,11 @@ _METHODS = {
     "dladmm": ("#552222", "8"),
     "bcd": ("#005555", (4, 1, 0)),
     "am-adam": ("#33AA33", "H"),
+    # Their names' hashes came out beside Adam's green triangle and the blue of SAM.
+    "schedule-free-adamw": ("#FF9966", "8"),
+    "osgm": ("#8B0000", ">"),
 }
-_MARKERS = tuple(marker for _, marker in _METHODS.values())
+_MARKERS = tuple(dict.fromkeys(marker for _, marker in _METHODS.values()))
 _LINES = ("solid", "dashed", "dotted", "dashdot")
 _SHAPES = ("row", "element", "column", "scalar")  # the default first
 

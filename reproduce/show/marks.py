@@ -64,11 +64,18 @@ def draw_held(ax: Axes, held: Held, labels: Collection[str]) -> None:
         ax.axhline(value, linestyle=_DASHED, **line)
         place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="bottom", ha="left")
         ax.annotate(text, (0.01, value), (0, 1), fontsize=SMALL, color=GREY, **place)
-    for label, at, value, sd, printed in held.reported:
+    for number in held.reported:
+        label, at, value, *_ = number
         if label in labels:
-            bar = dict(yerr=sd, elinewidth=0.8, capsize=1.5) if sd == sd else {}
-            face = dict(markerfacecolor="black" if printed else "none", markeredgecolor="black", markeredgewidth=0.9)
-            ax.errorbar(at, value, fmt="D" if printed else "o", markersize=4.5, ecolor="black", zorder=5, **face, **bar)
+            draw_reported(ax, (at, value), number, "yerr")
+
+
+def draw_reported(ax: Axes, point: tuple[float, float], number: tuple, along: str) -> None:
+    """One of the `reported` numbers at a point; along: xerr or yerr, the axis of its standard deviation."""
+    *_, sd, printed = number
+    bar = {along: sd, "elinewidth": 0.8, "capsize": 1.5} if sd == sd else {}
+    face = dict(markerfacecolor="black" if printed else "none", markeredgecolor="black", markeredgewidth=0.9)
+    ax.errorbar(*point, fmt="D" if printed else "o", markersize=4.5, ecolor="black", zorder=5, **face, **bar)
 
 
 def held_notes(shown: Mapping[Panel, Held]) -> list[str]:

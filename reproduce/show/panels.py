@@ -132,13 +132,13 @@ def arrange(
             here = (runs.activation == activation) & (runs.hidden == hidden) & (runs["size"] == size)
             chosen = runs[here & (runs.dataset == dataset)]
             if len(chosen):
-                name, n = dataset_title(dataset), f"n = {chosen.n_train.iloc[0]:,.0f}"
+                name, n = dataset_title(dataset), images_in(chosen)
                 words = dict(activation=activation_title(activation), hidden=_network(chosen), size=n)
                 where = ", ".join(words[column] for column in varied)
                 panel = Panel(
                     name=name + ("" if chosen.data_official.all() else "†"),
                     setting=", ".join(words[column] for column in varied if column != "size"),
-                    size=f"{n}, {seeds_in(chosen)}",
+                    size=size_of(chosen),
                     place=f"{name} ({where})" if where else name,
                     runs=chosen,
                     curves=curves[curves.run_key.isin(chosen.run_key)],
@@ -173,10 +173,22 @@ def _network(runs: pd.DataFrame) -> str:
     return network_title(runs.network.iloc[0], f"{len(widths)} × {widths[0]}" if alike else runs.hidden.iloc[0])
 
 
+def size_of(runs: pd.DataFrame) -> str:
+    return f"{images_in(runs)}, {seeds_in(runs)}"
+
+
+def images_in(runs: pd.DataFrame) -> str:
+    return f"n = {runs.n_train.iloc[0]:,.0f}"
+
+
 def seeds_in(runs: pd.DataFrame) -> str:
     counts = runs.groupby("label").seed.nunique()
     few, many = int(counts.min()), int(counts.max())
-    return f"{many} seed{'s' * (many > 1)}" if few == many else f"{few}–{many} seeds"
+    return seeds_text(many) if few == many else f"{few}–{many} seeds"
+
+
+def seeds_text(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 @dataclass(frozen=True)
@@ -255,7 +267,8 @@ def lay_out(
     below = [_Legend(of_row, ruler, width) for of_row in row_handles] or [_Legend({}, ruler, width)] * len(rows)
 
     top = 0.03 + 0.14 * len(title_lines)
-    x_room = 0.17 * bool(x_label)
+    x_lines = ruler.wrap(x_label, 7, width - 0.1) if x_label else []
+    x_room = 0.17 + 0.13 * (len(x_lines) - 1) if x_lines else 0.0
     note_room = 0.11 * len(note_lines) + 0.03
     under = note_room + legend.room + x_room
     height = top + sum(panel_heights) + len(rows) * (above + frame.below) + sum(l.room for l in below) + under
@@ -277,8 +290,10 @@ def lay_out(
     for number, line in enumerate(title_lines):
         figure.text(0.5, 1 - (0.03 + 0.14 * number) / height, line, ha="center", va="top", fontsize=8)
     middle = (frame.edge + frame.left + width - frame.right) / 2 / width
-    if x_label:
-        figure.text(middle, (under - 0.02) / height, x_label, ha="center", va="top", fontsize=7)
+    for number, line in enumerate(x_lines):
+        half = (ruler.width(line, 7) / 2 + 0.03) / width  # under the panels, unless that would cut it
+        at = min(max(middle, half), 1 - half)
+        figure.text(at, (under - 0.02 - 0.13 * number) / height, line, ha="center", va="top", fontsize=7)
     if y_label:
         centre = (under + (height - top)) / 2
         figure.text(0.03 / width, centre / height, y_label, ha="left", va="center", rotation=90, fontsize=7)

@@ -1,18 +1,25 @@
-"""Performance profiles: the share of problems that a method solves within a multiple of the cheapest cost."""
+"""Performance profiles, a row a method: the multiple of the cheapest cost within which it solves so many problems.
+
+The curves of Dolan and More are read at a quarter, half and three quarters of the problems: of twenty methods, steps
+that cross one another cannot be told apart, and these can.
+"""
+
+import math
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator
 
 from reproduce.judge.targets import cost_to_target, performance_profile, targets
 from reproduce.run.grid import Target
 from reproduce.show.axes import set_x
-from reproduce.show.look import PALE, look_of
-from reproduce.show.panels import OTHERS, Frame, Grid, Heading, lay_out, panel_rows
+from reproduce.show.look import GREY, SMALL, Style, look_of
+from reproduce.show.panels import NAME, ROW, Frame, Grid, Heading, Ruler, lay_out, panel_rows
 
 EVALUATIONS = 5  # of every run, at least: with fewer, what a target cost is hardly known
+QUARTERS = (0.25, 0.5, 0.75)
+_MISSED = 0.42  # inches right of an axis, for the problems that a method does not solve
 _COSTS = dict(
     parameter_updates="Parameter updates", epoch="Epochs", gradient_evaluations="Gradient evaluations",
     seconds="Seconds of training",
@@ -52,49 +59,70 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
         names = (_COSTS[cost],) if same is None else (*same, _COSTS[cost].lower())
         profiles = {names if name == same else name: other for name, other in profiles.items()} | {names: profile}
     problems = len(table)
-    solved = {label for profile in profiles.values() for label in profile if profile[label].any()}
-    if not solved:
+    if not any(profile.to_numpy().any() for profile in profiles.values()):
         return []
-    labels = [label for label in grid.styles if label in solved]
     also = {names: "".join(f"and {name}, " for name in names[1:]) for names in profiles}
-    columns = grid.sheet.across(min(len(profiles), 3) if len(profiles) != 4 else 4)
-    groups, rows, row_handles, cells = grid.groups(labels), [], [], {}
-    line = lambda label: Line2D([], [], **look_of(grid.styles[label]))
-    for name, group in groups:
-        headings = [Heading(n[0], name, f"{also[n]}{problems} problems") for n in profiles]
-        cells |= {heading: (profile, group) for heading, profile in zip(headings, profiles.values())}
-        own = {label: line(label) for label in group} | {OTHERS: Line2D([], [], color=PALE, linewidth=0.9)}
-        rows += panel_rows(headings, columns)
-        row_handles += [own] * (len(rows) - len(row_handles))
-    grouped = len(groups) > 1
-    handles = {} if grouped else {label: line(label) for label in labels}
-    frame = Frame(left=0.31, right=0.08, below=0.19, edge=0.15)
+    headings = {Heading(n[0], "", f"{also[n]}{problems} problems"): profile for n, profile in profiles.items()}
+    columns = grid.sheet.across(min(len(headings), 4))
+    rows = panel_rows(list(headings), columns)
+    # One order for all panels, by the first of them, so that the names stand once in a row.
+    order = _order(next(iter(profiles.values())))
+    ruler = Ruler()
+    names = max(ruler.width(label, NAME) for label in order)
+    frame = Frame(left=0.1, right=_MISSED, below=0.19, edge=names + 0.1)
     words = dict(dataset="data set", activation="activation", hidden="network", seed="seed")
     *varied, last = (word for column, word in words.items() if column == "dataset" or runs[column].nunique() > 1)
     problem = f"{', '.join(varied)} and {last}" if varied else last
+    goal_in_words = f"{100 * target.share:g} % of {reference}'s median final one"
     notes = [
-        f"A problem: a {problem}. Solved: validation accuracy reached {100 * target.share:g} % of {reference}'s median "
-        "final one. A run that missed it or diverged solves nothing."
+        f"Symbol: the multiple of the cheapest method's cost within which half of the problems are solved; bar: a "
+        f"quarter to three quarters; arrow: so many are never solved. Right: solved at any cost, where not all. "
+        f"A problem: a {problem}. Solved: validation accuracy reached {goal_in_words}. "
+        f"A run that missed it or diverged solves nothing. Methods in the order of the first panel."
     ]
-    never = [label for label in grid.styles if label in set(runs.label) - solved]
-    notes += [f"No problem solved, no line: {', '.join(never)}."] if never else []
-    high = max(2.0, max(profile.index.max() for profile in profiles.values()))
+    ends = [end for profile in profiles.values() for label in order for end in _quarters(profile[label])]
+    high = max(2.0, *(end for end in ends if math.isfinite(end)))
     figure, axes = lay_out(
-        grid.sheet, rows, columns, [1.6 if len(rows) < 4 else 1.2] * len(rows), frame,
-        "Cost as a multiple of the cheapest method's", "Problems solved (%)", handles, notes,
-        row_handles=row_handles if grouped else (),
+        grid.sheet, rows, columns, [ROW * len(order) + 0.08] * len(rows), frame,
+        "Cost as a multiple of the cheapest method's", "", {}, notes,
     )  # fmt: skip
-    for heading, ax in axes:
-        profile, coloured = cells[heading]
-        for label in sorted(labels, key=coloured.__contains__):
-            share = 100 * profile[label]
-            x, y = np.append(share.index, high * 1.3), np.append(share, share.iloc[-1])
-            if label in coloured:
-                marks = (0.05 + 0.25 * coloured.index(label) / len(coloured), 0.3)
-                ax.plot(x, y, drawstyle="steps-post", markevery=marks, zorder=3, **look_of(grid.styles[label]))
-            else:
-                ax.plot(x, y, drawstyle="steps-post", color=PALE, linewidth=0.7, zorder=2)
-        set_x(ax, (1.0, high), log_x=True)
-        ax.set_ylim(-3, 103)
-        ax.yaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    for number, (heading, ax) in enumerate(axes):
+        _draw(ax, headings[heading], order, grid.styles, problems, high, named=number % columns == 0)
     return [figure]
+
+
+def _quarters(profile: pd.Series) -> list[float]:
+    """The multiples of the cheapest cost at which a quarter, half, three quarters are solved; infinite where never."""
+    return [
+        float(profile.index[profile >= share].min()) if (profile >= share).any() else math.inf for share in QUARTERS
+    ]
+
+
+def _order(profile: pd.DataFrame) -> list[str]:
+    """Labels by what solves half of the problems, ties by the other quarters, then by how many they solve at all."""
+    quarter, half, most = zip(*(_quarters(profile[label]) for label in profile))
+    ranked = pd.DataFrame(dict(half=half, most=most, quarter=quarter, missed=-profile.iloc[-1].to_numpy()))
+    return list(profile.columns[ranked.sort_values(list(ranked), kind="stable").index])
+
+
+def _draw(
+    ax: Axes, profile: pd.DataFrame, labels: list[str], look: dict[str, Style], problems: int, high: float, named: bool
+) -> None:
+    set_x(ax, (1.0, high), log_x=True)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.set_yticks(range(len(labels)), labels if named else [""] * len(labels))
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+    edge = ax.get_xlim()[1]
+    for y, label in enumerate(labels):
+        ax.axhline(y, color="#e4e4e4", linewidth=0.4, zorder=0.5)
+        style, (low, half, most) = look[label], _quarters(profile[label])
+        ax.plot([min(low, edge), min(most, edge)], [y, y], color=style.colour, solid_capstyle="butt", zorder=3)
+        if math.isinf(most):
+            ax.plot(edge, y, ">", color=style.colour, markersize=3.5, clip_on=False, zorder=4)
+        if math.isfinite(half):
+            ax.plot(half, y, **(look_of(style) | dict(linestyle="none", markersize=4.2, zorder=5)))
+        solved = round(problems * float(profile[label].iloc[-1]))
+        if solved < problems:
+            place = dict(xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", fontsize=SMALL)
+            ax.annotate(f"{solved}/{problems}", (1, y), (6, 0), color=GREY, **place)

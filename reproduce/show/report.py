@@ -52,7 +52,7 @@ STILL = dict(
     activations="Heat map of final accuracies, labels by activations",
     activation_gain="Gain of the first label over the others, by activation",
     critical_difference="Average ranks over the data sets",
-    performance_profile="Share of problems solved against the cost, as a multiple of the cheapest",
+    performance_profile="Cost of reaching a target over problems, as a multiple of the cheapest method's",
     cost="Seconds and FLOPs of a block update, as multiples of SGD's",
     subsets="Final accuracy against the training images, with constants scaled and as published",
 )

@@ -23,6 +23,7 @@ from reproduce.judge.rows import with_role
 from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
+from reproduce.show.lost import LOST, ROW, Lost, draw_lost, lost_note, lost_runs
 from reproduce.show.panels import (
     PAGE_HEIGHT,
     Frame,
@@ -41,7 +42,7 @@ STEP_SIZE = "Initial step size"
 DEPTH, WIDTH = "Hidden layers", "Width of the hidden layers"
 _Y_LABEL = f"Final test accuracy (%), {ERROR_SCALE}"
 VALUES = 3  # of a number, so that a line says more than a pair of points
-_ROW = 0.095  # inches, of the strip that counts diverged runs; its first row is its heading
+_AXIS = 0.4  # inches between two axes: tick labels and the label of the upper one
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +69,15 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Heading):
-    """A panel: the lines of one data set that share an axis. base: the value that its other panels keep, if any."""
+    """A panel: the lines of one data set that share an axis. base: the value that its other panels keep, if any.
+
+    lost: the share of runs that each line loses, where that is known as the claims count it; else empty.
+    """
 
     number: str
     lines: list[Line]
     base: float | None
+    lost: list[Lost]
 
 
 def covered(grid: Grid) -> bool:
@@ -102,10 +107,12 @@ def sweep_pages(grid: Grid) -> list[Figure]:
         rows = [sweeps[i : i + columns] for sweeps in groups for i in range(0, len(sweeps), columns)]
     numbers = {sweep.number for sweep in panels}
     ranges = {sweep: _accuracy_range(sweeps) for sweeps in groups for sweep in sweeps}
-    lost = [max(sum(any(line.diverged > 0) for line in sweep.lines) for sweep in row) for row in rows]
-    strips = [_ROW * (1 + count) if count else 0.0 for count in lost]
+    judged = all(sweep.lost for sweep in panels)
+    most = np.nanmax([1.0, *(end for sweep in panels for share in sweep.lost for end in (share.mean, share.high))])
+    strips = [max(_strip(sweep, judged) for sweep in row) for row in rows]
+    between = _AXIS if judged else 0.05
     upper = 2.2 if columns == 1 else 1.9 if columns == 2 else 1.45
-    heights = [upper + (strip + 0.05 if strip else 0.0) for strip in strips]
+    heights = [upper + (strip + between if strip else 0.0) for strip in strips]
     frame = Frame(left=0.31, right=0.09, below=0.19 if len(numbers) == 1 else 0.36, edge=0.15)
     figures, ruler = [], Ruler()
     for page in paginate(rows, [height + 0.4 + frame.below for height in heights], PAGE_HEIGHT - 1.6):
@@ -113,21 +120,41 @@ def sweep_pages(grid: Grid) -> list[Figure]:
         names = list(dict.fromkeys(line.name for sweep in shown for line in sweep.lines))
         handles = {name: Line2D([], [], **look_of(look[name])) for name in names} if len(names) > 1 else {}
         first = rows.index(page[0])
-        x_label = shown[0].number if len(numbers) == 1 else ""
+        x_label = LOST if judged else shown[0].number if len(numbers) == 1 else ""
         figure, axes = lay_out(
             grid.sheet, page, columns, heights[first : first + len(page)], frame, x_label, _Y_LABEL, handles,
-            _notes(shown),
+            _notes(shown, judged),
         )  # fmt: skip
         for sweep, ax in axes:
             strip = strips[next(i for i, row in enumerate(rows) if sweep in row)]
-            _draw(ax, sweep, look, ranges[sweep], strip, ruler)
-            if not x_label:
+            lower = _lower(ax, strip, between) if strip else None
+            _draw(ax, sweep, look, ranges[sweep], ruler)
+            if judged:
+                draw_lost(lower, sweep.lost, [look[line.name] for line in sweep.lines], most)
+            elif lower:
+                _draw_strip(ax, lower, sweep, look, strip)
+            if judged or not x_label:
+                below = 0 if judged or not strip else strip + between
                 ax.annotate(
-                    sweep.number, (0.5, 0), (0, -13 - 72 * (strip + 0.05 if strip else 0)), xycoords="axes fraction",
+                    sweep.number, (0.5, 0), (0, -13 - 72 * below), xycoords="axes fraction",
                     textcoords="offset points", ha="center", va="top", fontsize=7,
                 )  # fmt: skip
         figures.append(figure)
     return figures
+
+
+def _strip(sweep: Sweep, judged: bool) -> float:
+    """Inches of what stands below a panel: a row a line with the runs it lost, of diverged ones below a heading."""
+    count = len(sweep.lines) if judged else sum(any(line.diverged > 0) for line in sweep.lines)
+    return ROW * (count + (not judged)) if count else 0.0
+
+
+def _lower(ax: Axes, strip: float, between: float) -> Axes:
+    """The lower part of a panel's place, which the panel makes room for."""
+    figure, box = ax.figure, ax.get_position()
+    share = (strip + between) / figure.get_figheight()
+    ax.set_position((box.x0, box.y0 + share, box.width, box.height - share))
+    return figure.add_axes((box.x0, box.y0, box.width, strip / figure.get_figheight()), label="lost")
 
 
 def _groups(grid: Grid) -> list[list[Panel]]:
@@ -143,8 +170,10 @@ def _sweeps(group: list[Panel]) -> list[Sweep]:
     """The panels of a group: one for step sizes, one for each other hyper-parameter, one for width, one for depth."""
     found: dict[tuple[str, str], list[Line]] = {}
     headings: dict[str, Heading] = {}
+    losses: dict[tuple[str, str], dict] = {}
     for panel in group:
         headings[panel.place] = panel
+        losses[panel.place, STEP_SIZE] = lost_runs(panel)
         for method, number, key, rows in _along_hyperparameters(panel):
             found.setdefault((panel.place, number), []).append(_line(method, _name(method, key, rows), key, rows))
     headings[""] = _without_network(group)
@@ -159,7 +188,9 @@ def _sweeps(group: list[Panel]) -> list[Sweep]:
         fixed = {line.fixed for line in lines}
         setting = ", ".join(filter(None, [heading.setting, fixed.pop() if len(fixed) == 1 else ""]))
         base = bases.pop() if len(bases) == 1 else None
-        sweeps.append(Sweep(heading.name, setting, heading.size, number, _distinct(lines), base))
+        known = losses.get((place, number), {})
+        lost = [known[line.method, line.settings[0][0]] for line in lines] if known else []
+        sweeps.append(Sweep(heading.name, setting, heading.size, number, _distinct(lines), base, lost))
     return sweeps
 
 
@@ -292,24 +323,19 @@ def _ticks(values: np.ndarray, places: np.ndarray, log: bool, width: float, rule
     return [places[i] for i in chosen], texts
 
 
-def _draw(
-    ax: Axes, sweep: Sweep, look: dict[str, Style], ends: tuple[float, float], strip: float, ruler: Ruler
-) -> None:
+def _places(sweep: Sweep) -> tuple[np.ndarray, np.ndarray, bool]:
     values = np.unique(np.concatenate([line.values for line in sweep.lines]))
-    places, log = _scale(values)
+    return values, *_scale(values)
+
+
+def _draw(ax: Axes, sweep: Sweep, look: dict[str, Style], ends: tuple[float, float], ruler: Ruler) -> None:
+    values, places, log = _places(sweep)
     at = dict(zip(values, places))
-    figure, box = ax.figure, ax.get_position()
-    lower = None
-    if strip:
-        share = (strip + 0.05) / figure.get_figheight()
-        ax.set_position((box.x0, box.y0 + share, box.width, box.height - share))
-        lower = figure.add_axes((box.x0, box.y0, box.width, strip / figure.get_figheight()), sharex=ax)
-        lower.set_label("diverged")
     set_y(ax, ends, "error")
     accuracy_ticks(ax.yaxis, *ends, gap=1 / 9)
     margin = 0.05 * (places[-1] - places[0])
     ax.set_xlim(places[0] - margin, places[-1] + margin)
-    width = box.width * figure.get_figwidth() / 1.1
+    width = ax.get_position().width * ax.figure.get_figwidth() / 1.1
     ticks, texts = _ticks(values, places, log, width, ruler)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FixedFormatter(texts))
@@ -324,14 +350,15 @@ def _draw(
             here = (line.diverged > 0) == hollow
             face = dict(markerfacecolor="white", markeredgecolor=style.colour, markeredgewidth=0.8) if hollow else {}
             ax.plot(x[here], line.mean[here], **(look_of(style) | face | dict(linestyle="none", zorder=4)))
-    if lower:
-        _draw_strip(lower, sweep, look, at)
-        ax.tick_params(axis="x", labelbottom=False, length=0)
-        lower.set_ylim(strip / _ROW - 0.5, -0.5)
 
 
-def _draw_strip(ax: Axes, sweep: Sweep, look: dict[str, Style], at: dict[float, float]) -> None:
-    """One row a line that lost runs: how many, value by value."""
+def _draw_strip(above: Axes, ax: Axes, sweep: Sweep, look: dict[str, Style], strip: float) -> None:
+    """One row a line with diverged runs: how many, value by value, below their places in the panel."""
+    values, places, _ = _places(sweep)
+    at = dict(zip(values, places))
+    ax.sharex(above)
+    above.tick_params(axis="x", labelbottom=False, length=0)
+    ax.set_ylim(strip / ROW - 0.5, -0.5)
     ax.set_facecolor("#f4f4f4")
     ax.set_yticks([])
     ax.grid(False)
@@ -348,7 +375,7 @@ def _draw_strip(ax: Axes, sweep: Sweep, look: dict[str, Style], at: dict[float, 
                 ax.text(at[value], row, f"{diverged:.0f}", ha="center", va="center_baseline", fontsize=5, **whole)
 
 
-def _notes(sweeps: Sequence[Sweep]) -> list[str]:
+def _notes(sweeps: Sequence[Sweep], judged: bool) -> list[str]:
     lines = [line for sweep in sweeps for line in sweep.lines]
     runs = np.concatenate([line.runs for line in lines])
     band = f"band: 95 % t interval of the mean{of_seeds(int(runs.min()), int(runs.max()))}"
@@ -357,8 +384,9 @@ def _notes(sweeps: Sequence[Sweep]) -> list[str]:
         text += " Dotted: the setting that the other panels keep."
     if any((line.diverged > 0).any() for line in lines):
         of = f"{runs.min():.0f}" if runs.min() == runs.max() else f"{runs.min():.0f} to {runs.max():.0f}"
-        text += f" Hollow: the mean of the runs that did not diverge; grey strip: how many of {of} did (bold: all)."
-    notes = [text]
+        text += " Hollow: the mean of the runs that did not diverge"
+        text += "." if judged else f"; grey strip: how many of {of} did (bold: all)."
+    notes = [text] + ([lost_note(max(len(line.values) for line in lines))] if judged else [])
     keys: dict[str, list[str]] = {}
     for sweep in sweeps:
         if sweep.number == STEP_SIZE:

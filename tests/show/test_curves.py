@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from reproduce.judge.estimates import mean_intervals
-from reproduce.show.axes import accuracy_at
+from reproduce.show.axes import accuracy_at, far_below
 from reproduce.show.curves import POINTS, _thin, curve_of
 from reproduce.show.finals import _dot_ends, final_table
 
@@ -77,3 +77,13 @@ def test_one_label_far_below_many_does_not_stretch_the_axis(lost, shown):
     rows = [dict(label=label, status="done", test_accuracy=v) for label, values in accuracies.items() for v in values]
     low = accuracy_at(_dot_ends(final_table(pd.DataFrame(rows)))[0])
     assert (low <= lost) == shown and low < 0.97
+
+
+def test_far_below_is_what_failed_a_lost_seed_pulled_down_or_the_odd_one_of_many():
+    none = lambda *accuracies: np.full(len(accuracies), np.nan)
+    few, many = (0.98, 0.97, 0.8), (0.98, 0.979, 0.978, 0.977, 0.976, 0.8)
+    assert far_below(np.array(few), none(*few)).tolist() == [False, False, False], "two do not make one of three odd"
+    assert far_below(np.array(few), np.array([0.98, 0.97, 1.1])).tolist() == [False, False, True]
+    assert far_below(np.array(many), none(*many)).tolist() == [False] * 5 + [True]
+    assert far_below(np.array([0.6, 0.55, 0.1]), none(0, 0, 0)).tolist() == [False, False, True], "under a third"
+    assert not far_below(np.array([0.2]), none(0)).any()

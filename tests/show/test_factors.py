@@ -35,7 +35,7 @@ def inertia_fixture(tmp_path_factory):
 def test_contributions_are_paired_differences_alone_on_average_and_last(inertia):
     panel = arranged(inertia).panels[0]
     designs = designs_of(panel)
-    assert [design.name for design in designs] == ["step rule: backtracking", "step rule: lipschitz"]
+    assert [design.name for design in designs] == ["TIAM, backtracking", "TIAM, lipschitz"], "as the labels have it"
     table = effects_of(designs[0]).set_index("name")
     assert list(table.index) == [f"{key} {how}" for key in KEYS for how in ("alone", "on average", "last")] + [
         "all together"
@@ -68,9 +68,21 @@ def test_the_effects_have_a_row_each_and_the_second_design_is_hollow(inertia):
     drawn = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "s"]
     np.testing.assert_allclose(drawn, table["mean"])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "step rule: backtracking",
-        "step rule: lipschitz",
+        "TIAM, backtracking",
+        "TIAM, lipschitz",
     ]
+
+
+def test_a_heading_has_the_seeds_of_its_own_differences(inertia):
+    """A design's seeds are those of all its corners, whatever the other design and the other data set have."""
+    few = lambda runs: runs[(runs.seed == 0) | ~runs.label.str.endswith("lipschitz") | (runs.dataset != "mnist")]
+    mnist, svhn = effect_pages(arranged(inertia, few))[0].axes
+    words = lambda ax: {text.get_text() for text in ax.texts}
+    assert {"3 seeds (TIAM, backtracking), 1 seed (TIAM, lipschitz)", "n = 10,000"} <= words(mnist)
+    assert "n = 10,000, 3 seeds" in words(svhn)
+    check_texts(effect_pages(arranged(inertia, few))[0], "effects")
+    cubes = interaction_pages(arranged(inertia, few))[0].axes
+    assert ["n = 10,000, 1 seed" in words(ax) for ax in cubes] == [False, True, False, False]
 
 
 def test_the_cube_is_two_halves_of_two_lines(inertia):

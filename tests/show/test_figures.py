@@ -14,11 +14,13 @@ from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csv
 from matplotlib.figure import Figure
 
 from am.errors import InputError
+from reproduce.judge.estimates import mean_intervals
 from reproduce.run.grid import Target
 from reproduce.run.modules.networks import NETWORKS
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of
+from reproduce.show.finals import REPORTED
 from reproduce.show.look import PALE, STYLE
 from reproduce.show.panels import MOST_LINES, ONE_COLUMN, OTHERS, PAGE_HEIGHT, TWO_COLUMNS, Marks
 
@@ -170,7 +172,27 @@ def test_floors_and_reported_numbers_are_drawn(tmp_path):
     assert (
         "above, MNIST 97 %." in notes and "◆: the number that its authors printed" in notes and "○: what the" in notes
     )
-    assert 0.97 in [line.get_xdata()[0] for line in some["final_accuracy"].axes[0].lines]
+    final = some["final_accuracy"]
+    assert 0.97 in [line.get_xdata()[0] for line in final.axes[0].lines]
+    assert "MNIST 97 %." in one_line(final) and REPORTED not in texts(final), "at epochs 6 and 9, of 15"
+
+
+def test_a_reported_final_accuracy_has_a_row_below_the_labels_own(tmp_path):
+    """And a label alone has its whole interval, which no other label makes room for."""
+    write_csvs(tmp_path, "g", {"TIAM": LABELS["TIAM"]}, {"mnist": 0.95}, seeds=3, evaluations=5)
+    table = pd.DataFrame(dict(grid="g", label="TIAM", at=[6, 15], theirs=[0.5, 0.56], theirs_sd=[None, 0.01]))
+    (tmp_path / "published").mkdir()
+    table.to_csv(tmp_path / "published" / "comparison.csv", index=False)
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    figure = draw(runs, curves, marks=Marks(reported=figures.reported(tmp_path, "g")))["final_accuracy"]
+    check_texts(figure, "final_accuracy")
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["TIAM", REPORTED]
+    points = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "D"]
+    assert points == [[0.56, 1]] and "its authors printed" in one_line(figure)
+    _, low, high = mean_intervals(runs.test_accuracy)
+    ends = ax.get_xlim()
+    assert ends[0] < min(low, 0.56) and max(high, 0.56) < ends[1]
 
 
 def test_for_a_paper_there_is_no_title_and_no_note_but_a_caption_beside(tmp_path):

@@ -45,7 +45,8 @@ def test_known_methods_have_fixed_and_distinct_colours():
     looks = [style_of(name) for name in KNOWN]
     assert len({look.colour for look in looks}) == len({(look.line, look.marker) for look in looks}) == len(KNOWN)
     assert smallest_distance([look.colour for look in looks], EYES["normal"]) > 20
-    own = [style_of(name).colour for name in KNOWN if not name.endswith("-released")]
+    rivals = ("schedule-free-adamw", "osgm")
+    own = [style_of(name).colour for name in (*KNOWN, *rivals) if not name.endswith("-released")]
     for eye, matrix in EYES.items():
         assert smallest_distance(own, matrix) > 12, eye
 

@@ -7,8 +7,10 @@ import pytest
 from figure_csvs import check_texts, drawn_from, one_line, texts, write_csvs
 
 from reproduce.judge.estimates import mean_intervals
+from reproduce.judge.stability import stability_table
 from reproduce.show import figures
 from reproduce.show.look import STYLE, style_of
+from reproduce.show.lost import LOST
 from reproduce.show.panels import TWO_COLUMNS, arrange
 from reproduce.show.sensitivity import DEPTH, STEP_SIZE, WIDTH, covered, sweep_pages
 
@@ -74,8 +76,31 @@ def test_every_method_is_a_line_along_its_own_step_size(stepped):
     assert band.min() <= first[1] + 1e-12 and np.isclose(band, first[1]).any() and np.isclose(band, first[2]).any()
 
 
+def test_lost_runs_are_those_that_the_claims_count(stepped):
+    """Also the run that finished and is at chance above its method's best step size."""
+    runs, curves = figures.csvs_of(stepped, "g")
+    chance = runs.run_key[(runs.dataset == "mnist") & (runs.label == "Adam, 0.0316")]
+    for table in (runs, curves):
+        table.loc[table.run_key.isin(chance), ["test_accuracy", "val_accuracy"]] = 0.1
+    (figure,) = sweep_pages(arrange(runs, curves, "A title"))
+    check_texts(figure, "sensitivity")
+    judged = stability_table(runs, curves)
+    judged = judged.assign(label=judged.label.str.removesuffix(", alpha0")).set_index(["dataset", "label"])
+    assert judged.diverged_share["mnist", "Adam"] > 3 / 27, "more than the one that diverged"
+    *_, mnist, svhn = figure.axes
+    for ax, dataset in ((mnist, "mnist"), (svhn, "svhn")):
+        drawn = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+        np.testing.assert_allclose(drawn[1::2], [100 * judged.diverged_share[dataset, name] for name in STEPPED])
+    assert LOST in texts(figure) and STEP_SIZE in texts(figure)
+    assert "at 20 % or less" in one_line(figure) and "one step size or less (11.1 %)" in one_line(figure)
+    assert "grey strip" not in one_line(figure)
+
+
 def test_diverged_runs_are_counted_below_the_panel_and_hollow_in_it(stepped):
-    (figure,) = sweep_pages(arranged(stepped, "g"))
+    """As long as a run is missing, without which no claim can be judged."""
+    runs, curves = figures.csvs_of(stepped, "g")
+    gone = runs.run_key[(runs.label == "SAMT row, alpha0 = 0.001") & (runs.seed == 2)]
+    (figure,) = sweep_pages(arrange(runs[~runs.run_key.isin(gone)], curves[~curves.run_key.isin(gone)], "A title"))
     mnist, _, below, beside = figure.axes
     assert [(t.get_text(), t.get_fontweight()) for t in below.texts[1:]] == [("3", "bold"), ("1", "normal")]
     assert [round(10 ** t.get_position()[0], 5) for t in below.texts[1:]] == [10, 0.1]
@@ -83,7 +108,7 @@ def test_diverged_runs_are_counted_below_the_panel_and_hollow_in_it(stepped):
     hollow = [line for line in mnist.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     shown = {round(10 ** line.get_xdata()[0], 5): np.isfinite(line.get_ydata()[0]) for line in hollow}
     assert shown == {10: False, 0.1: True}, "no mean where all runs diverged, that of the others where some did"
-    assert "how many of 3 did (bold: all)" in one_line(figure)
+    assert "how many of 2 to 3 did (bold: all)" in one_line(figure)
 
 
 def test_a_grid_of_many_settings_shows_nothing_else(stepped):
