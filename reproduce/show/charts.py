@@ -21,7 +21,7 @@ PROBLEM = ["dataset", "n_train", "activation", "hidden"]
 AXES = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
-    gradient_evaluations="Gradient evaluations",
+    block_gradients="Gradients of a layer",
     flops="FLOPs",
     seconds="Training seconds",
 )

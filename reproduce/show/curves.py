@@ -57,7 +57,7 @@ _BESIDE = 0.19  # inches beside a panel that is named there: leaders, and the ma
 _X_LABELS = dict(
     epoch="Epochs",
     parameter_updates="Parameter updates",
-    gradient_evaluations="Gradient evaluations",
+    block_gradients="Gradients of a layer",
     iteration="Iterations",
     seconds="Seconds of training",
 )

@@ -44,7 +44,8 @@ _OF_SIZES = ("accuracy_epochs", "final_accuracy", "subsets")  # of a grid of siz
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
     "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
-    "seed", "parameter_updates", "flops", "test_accuracy", "val_accuracy", "seconds", "data_official",
+    "seed", "iterations", "parameter_updates", "gradient_evaluations", "flops", "test_accuracy", "val_accuracy",
+    "seconds", "data_official",
 )  # fmt: skip
 _CURVE_COLUMNS = (
     "run_key", "label", "iteration", "epoch", "parameter_updates", "gradient_evaluations", "test_accuracy",
@@ -185,7 +186,7 @@ def draw(
     makers = {
         "accuracy_epochs": lambda: curve_pages(grid, "epoch", "test_accuracy"),
         "accuracy_updates": lambda: curve_pages(grid, "parameter_updates", "test_accuracy"),
-        "accuracy_gradients": lambda: [] if multilayer else curve_pages(grid, "gradient_evaluations", "test_accuracy"),
+        "accuracy_gradients": lambda: [] if multilayer else curve_pages(grid, "block_gradients", "test_accuracy"),
         "accuracy_seconds": lambda: curve_pages(grid, "seconds", "test_accuracy") if timed else [],
         "final_accuracy": lambda: dot_pages(grid),
         "objective": lambda: curve_pages(grid, "iteration", "objective"),

@@ -20,6 +20,7 @@ from scipy.optimize import isotonic_regression
 from am.methods import methods
 from reproduce.judge.estimates import mean_intervals
 from reproduce.judge.rows import MIN_SEEDS
+from reproduce.judge.targets import with_block_gradients
 from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.look import GREY, SMALL, Style, styles, tone
 
@@ -112,8 +113,10 @@ def arrange(
 ) -> Grid:
     """Panels by setting (down) and data set (across); where only one of the two varies, it fills the rows.
 
-    A grid may show one run under two labels; here each has a key and a curve of its own.
+    A grid may show one run under two labels; here each has a key and a curve of its own. Gradients are counted as the
+    claims count them, one for each layer.
     """
+    curves = with_block_gradients(runs, curves)
     runs = runs.assign(run_key=runs.run_key + " " + runs.label)
     curves = curves.assign(run_key=curves.run_key + " " + curves.label).sort_values("iteration", kind="stable")
     # The start is a line of its own: norms rise at first, and a minimum that counted it would be flat for long.

@@ -21,13 +21,13 @@ EVALUATIONS = 5  # of every run, at least: with fewer, what a target cost is har
 QUARTERS = (0.25, 0.5, 0.75)
 _MISSED = 0.42  # inches right of an axis, for the problems that a method does not solve
 _COSTS = dict(
-    parameter_updates="Parameter updates", epoch="Epochs", gradient_evaluations="Gradient evaluations",
+    parameter_updates="Parameter updates", epoch="Epochs", block_gradients="Gradients of a layer",
     seconds="Seconds of training",
 )  # fmt: skip
 
 
 def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure]:
-    """Performance profiles of the cost to one target: updates, epochs, gradient evaluations, and seconds if `timed`.
+    """Performance profiles of the cost to one target: updates, epochs, gradients of a layer, and seconds if `timed`.
 
     A problem is a data set, network and seed. The target is the grid's; without one, or without its
     reference among the labels, there is no profile.

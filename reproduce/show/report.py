@@ -20,6 +20,7 @@ from markupsafe import Markup
 from am.errors import InputError
 from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
 from reproduce.judge.claims import counted_from
+from reproduce.judge.targets import with_block_gradients
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
 from reproduce.run.places import PROFILES
@@ -279,7 +280,7 @@ def _section(
     files = [(path.name, Path(os.path.relpath(path, page)).as_posix()) for path in csvs]
     chart, legend, images = None, [], []
     if runs is not None and (folder / "curves.csv").exists():
-        chart, legend = chart_of(runs, _read_curves(folder / "curves.csv", runs))
+        chart, legend = chart_of(runs, with_block_gradients(runs, _read_curves(folder / "curves.csv", runs)))
         with matplotlib.style.context(str(STYLE), after_reset=True):
             marks = Marks(floors, since=counted_from(name))
             drawn = draw(*csvs_of(folder.parent, name), target=target, marks=marks, kinds=tuple(STILL))

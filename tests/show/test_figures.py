@@ -317,7 +317,7 @@ def test_networks_of_the_module_lane_have_their_names_and_an_axis_of_gradients(t
         shown = [text.get_text() for ax in panels for text in ax.texts]
         assert [text for text in shown if text in ("LeNet-5", "CNN")] == ["LeNet-5"] * 2 + ["CNN"] * 2
         check_texts(drawn[kind], kind)
-    assert "Gradient evaluations" in texts(drawn["accuracy_gradients"])
+    assert "Gradients of a layer" in texts(drawn["accuracy_gradients"])
 
 
 def test_a_negative_objective_has_an_axis_on_both_sides_of_0_and_failed_runs_a_note(tmp_path):

@@ -29,7 +29,7 @@ def rows_of(ax) -> dict[str, float]:
 def test_a_row_is_a_profile_read_at_its_quarters(ranked):
     (figure,) = profile_pages(arranged(ranked), timed=False, target=SGD)
     check_texts(figure, "performance_profile")
-    assert [name_of(ax) for ax in figure.axes] == ["Parameter updates", "Epochs", "Gradient evaluations"]
+    assert [name_of(ax) for ax in figure.axes] == ["Parameter updates", "Epochs", "Gradients of a layer"]
     assert texts(figure).count("8 problems") == 3, "four data sets of two seeds"
     assert "reached 98 % of SGD's median final one" in one_line(figure)
     # Once takes three updates where the others take hundreds: it alone is the cheapest, everywhere.
@@ -59,11 +59,14 @@ def test_a_diverged_run_solves_nothing(tmp_path):
 
 
 def test_methods_that_step_alike_share_a_panel(ranked):
-    alike = lambda runs: runs[runs.label.isin(["SAMT row", "SGD", "Adam"])]
+    three = lambda runs: runs[runs.label.isin(["SAMT row", "SGD", "Adam"])]
+    (figure,) = profile_pages(arranged(ranked, three), timed=False, target=SGD)
+    assert [name_of(ax) for ax in figure.axes] == ["Parameter updates", "Gradients of a layer"], "SAMT takes its own"
+    alike = lambda runs: three(runs).assign(method="sgd")
     (figure,) = profile_pages(arranged(ranked, alike), timed=False, target=SGD)
     assert len(figure.axes) == 1 and figure.get_figwidth() == ONE_COLUMN
     check_texts(figure, "performance_profile")
-    assert "and epochs, and gradient evaluations, 8 problems" in texts(figure)
+    assert "and epochs, and gradients of a layer, 8 problems" in texts(figure)
 
 
 def test_without_a_target_its_reference_or_enough_evaluations_there_is_no_profile(ranked, tmp_path):

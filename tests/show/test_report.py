@@ -79,8 +79,8 @@ def run_row(label: str, seed: int, **changes) -> dict:
         grid="tiny", profile="light", rule="paper", lane="accuracy", dataset="mnist", data_official="True",
         data_fingerprint="d027fbe1abd1b831", n_train="5000", activation="relu", hidden="100-100", method="tiam",
         label=label, hyperparameters="{}", seed=seed, status="done", device="cpu", torch="2.15.0",
-        commit="7de4bb77c076+", run_key=key, parameter_updates=40, flops=28057724000, test_accuracy=0.8,
-        val_accuracy=0.8, seconds="",
+        commit="7de4bb77c076+", run_key=key, iterations=10, parameter_updates=40, gradient_evaluations=110,
+        flops=28057724000, test_accuracy=0.8, val_accuracy=0.8, seconds="",
     )  # fmt: skip
     lost = {} if changes.get("status", "done") == "done" else dict(test_accuracy="", val_accuracy="")
     return row | lost | changes
@@ -212,14 +212,14 @@ def test_data_sets_have_their_titles_and_are_filtered_exactly(page):
 
 def test_curves_are_means_over_seeds_and_go_on_after_a_run_diverged(page):
     chart = page.charts[-1]
-    assert chart["axes"] == ["epoch", "parameter_updates", "gradient_evaluations", "flops"]  # no seconds from a stack
+    assert chart["axes"] == ["epoch", "parameter_updates", "block_gradients", "flops"]  # no seconds from a stack
     assert (chart["measures"], chart["log"]) == (["test_accuracy", "objective"], ["objective"])
     assert list(chart["panels"]) == ["MNIST"] and set(chart["panels"]["MNIST"]) == {ODD, "GD"}
     line = chart["panels"]["MNIST"][ODD]["test_accuracy"]
     assert (line["mean"], line["n"], line["whole"], line["diverged"]) == ([0.1, 0.5, 0.8], [2, 2, 1], 2, True)
     assert line["low"] == line["high"] == [None] * 3, "no interval below three seeds"
     assert line["x"] == dict(
-        epoch=[0, 5, 10], parameter_updates=[0, 20, 40], gradient_evaluations=[0, 55, 110],
+        epoch=[0, 5, 10], parameter_updates=[0, 20, 40], block_gradients=[0, 55, 110],
         flops=[0, 14028900000, 28057700000],
     )  # fmt: skip
     assert chart["panels"]["MNIST"][ODD]["objective"]["mean"][0] == 10  # geometric
