@@ -4,8 +4,10 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +45,8 @@ CPU = torch.device("cpu")
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
 
 TIMING = by_unit("runs", "s")
+_KEPT = tempfile.TemporaryDirectory()
+_RAN: dict[tuple, Path] = {}  # what was run from which files -> its copy
 
 
 def toml(value: Any) -> str:
@@ -121,6 +125,19 @@ class Place:
 
     def run(self, *words: str) -> None:
         assert self.do("run", *(words or ("tiny",))) == 0
+
+    def ran(self, *words: str) -> None:
+        """As `run`, for what a test begins with: what the same words made of the same files before is copied.
+
+        The figures count as drawn elsewhere, so that the next run draws them again.
+        """
+        files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
+        key = (words, *((path.relative_to(self.root), path.read_bytes()) for path in files))
+        if key not in _RAN:
+            self.run(*words)
+            _RAN[key] = shutil.copytree(self.root, Path(_KEPT.name, str(len(_RAN))))
+        else:
+            shutil.copytree(_RAN[key], self.root, dirs_exist_ok=True)
 
     def start(self, *words: str, mark: str = "") -> subprocess.Popen:
         """`python -m reproduce run` in a process, and a process group, of its own."""

@@ -3,11 +3,13 @@
 import csv
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from helpers import ROOT
 
@@ -49,7 +51,7 @@ def test_the_conformance_tests_cover_a_method_of_ones_own(checkout):
     assert re.search(r"^\d{2,} passed", said, re.MULTILINE) and "failed" not in said
 
 
-def test_a_grid_of_ones_own_is_run_and_plotted(tmp_path):
+def test_a_grid_of_ones_own_is_run_and_plotted(tmp_path, monkeypatch):
     results, figures = tmp_path / "results", tmp_path / "figures"
     words = ["--grids", EXAMPLES, "--profile", "smoke", "--device", "cpu", "--jobs", "1"]
     assert main(["run", "own_grid", *map(str, [*words, "--results", results, "--figures", figures])]) == 0
@@ -58,5 +60,9 @@ def test_a_grid_of_ones_own_is_run_and_plotted(tmp_path):
     labels = {f"{title}, step {rate}" for title in ("SGD", "Momentum") for rate in ("0.01", "0.1")}
     assert {row["label"] for row in rows} == labels and {row["status"] for row in rows} == {"done"}
     assert load_grid("own_grid", "light", folder=EXAMPLES).n_train == [5000]
-    python(EXAMPLES / "own_plot.py", results / "smoke" / "own_grid", "digits", tmp_path / "own.png")
+    words = [EXAMPLES / "own_plot.py", results / "smoke" / "own_grid", "digits", tmp_path / "own.png"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with plt.rc_context():
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    plt.close()
     assert (tmp_path / "own.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "own.png").stat().st_size > 10_000

@@ -54,7 +54,8 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
             behind = behind[behind["profile"] == row.profile]
             count += len(_told(known[key], behind))
             csvs = place(results, row.profile) / row.grid
-            evidence.setdefault(csvs, Evidence(csvs, targets_of(row.grid, grid_folder)))
+            if csvs not in evidence:
+                evidence[csvs] = Evidence(csvs, targets_of(row.grid, grid_folder))
             found += [f"{where}: {text}" for text in _contradictions(row.verdict, known[key], evidence[csvs], behind)]
     return count, found
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def judge_all(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of claims.csv and of claim_effects.csv, from the CSVs below a results folder."""
     evidence: dict[Path, Evidence] = {}
+    datasets = cache(lambda grid, profile: datasets_of(grid, profile, grid_folder))
     rows, effects = [], []
     for claim in load_claims(claims):
         mine = []
@@ -85,7 +87,7 @@ def judge_all(
             folder = place(results, profile) / claim.grid
             if folder not in evidence:
                 evidence[folder] = Evidence(folder, targets_of(claim.grid, grid_folder))
-            found, table = _judged(claim, evidence[folder], profile, datasets_of(claim.grid, profile, grid_folder))
+            found, table = _judged(claim, evidence[folder], profile, datasets(claim.grid, profile))
             mine.append(_named(claim, profile) | found)
             effects += table
         judged = [row for row in mine if row["verdict"] in JUDGED]

@@ -18,7 +18,7 @@ from reproduce.judge.claims import _evidence, _judged, load_claims, markdown, wr
 from reproduce.judge.claims import judge_all as judge_profiles
 from reproduce.judge.compare import compare_costs
 from reproduce.judge.convergence import SINCE
-from reproduce.judge.measures import MEASURES, Claim, Evidence, _apart
+from reproduce.judge.measures import MEASURES, Evidence, _apart
 from reproduce.judge.published import NUMBERS
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
@@ -125,48 +125,46 @@ def judge(tmp_path, text: str) -> pd.Series:
     return judge_all(tmp_path, path).iloc[0]
 
 
-def judged(tmp_path, claim: Claim, runs: pd.DataFrame, curves: pd.DataFrame | None) -> pd.Series:
-    folder = tmp_path / claim.grid
-    folder.mkdir(exist_ok=True)
-    runs.to_csv(folder / "runs.csv", index=False)
-    if curves is not None:
-        curves.to_csv(folder / "curves.csv", index=False)
-    evidence = Evidence(folder, [Target(claim.reference, 1.0)])
-    found, effects = _judged(claim, evidence, "paper")
-    return pd.Series(found | dict(effects=effects))
-
-
 @pytest.mark.parametrize("claim", FOUND, ids=[f"{c.id}, {c.protocol}, {c.grid}" for c in FOUND])
 def test_every_claim_can_be_reproduced_and_never_by_diverging(tmp_path, claim):
     claim = dataclasses.replace(claim, against=claim.against[-3:])  # they are all compared alike
     runs, curves = synthetic(claim)
-    row = judged(tmp_path, claim, runs, curves)
+    folder = tmp_path / claim.grid
+    write_runs(folder, runs)
+    curves.to_csv(folder / "curves.csv", index=False)
+    whole = Evidence(folder, [Target(claim.reference, 1.0)])
+    row, effects = _judged(claim, whole, "paper", ["usps", "svhn"])
     assert row["verdict"] == REPRODUCED and row["seeds"] == 5, row["reason"]
     assert row["evidence"] or claim.rule == "varies"
     assert row["basis"] == "mnist, svhn: 100 images, 5 seeds" and row["trials"] == 0
-    assert {effect["dataset"] for effect in row["effects"]} == {"mnist", "svhn"}
-    elsewhere = _judged(
-        claim, Evidence(tmp_path / claim.grid, [Target(claim.reference, 1.0)]), "paper", ["usps", "svhn"]
-    )
-    assert elsewhere[0]["reason"].endswith("; not run: usps")
+    assert {effect["dataset"] for effect in effects} == {"mnist", "svhn"}
+    assert row["reason"].endswith("; not run: usps")
+
+    def of(runs: pd.DataFrame, **more: pd.DataFrame) -> dict:
+        """The verdict where the CSVs hold these runs, and what is as it was without being read again."""
+        evidence = Evidence(folder, whole.targets)
+        vars(evidence).update(runs=runs, **more)
+        return _judged(claim, evidence, "paper")[0]
+
     # Two seeds are too few, a missing comparator is named, and so is a missing method.
-    few = judged(tmp_path, claim, runs[runs["seed"] < 2], curves)
+    known = dict(curves=whole.curves)
+    few = of(whole.runs[whole.runs["seed"] < 2], **known)
     assert few["verdict"] == NOT_TESTED and "2 seeds" in few["reason"]
-    alone = judged(tmp_path, claim, runs[runs["seed"] < 1], curves)
+    alone = of(whole.runs[whole.runs["seed"] < 1], **known)
     assert alone["verdict"] == NOT_TESTED and "one seed: no statistics" in alone["reason"]
     expected = "mnist, svhn: 100 images, 1 seed"
     assert alone.get("basis", expected) == expected
     for label in [*claim.against[-1:], claim.method, *claim.labels]:
         if label:
-            rest = ~runs["label"].isin([label, *(f"{label}, {x}" for x in (0.01, 0.1, 1.0))])
-            lacking = judged(tmp_path, claim, runs[rest], curves)
+            rest = ~whole.runs["label"].isin([label, *(f"{label}, {x}" for x in (0.01, 0.1, 1.0))])
+            lacking = of(whole.runs[rest], **known)
             assert lacking["verdict"] == NOT_TESTED and f"'{label}'" in lacking["reason"], label
     for status in ("diverged", "failed"):
-        lost = judged(tmp_path, claim, *synthetic(claim, status=status))
+        lost = of(synthetic(claim, status=status)[0], **known)  # the curves are those of the finished runs
         assert lost["verdict"] not in (REPRODUCED, PARTLY)
-    (tmp_path / claim.grid / "curves.csv").unlink()
+    (folder / "curves.csv").unlink()
     needs = claim.measure.partition(":")[0] not in ("accuracy", "best", "cost", "block_step", "contrast")
-    without = judged(tmp_path, claim, runs, None)
+    without = of(whole.runs)
     assert (without["verdict"] == NOT_TESTED and "curves.csv" in without["reason"]) == needs
 
 

@@ -18,7 +18,7 @@ def done(request, place: Place) -> Place:
     """A grid with a diverged setting, run."""
     lost = dict(name="sgd", label="lost", set=dict(learning_rate=1e30))
     place.write(**(TUNED if request.param == "tuned" else dict(methods=[*METHODS, lost])))
-    place.run()
+    place.ran()
     return place
 
 
@@ -70,7 +70,7 @@ def test_two_folders_merge_into_one(place, tmp_path, capsys):
 
 @pytest.mark.parametrize("depth", ["results", "profile", "grid"])
 def test_a_folder_at_any_depth_is_found(place, depth, tmp_path, capsys):
-    place.run()
+    place.ran()
     source = dict(results=place.results, profile=place.csvs, grid=place.csvs / "tiny")[depth]
     other = Place(tmp_path / "other")
     assert adopt(other, source) == 0
@@ -80,7 +80,7 @@ def test_a_folder_at_any_depth_is_found(place, depth, tmp_path, capsys):
 
 
 def test_rows_of_other_code_are_not_adopted(place, monkeypatch, capsys):
-    place.run()
+    place.ran()
     shutil.rmtree(place.store)
     monkeypatch.setattr(
         "reproduce.run.config.code_hash", lambda name: code_hash(name) + ("edited" if name == "adam" else "")
@@ -111,7 +111,7 @@ def change(place: Place, file: str, column: str, value: str, row: int = -1) -> N
     ],
 )
 def test_a_row_with_other_numbers_than_it_was_written_with_stays_out(place, file, column, value, capsys):
-    place.run()
+    place.ran()
     shutil.rmtree(place.store)
     change(place, file, column, value)
     capsys.readouterr()
@@ -128,7 +128,7 @@ def test_a_row_with_other_numbers_than_it_was_written_with_stays_out(place, file
      ("hidden", ""), ("epochs_asked", "3"), ("n_train_asked", "nan"), ("evaluate_every", "")],
 )  # fmt: skip
 def test_a_row_whose_key_is_not_that_of_its_configuration_is_stale(place, column, value, capsys):
-    place.run()
+    place.ran()
     shutil.rmtree(place.store)
     change(place, "runs.csv", column, value)
     capsys.readouterr()
@@ -150,9 +150,9 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_csv_is_refused_keeps_its_bytes_and_the_other_grids_are_adopted(place, damage, file, capsys):
     place.write(**TUNED)
-    place.run()
+    place.ran()
     place.write("whole")
-    place.run("whole")
+    place.ran("whole")
     path = place.csvs / "tiny" / file
     before = path.read_bytes()
     path.write_bytes(DAMAGE[damage](before))

@@ -30,7 +30,7 @@ def tuned(place: Place) -> Place:
     (place.root / "data").mkdir()
     np.savez(place.root / "data" / "mnist.npz", **arrays)
     place.write(**TUNED | dict(datasets=SETS, methods=BLOCKS, seeds=1))
-    place.run("tiny", "--data", str(place.root / "data"))
+    place.ran("tiny", "--data", "data")
     for folder in (place.root / "data", place.store, place.figures):
         shutil.rmtree(folder)
     (place.csvs / "tiny" / "runs.csv").unlink()

@@ -182,14 +182,14 @@ def test_all_is_every_grid_but_those_apart_and_a_grid_named_beside_it_comes_too(
 
 
 def test_clean_deletes_the_store_alone(place):
-    place.run()
+    place.ran()
     before = {name: content for name, content in place.snapshot().items() if ".store" not in name}
     assert main(["clean", "--results", str(place.results)]) == 0
     assert place.snapshot() == before and not place.store.exists()
 
 
 def test_figures_and_tables_are_written_from_the_csvs(place, capsys):
-    place.run()
+    place.ran()
     shutil.rmtree(place.figures)
     shutil.rmtree(place.store)
     (place.csvs / "tiny" / "table.md").unlink()
@@ -206,7 +206,7 @@ def test_figures_and_tables_are_written_from_the_csvs(place, capsys):
 @pytest.fixture
 def finished(place: Place) -> Place:
     """The tiny grid, run, and a new grid beside it that has not."""
-    place.run()
+    place.ran()
     place.write("other", methods=[dict(name="rmsprop")])
     return place
 
@@ -341,7 +341,7 @@ def with_mnist(finished: Place) -> Place:
     (finished.root / "data").mkdir()
     np.savez(finished.root / "data" / "mnist.npz", **arrays)
     finished.write("digit", datasets=["mnist"], methods=METHODS[:1])
-    finished.run("digit", "--data", str(finished.root / "data"))
+    finished.ran("digit", "--data", "data")
     finished.write("digit", datasets=["mnist"], methods=METHODS)
     return finished
 

@@ -1,8 +1,10 @@
 """Run keys: what changes them and what does not."""
 
 import dataclasses
+import functools
 import re
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -80,11 +82,17 @@ def copy_fixture(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "am", tmp_path / "am", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "reproduce", tmp_path / "reproduce", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(am, "__file__", str(tmp_path / "am" / "__init__.py"))
+    monkeypatch.setattr(config_module, "_code", once_for_each_content(config_module._code.__wrapped__))
     return tmp_path
 
 
+def once_for_each_content(code: Callable) -> Callable:
+    """The hash of a file and what it imports, taken anew where the file has changed."""
+    taken = functools.cache(lambda root, path, content: code(root, path))
+    return lambda root, path: taken(root, path, path.read_bytes())
+
+
 def hashes(*names: str) -> dict[str, str]:
-    config_module._code.cache_clear()
     return {name: code_hash.__wrapped__(name) for name in names}
 
 

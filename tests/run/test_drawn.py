@@ -17,7 +17,7 @@ DRAW = figures.figures_of
 @pytest.fixture
 def done(place: Place) -> Place:
     """The tiny grid, run."""
-    place.run()
+    place.ran()
     return place
 
 
@@ -32,22 +32,23 @@ def stale(monkeypatch, *names: str) -> None:
     )
 
 
-def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(done, monkeypatch):
+def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(place, monkeypatch):
+    place.run()
     drawn = []
     monkeypatch.setattr(
         "reproduce.show.figures.figures_of", lambda *args: drawn.append(args[1]) or cheap_figures(*args)
     )
-    done.run()
+    place.run()
     assert drawn == []
-    done.run("tiny", "--seeds", "3")
+    place.run("tiny", "--seeds", "3")
     assert drawn == ["tiny"]
-    for path in (done.drawn / "tiny").iterdir():
+    for path in (place.drawn / "tiny").iterdir():
         path.unlink()
-    done.run("tiny", "--seeds", "3")
-    done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
-    done.run("tiny", "--seeds", "3", "--figures", str(done.root / "elsewhere"))
+    place.run("tiny", "--seeds", "3")
+    place.run("tiny", "--seeds", "3", "--figures", str(place.root / "elsewhere"))
+    place.run("tiny", "--seeds", "3", "--figures", str(place.root / "elsewhere"))
     assert drawn == ["tiny"] * 3
-    assert list((done.root / "elsewhere" / "smoke" / "tiny").glob("*.png"))
+    assert list((place.root / "elsewhere" / "smoke" / "tiny").glob("*.png"))
 
 
 def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
@@ -84,12 +85,13 @@ def test_what_is_no_file_in_the_place_of_a_csv_is_refused(done, kind, file, caps
 
 
 @pytest.mark.parametrize("note", [b"\xff\xfe", b"", b"FIFO"])
-def test_a_corrupt_note_of_what_was_drawn_draws_again(done, note):
-    (path,) = done.store.glob("*.drawn")
+def test_a_corrupt_note_of_what_was_drawn_draws_again(place, note):
+    place.run()
+    (path,) = place.store.glob("*.drawn")
     before = path.read_bytes()
     path.unlink()
     os.mkfifo(path) if note == b"FIFO" else path.write_bytes(note)
-    done.run()
+    place.run()
     assert path.read_bytes() == before
 
 

@@ -350,7 +350,6 @@ def test_each_data_set_has_its_network_and_each_run_a_stack_of_its_own(read):
 
 
 def lane_hashes(*names: str) -> dict[str, str]:
-    config_module._code.cache_clear()
     return {name: config_module.module_hash.__wrapped__(name) for name in names}
 
 

@@ -114,7 +114,7 @@ def test_a_place_that_is_read_only_gets_one_sentence(place, shared, command, cap
 
 
 def test_a_page_that_cannot_be_filled_gets_one_sentence(place, capsys):
-    place.run()
+    place.ran()
     folder, pipe, image = place.root / "folder", place.root / "pipe", place.root / "page.md"
     folder.mkdir()
     os.mkfifo(pipe)

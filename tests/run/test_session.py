@@ -31,7 +31,7 @@ def both(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     folder.mkdir()
     np.savez(folder / "mnist.npz", **arrays)
     place.write(datasets=SETS, methods=METHODS[:2])
-    place.run("tiny", "--data", str(folder))
+    place.ran("tiny", "--data", "data")
     return place
 
 
@@ -155,7 +155,7 @@ def test_a_data_set_that_is_not_there_gets_a_sentence(place, word, expected, cap
 
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly(place):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    words = [sys.executable, "-m", "reproduce", *place.words("plan", "tiny")]
+    words = [sys.executable, "-m", "reproduce", "grids", "--grids", str(place.grids)]
     command = subprocess.Popen(words, cwd=place.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     command.stdout.close()
     assert command.stderr.read() == b""

@@ -2,12 +2,14 @@
 
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
@@ -231,33 +233,31 @@ def test_who_waits_gets_what_comes_free_first_and_gives_up_in_time(results):
     thread.join()
 
 
-HOLDER = """
-import subprocess, sys, time
-from pathlib import Path
-from reproduce.run.store import Store
-with Store(Path(sys.argv[1])).lock(["a"]) as held:
-    child = subprocess.Popen(["sleep", "600"])  # whoever is started meanwhile holds nothing
-    print(child.pid if held else "free", flush=True)
-    time.sleep(600)
-"""
+def hold(results: Path, told: Connection) -> None:
+    with Store(results).lock(["a"]) as held:
+        child = subprocess.Popen(["sleep", "600"])  # whoever is started meanwhile holds nothing
+        told.send(child.pid if held else None)
+        time.sleep(600)
 
 
 def test_a_killed_process_holds_no_lock(results):
-    env = dict(os.environ, PYTHONPATH=str(ROOT))
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(results)], env=env, stdout=subprocess.PIPE, text=True)
+    here, there = multiprocessing.Pipe()
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(results, there))
+    holder.start()
+    there.close()
     try:
-        child = int(holder.stdout.readline())
+        child = here.recv()
         store = Store(results)
         with store.lock(["a"]) as held:
             assert held == set()
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
         with store.lock(["a"], wait=True) as held:
             assert held == {"a"}
         os.kill(child, signal.SIGKILL)
     finally:
         holder.kill()
-        holder.wait()
-        holder.stdout.close()
+        holder.join()
+        here.close()
 
 
 def in_place(path, kind: str) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
-from helpers import CSVS, METHODS, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
+from helpers import CSVS, METHODS, TUNED, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from am.methods import methods
 from reproduce.run.config import code_hash
@@ -13,8 +13,8 @@ from reproduce.run.config import code_hash
 @pytest.fixture
 def tuned(place: Place) -> Place:
     """Two methods, three trials each, then two seeds each."""
-    place.write(rule="tuned", trials=3, methods=METHODS[:2])
-    place.run()
+    place.write(**TUNED)
+    place.ran()
     return place
 
 
@@ -32,12 +32,14 @@ def test_trials_are_rows_of_their_own_and_no_column_saw_the_test_set(tuned):
         assert {row["hyperparameters"] for row in runs if row["method"] == name} == {best["hyperparameters"]}
 
 
-def test_a_second_tuned_run_does_nothing_and_touches_nothing(tuned, capsys):
-    before = tuned.snapshot()
+def test_a_second_tuned_run_does_nothing_and_touches_nothing(place, capsys):
+    place.write(**TUNED)
+    place.run()
+    before = place.snapshot()
     capsys.readouterr()
-    tuned.run()
+    place.run()
     assert "Nothing to train: all 10 runs are there." in capsys.readouterr().out
-    assert tuned.snapshot() == before
+    assert place.snapshot() == before
 
 
 def test_tuned_rows_and_trials_stay_when_their_shards_are_gone(tuned):
