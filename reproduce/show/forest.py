@@ -203,16 +203,20 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
             ax.set_ylim(room, 0)
             _set_axis(ax, scale, unit, favours, pd.concat(shown.values()), {row.line for row in mine})
             for row in mine:
-                _draw_row(ax, at[row], row, shown[row][shown[row].profile == profile])
+                here = shown[row][shown[row].profile == profile]
+                twin = next((o for o in mine if o is not row and _same_runs(o, row, shown, profile)), row)
+                again = mine.index(twin) < mine.index(row)
+                _draw_row(ax, at[row], row, here.iloc[:0] if again else here)
                 found = _of(claims[claims.profile == profile], row.key)
                 verdict = found.verdict.iloc[0] if len(found) else NOT_RUN
                 symbol, colour = SYMBOLS.get(verdict, ("", GREY))
                 if verdict == NOT_REPRODUCED and OPPOSITE not in found.reason.iloc[0]:
                     symbol, colour = OPEN
-                if shown[row][shown[row].profile == profile].empty:
+                if here.empty or again:
                     middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)
                     ground = dict(facecolor=_GROUND, edgecolor="none", pad=1)  # the line may stand there
-                    ax.text(0.5, at[row], verdict, color=GREY, bbox=ground, **middle)
+                    said = "the same runs as above" if again else verdict
+                    ax.text(0.5, at[row], said, color=GREY, bbox=ground, **middle)
                 ax.text(
                     1.03, at[row], symbol, transform=ax.get_yaxis_transform(), color=colour, fontsize=7, va="center"
                 )
@@ -220,6 +224,13 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
     keys = {row.key for mine in groups.values() for row in mine}
     _draw_foot(figure, height, foot, notes, effects[[key in keys for key in zip(*(effects[k] for k in _KEY))]])
     return figure
+
+
+def _same_runs(a: Row, b: Row, shown: dict[Row, pd.DataFrame], profile: str) -> bool:
+    """Whether two rows are one claim under one protocol with the same numbers: grids may share runs."""
+    columns = ["dataset", "effect", "ci_low", "ci_high"]
+    ours, theirs = (shown[row][shown[row].profile == profile][columns].reset_index(drop=True) for row in (a, b))
+    return a.key[:2] == b.key[:2] and len(ours) > 0 and ours.equals(theirs)
 
 
 def _first(row: Row, rows: Sequence[Row]) -> bool:

@@ -85,11 +85,21 @@ def test_what_is_open_is_told_from_the_opposite(results):
     assert [ax.texts[-1].get_text() for ax in figure.axes] == ["○", "✓"]
 
 
+def test_two_grids_that_share_their_runs_are_no_two_results(results):
+    claims, effects = judged(results)
+    again = [table[table.id == "SAMT-1"].assign(grid="h") for table in (claims, effects)]
+    again[1].loc[again[1].profile == "light", "effect"] += 0.01
+    with matplotlib.style.context(str(STYLE), after_reset=True):
+        drawn = forests(*(pd.concat(both) for both in zip((claims, effects), again)))
+    assert texts(drawn["SAMT"]).count("the same runs as above") == 1, "in paper alone: light has other numbers"
+    assert [len(dots(ax)) for ax in drawn["SAMT"].axes] == [2, 4]
+
+
 def test_a_claim_of_far_wider_effects_has_an_axis_of_its_own(results):
     claims, effects = judged(results)
     parts = [(claims, effects)] + [
         (claims.assign(grid=f"g{i}"), effects.assign(grid=f"g{i}", **{c: effects[c] * by for c in ENDS}))
-        for i, by in enumerate((1, 1, 50))
+        for i, by in enumerate((1.01, 1.02, 50))
     ]
     with matplotlib.style.context(str(STYLE), after_reset=True):
         figure = forests(*(pd.concat(tables, ignore_index=True) for tables in zip(*parts)))["SAMT"]
