@@ -4,6 +4,7 @@ import contextlib
 import csv
 import fcntl
 import io
+import json
 import os
 import re
 import time
@@ -174,12 +175,21 @@ def markdown_cell(text: str) -> str:
     return re.sub(r"[\\`*|<>\[\]~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; raises InputError where that cannot be."""
+def as_toml(value: object) -> str:
+    """A value of a grid as TOML, on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def make_folder(folder: Path, advice: str = "choose another place") -> None:
+    """Make a folder and those above it; raises InputError, which ends in `advice`, where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place.") from None
+        raise InputError(f"{folder} cannot be made ({error.strerror}); {advice}.") from None
 
 
 def write_whole(path: Path, content: str | bytes, advice: str = "what was there is untouched") -> None:

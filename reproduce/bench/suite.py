@@ -1,7 +1,6 @@
 """The suite itself, before and after: profile light, shortened, in another checkout and in this one."""
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import torch
 from am.errors import InputError
 from reproduce.bench.measure import spread
 from reproduce.bench.targets import write_targets
-from reproduce.files import write
+from reproduce.files import as_toml, write
 from reproduce.run.grid import APART, FOLDER
 
 
@@ -86,13 +85,5 @@ def shortened(text: str, share: int) -> str:
     tables = [(raw, ""), *((block, "[[methods]]") for block in blocks), (fewer(profile), "[profile.light]")]
     lines = []
     for table, heading in tables:
-        lines += [heading, *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        lines += [heading, *(f"{key} = {as_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from am.data import full_rows, training_rows
 from am.errors import InputError, unknown
-from reproduce.files import malformed, read_text
+from reproduce.files import as_toml, malformed, read_text
 from reproduce.run.grid import Entry, Grid
 from reproduce.run.places import PROFILES, place
 from reproduce.run.rows import Row
@@ -44,8 +44,8 @@ class Chosen:
         block = dict(name=self.entry.method.name, label=self.entry.label) | self.entry.overrides
         if "n_train" in block:
             block["n_train"] = [rows or "all" for rows in block["n_train"]]
-        lines += ["[[methods]]", *(f"{key} = {_toml(value)}" for key, value in block.items())]
-        return "\n".join([*lines, f"set = {_toml(self.settings)}"])
+        lines += ["[[methods]]", *(f"{key} = {as_toml(value)}" for key, value in block.items())]
+        return "\n".join([*lines, f"set = {as_toml(self.settings)}"])
 
 
 def profiles_with_trials(results: Path, name: str, profile: str | None = None) -> list[str]:
@@ -118,10 +118,3 @@ def _accuracy(path: Path, row: Row) -> float:
     except ValueError:
         pass
     raise malformed(path, f"'val_accuracy' {row['val_accuracy']}", evidence=True)
-
-
-def _toml(value: Any) -> str:
-    """A value of a grid as TOML."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)

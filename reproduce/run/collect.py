@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from am.errors import InputError
-from reproduce.files import malformed, read_text, sweep, write
+from reproduce.files import make_folder, malformed, read_text, sweep, write
 from reproduce.run.config import RunConfig
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
 from reproduce.run.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
 from reproduce.run.store import FINAL, Store
 
+_ELSEWHERE = "choose another place with RESULTS="
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
 
 
@@ -50,7 +50,8 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
         points += [point | dict(stale="True") for point in _curve_of(row, curves)]
     if not rows:
         return False
-    _make(folder)
+    make_folder(folder, _ELSEWHERE)
+    sweep(folder)
     changed = write(folder / "runs.csv", rows)
     return write(folder / "curves.csv", points) or changed
 
@@ -103,7 +104,8 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
     current = {run.run_key for run in runs}
     rows += [row | dict(stale="True") for key, found in kept.items() if key not in current for row in found]
     if rows:
-        _make(results / grid.name)
+        make_folder(results / grid.name, _ELSEWHERE)
+        sweep(results / grid.name)
         write(results / grid.name / "tuning.csv", rows)
 
 
@@ -188,11 +190,3 @@ def _by_key(path: Path) -> dict[str, list[Row]]:
     for row in read_text(path, needed, evidence=True).to_dict("records") if there else ():
         found.setdefault(row["run_key"], []).append(row)
     return found
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another place with RESULTS=.") from None
-    sweep(folder)

@@ -41,7 +41,6 @@ from reproduce.show.panels import (
 )
 
 _FACTORS = (2, 3)
-Combination = tuple[bool, ...]  # which settings are on
 
 
 @dataclass(frozen=True, eq=False)

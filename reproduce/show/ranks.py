@@ -56,7 +56,7 @@ def rank_pages(grid: Grid) -> list[Figure]:
             grid.sheet, page, 1, heights[first : first + len(page)], frame, "", "", {}, _rank_notes(shown), wide=wide
         )  # fmt: skip
         for heading, ax in axes:
-            _draw_ranks(ax, differences[heading], grid.styles, ruler)
+            _draw_ranks(ax, differences[heading], grid.styles)
         figures.append(figure)
     return figures
 
@@ -69,7 +69,7 @@ def _rank_height(difference: CriticalDifference) -> float:
     return 0.47 + 0.07 * len(difference.groups) + ROW * math.ceil(len(difference.ranks) / 2)
 
 
-def _draw_ranks(ax: Axes, difference: CriticalDifference, look: dict[str, Style], ruler: Ruler) -> None:
+def _draw_ranks(ax: Axes, difference: CriticalDifference, look: dict[str, Style]) -> None:
     """Demsar's diagram: the axis above, labels at both sides, a bar under each group that does not differ.
 
     The y axis is in inches below the top of the panel.
