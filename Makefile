@@ -32,7 +32,7 @@ quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures i
 	$(PYTHON) -m reproduce run quickstart --profile smoke $(if $(DEVICE),--device $(DEVICE))
 
 test: $(READY)  ## The tests (under five minutes on two cores).
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto -m "not slow and not gpu" tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal -m "not slow and not gpu" tests
 
 CODE := am reproduce tests examples
 

@@ -98,24 +98,34 @@ def entrywise(f, *tensors):
 
 
 def prox_cross_entropy(c, y, rho):
-    """argmin_z CE(z, y) + rho/2 ||z - c||^2 per sample, c (N, C): Newton with step halving."""
-    z = c.copy()
-    for n in range(len(c)):
-        label = np.arange(c.shape[1]) == y[n]
-        f = lambda v: logsumexp(v) - v[y[n]] + rho / 2 * np.sum((v - c[n]) ** 2)
-        for _ in range(200):
-            p = np.exp(z[n] - logsumexp(z[n]))
-            gradient = p - label + rho * (z[n] - c[n])
-            direction = np.linalg.solve(np.diag(p + rho) - np.outer(p, p), gradient)
-            length, slope = 1.0, gradient @ direction
-            while length > 1e-3 and f(z[n] - length * direction) > f(z[n]) - length * slope / 10 + 1e-14:
-                length /= 2
-            z[n] -= length * direction
-            if np.max(np.abs(direction)) < 1e-14 * (1 + np.max(np.abs(z[n]))):
-                break
+    """argmin_z CE(z, y) + rho/2 ||z - c||^2 per sample, c (N, C): Newton with step halving.
+
+    In Python's numbers: NumPy takes five times as long over so few.
+    """
+    return np.array([newton(row, int(label), float(rho)) for row, label in zip(c.tolist(), y)])
+
+
+def newton(c, label, rho):
+    f = lambda v: logsumexp(v) - v[label] + rho / 2 * sum((u - w) ** 2 for u, w in zip(v, c))
+    z = c
+    for _ in range(200):
+        total = logsumexp(z)
+        p = [math.exp(u - total) for u in z]
+        gradient = [q - (i == label) + rho * (u - w) for i, (q, u, w) in enumerate(zip(p, z, c))]
+        # (diag(p + rho) - p p^T)^-1 of the gradient, by Sherman and Morrison; 1 - sum p^2 / (p + rho) is the divisor.
+        scaled = [g / (q + rho) for g, q in zip(gradient, p)]
+        share = sum(q * s for q, s in zip(p, scaled)) / sum(q * rho / (q + rho) for q in p)
+        direction = [s + share * q / (q + rho) for s, q in zip(scaled, p)]
+        length, slope, here = 1.0, sum(g * d for g, d in zip(gradient, direction)), f(z)
+        moved = lambda: [u - length * d for u, d in zip(z, direction)]
+        while length > 1e-3 and f(moved()) > here - length * slope / 10 + 1e-14:
+            length /= 2
+        z = moved()
+        if max(map(abs, direction)) < 1e-14 * (1 + max(map(abs, z))):
+            break
     return z
 
 
 def logsumexp(v):
-    top = np.max(v)
-    return top + math.log(np.sum(np.exp(v - top)))
+    top = max(v)
+    return top + math.log(sum(math.exp(u - top) for u in v))
