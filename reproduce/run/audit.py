@@ -110,7 +110,10 @@ def _words(row: Row) -> str:
     what = f"{row['grid']} ({row['profile']}), {row['dataset']}, {row['label']}, seed {row['seed']}"
     if row["same"] == "True":
         return f"{what}: every digit the same"
-    found = f"test accuracy {row['test_accuracy'] or 'none'}, now {row['test_accuracy_now'] or 'none'}"
+    before, now = (
+        f"{float(row[name]):.4f}" if row[name] else "none" for name in ("test_accuracy", "test_accuracy_now")
+    )
+    found = f"test accuracy {before}, now {now}"
     where = f" ({row['device']}, torch {row['torch']}; now {row['device_now']}, torch {row['torch_now']})"
     return f"{what}: {found}{where}" + ("" if row["holds"] == "True" else ": IT DOES NOT HOLD")
 

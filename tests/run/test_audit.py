@@ -52,7 +52,7 @@ def test_a_row_that_does_not_hold_fails_and_is_named(done, capsys):
     assert audit(done, "--rows", "100") == 1
     said = capsys.readouterr().out
     assert "16 runs: 12 the same in every digit, 0 near, 4 not" in said
-    assert "Adam, seed 1: test accuracy 0.999, now 0." in said and "IT DOES NOT HOLD" in said
+    assert "Adam, seed 1: test accuracy 0.9990, now 0." in said and "IT DOES NOT HOLD" in said
 
 
 def test_a_point_of_a_curve_counts_and_another_machines_rounding_is_near(done, capsys):
