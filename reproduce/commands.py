@@ -200,8 +200,10 @@ def audit(args: argparse.Namespace) -> int:
         raise InputError(f"no run in {args.results} can be trained again here.")
     print(f"{min(args.rows, len(drawn))} of {len(drawn)} runs, trained again one by one:")
     latest = time.monotonic() + (args.seconds or math.inf)
-    rows = list(train_again(drawn[: args.rows], device, args.data, latest, lambda line: print(line, flush=True)))
-    write(args.results / "audit.csv", rows)
+    rows = []
+    for row in train_again(drawn[: args.rows], device, args.data, latest, lambda line: print(line, flush=True)):
+        rows.append(row)
+        write(args.results / "audit.csv", rows)  # at once, so that a stop loses none
     same, wrong = (sum(row[name] == said for row in rows) for name, said in (("same", "True"), ("holds", "False")))
     print(f"{len(rows)} runs: {same} the same in every digit, {len(rows) - same - wrong} near, {wrong} not")
     return 1 if wrong else 0

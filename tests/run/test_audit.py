@@ -7,6 +7,7 @@ from helpers import METHODS, Place
 
 from reproduce.__main__ import main
 from reproduce.files import read_text, write
+from reproduce.run import audit as audited
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,20 @@ def test_runs_of_another_copy_or_of_other_code_stay_out_and_are_counted(done, ca
         change(done, "runs.csv", "run_key", "0" * 20, ("label", label))
     assert audit(done) == 2
     assert "no run in" in capsys.readouterr().err
+
+
+def test_a_stop_loses_no_row_that_was_trained(done, capsys, monkeypatch):
+    trained, again = [], audited.train_stack
+
+    def stopped(runs, *others):
+        if trained:
+            raise KeyboardInterrupt
+        trained.extend(runs)
+        return again(runs, *others)
+
+    monkeypatch.setattr(audited, "train_stack", stopped)
+    assert audit(done, "--rows", "3") == 130
+    assert list(read_text(done.results / "audit.csv")["run_key"]) == [run.run_key for run in trained]
 
 
 def test_time_ends_it(done, capsys):
