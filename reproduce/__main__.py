@@ -168,6 +168,7 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     _places(sub, "results", profile=False)
     text = "Train finished runs of the CSVs again, drawn at random, and hold every number against its row: audit.csv."
     sub = command("audit", commands.audit, text, "grids to draw from (default: all that have CSVs)")
+    _grids_option(sub)
     sub.add_argument("--rows", type=_whole(MOST_ROWS), default=10, metavar="N", help="runs to train (default: 10)")
     sub.add_argument("--draw", type=_whole(MOST_ROWS), default=1, metavar="K", help="which draw of them (default: 1)")
     _time_option(sub, "begin no other run after this time, for example 2h, 90m or 3600s")

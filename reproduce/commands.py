@@ -191,6 +191,7 @@ def adopt(args: argparse.Namespace) -> int:
 
 
 def audit(args: argparse.Namespace) -> int:
+    _known(args)
     grids = grids_to_show(args.results, args.grids, args.profile)
     device = device_of(args.device)
     drawn, left = draw(args.results, grids, args.draw, args.data)

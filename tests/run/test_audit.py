@@ -26,7 +26,7 @@ def done(once: Place, tmp_path) -> Place:
 
 
 def audit(place: Place, *words: str) -> int:
-    return main(["audit", "--results", str(place.results), "--device", "cpu", *words])
+    return main(["audit", "--grids", str(place.grids), "--results", str(place.results), "--device", "cpu", *words])
 
 
 def change(place: Place, name: str, column: str, value: str, where: tuple[str, str]) -> None:
@@ -105,6 +105,11 @@ def test_a_stop_loses_no_row_that_was_trained(done, capsys, monkeypatch):
     monkeypatch.setattr(audited, "train_stack", stopped)
     assert audit(done, "--rows", "3") == 130
     assert list(read_text(done.results / "audit.csv")["run_key"]) == [run.run_key for run in trained]
+
+
+def test_a_grid_that_is_misspelt_is_answered_with_the_nearest(done, capsys):
+    assert audit(done, "tinny") == 2
+    assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
 def test_time_ends_it(done, capsys):
