@@ -67,7 +67,7 @@ adopt: $(READY)  ## Take finished runs from the CSVs into the store: of FROM="fo
 
 audit: $(READY)  ## Train finished runs again, drawn at random, and hold every number against its row. ROWS=10 FOR=20m
 	$(PYTHON) -m reproduce audit $(if $(ROWS),--rows $(ROWS)) $(if $(FOR),--for $(FOR)) $(if $(DATA),--data "$(DATA)") \
-		$(if $(DEVICE),--device $(DEVICE)) $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
+		$(if $(DEVICE),--device $(DEVICE)) $(CSVS) $(KIND)
 
 ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two nodes here that loses a worker and a node.
 	$(PYTHON) -m reproduce raycheck

@@ -213,6 +213,10 @@ def audit(args: argparse.Namespace) -> int:
 def prune(args: argparse.Namespace) -> None:
     from reproduce.judge.summary import write_summary
 
+    there = {name for names in profiles_with_csvs(args.results, args.profile).values() for name in names}
+    for name in args.grids:
+        if there and name not in there.union(grid_names()):  # a grid of another folder may have CSVs here
+            raise unknown("grid", name, there)
     for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
         for name in names:
             folder = place(args.results, profile) / name

@@ -112,6 +112,13 @@ def test_a_grid_that_is_misspelt_is_answered_with_the_nearest(done, capsys):
     assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
+def test_a_word_in_place_of_a_number_is_refused_before_anything_trains(done, capsys):
+    change(done, "runs.csv", "test_accuracy", "good", ("label", "SGD"))
+    assert audit(done) == 2
+    assert "runs.csv is malformed" in capsys.readouterr().err
+    assert not (done.results / "audit.csv").exists()
+
+
 def test_time_ends_it(done, capsys):
     assert audit(done, "--rows", "100", "--for", "0.000001s") == 0
     assert "1 runs: 1 the same" in capsys.readouterr().out

@@ -256,6 +256,10 @@ def test_rows_that_carry_no_checksum_are_of_older_code_and_pruned(done, capsys):
     assert capsys.readouterr().out == f"{done.csvs / 'tiny'}: 2 stale rows removed\n"
     assert {row["method"] for row in done.rows()} == {"sgd", "mdlam"}
     assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "mdlam"}
+    assert main(["prune", "tinny", "--results", str(done.results)]) == 2
+    assert "unknown grid 'tinny'; did you mean 'tiny'?" in capsys.readouterr().err
+    assert main(["prune", "fair", "--results", str(done.results)]) == 2
+    assert "the grid fair has no CSVs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shards", ["there", "gone"])
