@@ -215,7 +215,7 @@ def cost_pages(grid: Grid) -> list[Figure]:
 
     A whole step of SGD moves every layer, so its block update is a step's share of one layer.
     """
-    tables = {}
+    tables, seconds = {}, {}
     for panel in grid.panels:
         runs, reference = panel.runs, only_label(panel.runs, "sgd")
         timed = runs[(runs.status == "done") & (runs.seconds > 0) & (runs.flops > 0)]
@@ -229,6 +229,10 @@ def cost_pages(grid: Grid) -> list[Figure]:
             )
             for cost in ("seconds", "flops")
         }
+        update = timed.assign(seconds=timed.seconds / timed.parameter_updates).pivot(
+            index="seed", columns="label", values="seconds"
+        )
+        seconds[panel] = update.div(update[reference], axis=0).drop(columns=reference)
     if not tables:
         return []
     ruler, panels = Ruler(), list(tables)
@@ -242,9 +246,12 @@ def cost_pages(grid: Grid) -> list[Figure]:
         "seconds": Line2D([], [], marker="o", **symbol),
         "FLOPs": Line2D([], [], marker="D", markerfacecolor="white", markeredgecolor="black", **symbol),
     }
+    known = any(np.isfinite(table.ci_low).any() for both in tables.values() for table in both.values())
     text = (
-        "Median over seeds of the ratio to SGD, paired by seed; bar: 95 % bootstrap interval. Line: a block update of "
-        "SGD, a whole step divided by the number of layers; dashed: a whole step of SGD. Diverged runs are left out."
+        "Median over seeds of the ratio to SGD, paired by seed; "
+        + ("bar: 95 % bootstrap interval; " if known else "")
+        + "small dots: the seeds, in seconds. Line: a block update of SGD, a whole step divided by the number of "
+        "layers; dashed: a whole step of SGD. Diverged runs are left out."
     )
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
@@ -254,12 +261,15 @@ def cost_pages(grid: Grid) -> list[Figure]:
             "Cost of a block update (multiples of SGD's)", "", handles, [text],
         )  # fmt: skip
         for panel, ax in axes:
-            _draw_costs(ax, panel, tables[panel], grid.styles)
+            _draw_costs(ax, panel, tables[panel], seconds[panel], grid.styles)
         figures.append(figure)
     return figures
 
 
-def _draw_costs(ax: Axes, panel: Panel, tables: dict[str, pd.DataFrame], look: dict[str, Style]) -> None:
+def _draw_costs(
+    ax: Axes, panel: Panel, tables: dict[str, pd.DataFrame], seconds: pd.DataFrame, look: dict[str, Style]
+) -> None:
+    """seconds: of an update, as multiples of SGD's; a row a seed, a column a label."""
     labels = [label for label in look if label in set(tables["seconds"].b) | set(tables["seconds"].a)]
     layers = len(panel.runs.hidden.iloc[0].split("-")) + 1
     seen = [1.0, float(layers)]
@@ -274,6 +284,12 @@ def _draw_costs(ax: Axes, panel: Panel, tables: dict[str, pd.DataFrame], look: d
             marker = "o" if cost == "seconds" else "D"
             ax.plot(value, y, marker=marker, markersize=3.6, markeredgewidth=0.8, zorder=4, **face)
             seen += [value, *(end for end in ends if math.isfinite(end))]
+    for label in seconds:
+        ratios = seconds[label].dropna()
+        at = np.full(len(ratios), labels.index(label) - 0.17)
+        faint = dict(color=look[label].colour, alpha=0.45, markeredgewidth=0, zorder=3.5)
+        ax.plot(ratios, at, linestyle="none", marker=".", markersize=4.5, **faint)
+        seen += ratios.tolist()
     reference = tables["seconds"].a.iloc[0]
     ax.plot([1.0], [labels.index(reference)], marker="|", color="black", markersize=7, markeredgewidth=1.2, zorder=4)
     ax.axvline(1.0, color="black", linewidth=0.6, zorder=1)

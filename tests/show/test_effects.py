@@ -70,6 +70,21 @@ def test_costs_are_multiples_of_sgds_block_update(tmp_path):
     assert flops == pytest.approx(expected)
     dashed = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
     assert dashed == [3], "a whole step of SGD moves three layers"
+    seeds = [
+        rows[round(line.get_ydata()[0])] for line in ax.lines if line.get_marker() == "." and len(line.get_xdata()) == 5
+    ]
+    assert sorted(seeds) == sorted(expected), "every seed of every method beside SGD"
+    assert "bar: 95 % bootstrap interval" in one_line(figure)
+
+
+def test_costs_of_few_seeds_speak_of_no_bar(tmp_path):
+    write_csvs(tmp_path, "g", METHODS, {"mnist": 0.97}, seeds=2, evaluations=2, lane="time")
+    (figure,) = cost_pages(arranged(tmp_path))
+    assert "small dots: the seeds" in one_line(figure) and "interval" not in one_line(figure)
+
+
+def test_without_sgd_there_is_nothing_to_compare_costs_with(tmp_path):
+    write_csvs(tmp_path, "g", METHODS, {"mnist": 0.97}, seeds=2, evaluations=2, lane="time")
     assert cost_pages(arranged(tmp_path, lambda runs: runs[runs.method != "sgd"])) == []
 
 
