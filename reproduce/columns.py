@@ -45,7 +45,12 @@ COLUMNS = {
         Column("iterations", "integer", "steps of the method until the end, or until it diverged"),
         Column("epochs", "number", "passes over the training images; a full-batch iteration is one"),
         Column("parameter_updates", "integer", "block updates: SGD moves L layers a step, a sweep of SAMT counts L T"),
-        Column("gradient_evaluations", "integer", "gradients of a loss or sub-problem, partial ones too"),
+        Column(
+            "gradient_evaluations",
+            "integer",
+            "gradients of a loss or sub-problem, partial ones too; one of all layers at once is one here, and one a "
+            "layer in claims and figures",
+        ),
         Column("flops", "integer", "matrix-product FLOPs of the run", "FLOP"),
         Column("test_accuracy", "share", "accuracy on the test set, in runs.csv at the end"),
         Column("test_accuracy_best_val", "share", "test accuracy where validation accuracy was best"),
