@@ -225,6 +225,19 @@ const watch = new IntersectionObserver(entries => {
 }, {rootMargin: "400px"});
 for (const box of document.querySelectorAll(".chart")) watch.observe(box);
 
+// Further figures are packed, since as they stand they would fill the page; they are unpacked when their fold opens.
+
+async function unpack(image) {
+  const packed = Uint8Array.from(atob(image.dataset.gzip), letter => letter.charCodeAt(0));
+  delete image.dataset.gzip;
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  image.src = "data:image/svg+xml," + encodeURIComponent(await new Response(stream).text());
+}
+
+for (const fold of document.querySelectorAll("details:has(img[data-gzip])")) fold.addEventListener("toggle", () => {
+  for (const image of fold.querySelectorAll("img[data-gzip]")) unpack(image);
+});
+
 // On paper claims show their details; long tables stay folded.
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details:not(:has(.table))")) folded.open = true;

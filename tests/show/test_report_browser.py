@@ -162,6 +162,7 @@ def test_figures_in_svg_are_drawn(visit):
     page = visit()
     page.locator("#grid-tiam_inertia .more summary").last.click()
     for image in page.locator("#grid-tiam_inertia img").all():
+        page.wait_for_function("e => e.src", arg=image.element_handle())  # unpacked
         image.scroll_into_view_if_needed()
         image.evaluate("e => e.decode()")
         assert image.evaluate("e => e.naturalWidth") > 300
