@@ -152,7 +152,8 @@ def page_fixture(place: Path) -> Page:
 
 def test_the_page_fetches_nothing(page):
     places = [value for _, name, value in page.attributes if name in ("src", "srcset", "action", "data")]
-    assert places and all(value.startswith("data:") for value in places)
+    packed = [value for _, name, value in page.attributes if name == "data-gzip"]
+    assert len(places + packed) > 2 and all(value.startswith("data:") for value in places)
     assert not re.search(r"@import|url\(", "".join(page.styles))
     (policy,) = [value for tag, name, value in page.attributes if tag == "meta" and value.startswith("default-src")]
     assert policy.startswith("default-src 'none';") and "http" not in policy
