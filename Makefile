@@ -73,7 +73,7 @@ ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two node
 	$(PYTHON) -m reproduce raycheck
 
 prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
-	$(PYTHON) -m reproduce prune $(CSVS) $(if $(PROFILE),--profile $(PROFILE))
+	$(PYTHON) -m reproduce prune $(CSVS) $(KIND)
 
 LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(WIDTH),--columns $(WIDTH))
 

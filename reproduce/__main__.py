@@ -177,6 +177,7 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     _places(sub, "results")
     text = "Remove the stale rows, of other code or another grid, from the CSVs."
     sub = command("prune", commands.prune, text, "grids to prune (default: all that have CSVs)")
+    _grids_option(sub)
     _places(sub, "results")
     sub = command("clean", commands.clean, "Delete the store of finished runs; CSVs and figures stay.")
     _places(sub, "results", profile=False)

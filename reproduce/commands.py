@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,12 +111,12 @@ def figures(args: argparse.Namespace) -> None:
                 print(path)
 
 
-def _known(args: argparse.Namespace) -> list[str]:
-    """The names of all grids; raises InputError where one that is asked for is none of them."""
+def _known(args: argparse.Namespace, others: Iterable[str] = ()) -> list[str]:
+    """The names of all grids; raises InputError where one that is asked for is none of them, nor of `others`."""
     known = grid_names(args.grid_folder)
     for name in args.grids:
-        if name not in known:
-            raise unknown("grid", name, known)
+        if name not in (there := {*known, *others}):
+            raise unknown("grid", name, there)
     return known
 
 
@@ -213,10 +213,8 @@ def audit(args: argparse.Namespace) -> int:
 def prune(args: argparse.Namespace) -> None:
     from reproduce.judge.summary import write_summary
 
-    there = {name for names in profiles_with_csvs(args.results, args.profile).values() for name in names}
-    for name in args.grids:
-        if there and name not in there.union(grid_names()):  # a grid of another folder may have CSVs here
-            raise unknown("grid", name, there)
+    # CSVs may be of a grid whose file is elsewhere, or gone.
+    _known(args, others={name for names in profiles_with_csvs(args.results, args.profile).values() for name in names})
     for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
         for name in names:
             folder = place(args.results, profile) / name
