@@ -225,7 +225,8 @@ const watch = new IntersectionObserver(entries => {
 }, {rootMargin: "400px"});
 for (const box of document.querySelectorAll(".chart")) watch.observe(box);
 
-// Further figures are packed, since as they stand they would fill the page; they are unpacked when their fold opens.
+// Further figures are packed, since as they stand they would fill the page. All are unpacked once the page stands, so
+// that they are there, too, when it is printed.
 
 async function unpack(image) {
   const packed = Uint8Array.from(atob(image.dataset.gzip), letter => letter.charCodeAt(0));
@@ -234,9 +235,7 @@ async function unpack(image) {
   image.src = "data:image/svg+xml," + encodeURIComponent(await new Response(stream).text());
 }
 
-for (const fold of document.querySelectorAll("details:has(img[data-gzip])")) fold.addEventListener("toggle", () => {
-  for (const image of fold.querySelectorAll("img[data-gzip]")) unpack(image);
-});
+addEventListener("load", () => document.querySelectorAll("img[data-gzip]").forEach(unpack));
 
 // On paper claims show their details; long tables stay folded.
 addEventListener("beforeprint", () => {

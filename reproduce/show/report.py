@@ -64,7 +64,7 @@ STILL = dict(
 class Image:
     """A figure. data: as an address of the page itself; empty where the page has no room for it. seen: in words.
 
-    packed: whether data is no address but an SVG, gzipped, in base64, which the page unpacks when it is looked at.
+    packed: whether data is no address but an SVG, gzipped, in base64, which the page unpacks.
     """
 
     name: str
