@@ -221,18 +221,11 @@ def cost_pages(grid: Grid) -> list[Figure]:
         timed = runs[(runs.status == "done") & (runs.seconds > 0) & (runs.flops > 0)]
         if reference is None or reference not in set(timed.label) or timed.label.nunique() < 2:
             continue
-        tables[panel] = {
-            cost: compare_costs(
-                timed.assign(cost=timed[cost] / timed.parameter_updates),
-                reference,
-                [label for label in timed.label.unique() if label != reference],
-            )
-            for cost in ("seconds", "flops")
-        }
-        update = timed.assign(seconds=timed.seconds / timed.parameter_updates).pivot(
-            index="seed", columns="label", values="seconds"
-        )
-        seconds[panel] = update.div(update[reference], axis=0).drop(columns=reference)
+        others = [label for label in timed.label.unique() if label != reference]
+        updates = {cost: timed.assign(cost=timed[cost] / timed.parameter_updates) for cost in ("seconds", "flops")}
+        tables[panel] = {cost: compare_costs(runs, reference, others) for cost, runs in updates.items()}
+        taken = updates["seconds"].pivot(index="seed", columns="label", values="cost")
+        seconds[panel] = taken[others].div(taken[reference], axis=0)
     if not tables:
         return []
     ruler, panels = Ruler(), list(tables)
