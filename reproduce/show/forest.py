@@ -33,8 +33,8 @@ NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "
     "claim's favour; hollow: not tested. A sideways triangle: beyond the axis, or a target that one side never "
     "reached. No bar: all seeds alike, or too few for the interval of a ratio. A tick at an end of the axis: the "
-    "interval goes on. ✓ reproduced, ≈ partly, ✗ the opposite on a data "
-    "set, ○ open: neither shown; no symbol: not run or not tested."
+    "interval goes on. ✓ reproduced, ≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run "
+    "or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")
