@@ -6,14 +6,14 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import Stale, make_folder, write, write_whole
+from reproduce.files import Stale, make_folder, read_text, write, write_whole
 from reproduce.run.adopt import adopt as adopt_folder
 from reproduce.run.adopt import folders_of
 from reproduce.run.audit import audit as train_again
@@ -39,11 +39,13 @@ def run(args: argparse.Namespace) -> None:
     trained = session.train()
     for grid in session.grids:
         collect_grid(session, grid)
-        if not args.csvs_only:
-            _draw(session, grid)
     if not args.csvs_only:
         from reproduce.judge.command import judge  # with the figures' modules seconds that CSVs alone do not need
+        from reproduce.judge.published import write_comparisons
 
+        write_comparisons(session.results)  # the figures draw the numbers to be met
+        for grid in session.grids:
+            _draw(session, grid)
         judge(session.place, [session.profile], args.grid_folder)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
@@ -103,12 +105,28 @@ def figures(args: argparse.Namespace) -> None:
     if not args.grids and not paper:
         for path in draw_claims(args.results, args.figures):
             print(path)
+    has = _methods_of_each(args, words) if words and not args.grids else {}
     for results, name, grid in _with_csvs(args):
         out = place(root, grid.profile)
         with _told_if_stale():
             target = next(iter(grid.targets), None)
-            for path in figures_of(results, name, out, grid.title, target, grid.floors, paper):
+            mine = dataclasses.replace(paper, methods=has[results, name]) if has else paper
+            if has and not mine.methods:
+                continue
+            for path in figures_of(results, name, out, grid.title, target, grid.floors, mine):
                 print(path)
+
+
+def _methods_of_each(args: argparse.Namespace, words: Sequence[str]) -> dict[tuple[Path, str], tuple[str, ...]]:
+    """(folder of the profile, grid) -> which of the methods it has; raises InputError for one that no grid has."""
+    there = {
+        (results, name): set(read_text(results / name / "runs.csv", ["method"], evidence=True)["method"])
+        for results, name, _ in _with_csvs(args)
+    }
+    every = set().union(*there.values())
+    if absent := [word for word in words if word not in every]:
+        raise unknown("method", absent[0], sorted(every), str(args.results))
+    return {key: tuple(word for word in words if word in found) for key, found in there.items()}
 
 
 def _known(args: argparse.Namespace, others: Iterable[str] = ()) -> list[str]:

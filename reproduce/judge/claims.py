@@ -137,6 +137,10 @@ def _judged(
     there = set(mine.loc[mine["label"].isin(claim.about), "dataset"])
     absent = [name for name in datasets if name not in there]
     not_run = f"; not run: {', '.join(absent)}" if absent and found.verdict in JUDGED else ""
+    if claim.reference:
+        goals = evidence.goal(claim.reference).dropna()
+        if aimless := [name for name in datasets if name in there and name not in goals]:
+            not_run += f"; no target: {', '.join(aimless)} (no finished run of {claim.reference})"
     return scale | dict(
         verdict=found.verdict,
         reason=found.reason + not_run,

@@ -23,7 +23,7 @@ from reproduce.judge.rows import (
     scores,
     too_few,
 )
-from reproduce.judge.significance import cost_test, holm, paired_test
+from reproduce.judge.significance import cost_lean, cost_test, holm, paired_test
 
 # The whole range of n values holds the median with probability 1 - 2^(1-n): .75 of three, .94 of five.
 MEDIAN_SEEDS = 5
@@ -92,9 +92,8 @@ def compare_costs(
         # Of a target reached by the first evaluation no ratio says how much earlier; it counts as up to half.
         read = np.log(costs[cost] / np.maximum(costs["before"], costs[cost] / 2))
         marks = read.groupby([*(costs[name] for name in listed(by)), costs["label"]]).median()
-        pairs = [
-            replace(pair, grain=_grain(*(marks[*pair.group, label] for label in (pair.a, pair.b)))) for pair in pairs
-        ]
+        mark = lambda pair, label: marks.get((*pair.group, label), math.nan)  # none where the label was not run
+        pairs = [replace(pair, grain=_grain(mark(pair, pair.a), mark(pair, pair.b))) for pair in pairs]
     return _tabulate(pairs, listed(by), "ratio")
 
 
@@ -254,7 +253,7 @@ def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
 
 def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family: bool = False) -> pd.DataFrame:
     """Describe, test, correct and judge every pair; a family is the groups of one comparator, or the whole table."""
-    rows = []
+    rows, leans = [], []
     for pair in pairs:
         family = sum(len(p.x) >= MIN_SEEDS and (one_family or p.b == pair.b) for p in pairs)
         test, p = too_few(len(pair.x)), math.nan
@@ -263,6 +262,7 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
             test, p = (
                 cost_test(x, y, family, pair.grain) if scale == "ratio" else paired_test(x - y, family, pair.grain)
             )
+        leans.append(-cost_lean(pair.x, pair.y) if scale == "ratio" and len(pair.x) else math.nan)
         rows.append(
             dict(zip(by, pair.group))
             | dict(a=pair.a, b=pair.b, scale=scale, n=len(pair.x), unpaired=pair.unpaired)
@@ -280,6 +280,8 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
     for family in families:
         table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
     gain = 1 - table["effect"] if scale == "ratio" else table["effect"]
+    # The median ratio is not what the test is of: where the two point apart, neither is better.
+    gain = gain.where((gain * np.array(leans, float) > 0) | (scale != "ratio"), 0.0)
     sure = table["p_holm"] < ALPHA
     better, worse = sure & (gain > 0) & (table["a_done"] > 0), sure & (gain < 0) & (table["b_done"] > 0)
     table["outcome"] = np.select([table["p"].isna(), better, worse], ["untested", "better", "worse"], "tied")

@@ -134,7 +134,7 @@ def _apart(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     The intervals (`before`, `cost`] of the two, medians over seeds, overlap.
     """
     middle = costs.groupby(["dataset", "label"])[["before", "cost"]].median()
-    a, b = (middle.loc[list(zip(table["dataset"], table[side]))].reset_index(drop=True) for side in ("a", "b"))
+    a, b = (middle.reindex(list(zip(table["dataset"], table[side]))).reset_index(drop=True) for side in ("a", "b"))
     overlap = (a["before"] < b["cost"]) & (b["before"] < a["cost"])
     return _tied(table, overlap.to_numpy())
 
@@ -178,7 +178,7 @@ def _cut_off(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The table, tied where the narrower range of a pair is one that the sweep cuts off: it may be the wider one."""
     cut = found.groupby(["dataset", "label"])["cut_off"].any()
     narrower = table["b"].where(table["outcome"] == "better", table["a"])
-    return _tied(table, np.array([cut[key] for key in zip(table["dataset"], narrower)], bool))
+    return _tied(table, np.array([cut.get(key, False) for key in zip(table["dataset"], narrower)], bool))
 
 
 def _within_a_step(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from reproduce.files import Stale, make_folder, markdown_cell, read, write, write_whole
+from reproduce.judge.rows import is_finished
 from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
@@ -41,7 +42,7 @@ def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
         else:
             tolerance = 3 * number["sd"] if "sd" in number else WITHOUT_SD
             met = abs(ours["ours"] - number["accuracy"]) <= tolerance
-            word = "yes" if met else "no"
+            word = "yes" if met and not ours["lost"] else "no"
             few = ours["n_train"] < ENOUGH * number["images"]
             row |= ours | dict(tolerance=tolerance, met="fewer images" if few else word)
         rows.append(row | dict(source=number["source"]))
@@ -56,7 +57,8 @@ def _ours(folder: Path, label: str, at: float) -> dict | None:
     found = curves[(curves["label"] == label) & ((curves["epoch"] - at).abs() < 1e-9)]
     if found.empty:
         return None
-    run = runs[runs["run_key"].isin(found["run_key"])].iloc[0]
+    there = runs["run_key"].isin(found["run_key"])
+    run, missed = runs[there].iloc[0], runs[(runs["label"] == label) & ~there]
     accuracy = found["test_accuracy"]
     return dict(
         ours=accuracy.mean(),
@@ -64,6 +66,7 @@ def _ours(folder: Path, label: str, at: float) -> dict | None:
         seeds=len(accuracy),
         n_train=run["n_train"],
         profile=run["profile"],
+        lost=not is_finished(missed).all(),  # a diverged run is no better than one that ends elsewhere
     )
 
 

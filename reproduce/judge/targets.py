@@ -22,9 +22,14 @@ def targets(
     runs: pd.DataFrame, reference: str, by: str | Sequence[str] = "dataset", metric: str = "val_accuracy",
     share: float = 1.0,
 ) -> pd.Series:  # fmt: skip
-    """A target per group: `share` of the median final metric of one fixed reference, so no other method moves it."""
+    """A target per group: `share` of the median final metric of one fixed reference, so no other method moves it.
+
+    NaN where no run of the reference finished: chance, which is what such a run scores, would be no target.
+    """
     runs = only_labels(runs, reference)
-    return share * pivot_seeds(runs, scores(runs, metric), listed(by))[reference].groupby(listed(by)).median()
+    goal = share * pivot_seeds(runs, scores(runs, metric), listed(by))[reference].groupby(listed(by)).median()
+    finished = is_finished(runs).groupby([runs[name] for name in listed(by)]).any()
+    return goal.where(finished.reindex(goal.index))
 
 
 def cost_to_target(

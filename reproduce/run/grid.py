@@ -145,13 +145,20 @@ def load_grid(
 
 
 def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
-    """The targets of a grid by name; none of a results folder that belongs to no grid."""
-    return load_grid(name, "light", folder=folder).targets if name in grid_names(folder) else ()
+    """The targets of a grid by name, of the folder or else of this suite; none where neither has it."""
+    home = _home(name, folder)
+    return load_grid(name, "light", folder=home).targets if home else ()
 
 
 def datasets_of(name: str, profile: str, folder: Path | None = None) -> tuple[str, ...]:
-    """The data sets of a grid by name; none of a results folder that belongs to no grid."""
-    return tuple(load_grid(name, profile, folder=folder).datasets) if name in grid_names(folder) else ()
+    """The data sets of a grid by name, of the folder or else of this suite; none where neither has it."""
+    home = _home(name, folder)
+    return tuple(load_grid(name, profile, folder=home).datasets) if home else ()
+
+
+def _home(name: str, folder: Path | None) -> Path | None:
+    # Claims are about this suite's grids, also where the user has a folder of others.
+    return next((place for place in (folder or FOLDER, FOLDER) if name in grid_names(place)), None)
 
 
 def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:

@@ -151,7 +151,7 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     sweep(folder)
     note = notes / f"{grid.profile}.{grid.name}.drawn"
     try:
-        state = _state(csvs, folder)
+        state = _state(grid, results, folder)
         if list(folder.glob("*.png")) and note.is_file() and note.read_bytes() == state.encode():
             return []
         tables_of(results, grid.name, grid.title)
@@ -164,11 +164,14 @@ def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]
     return written
 
 
-def _state(csvs: Path, figures: Path) -> str:
-    """Hash of a grid's CSVs, and where they are drawn; what is derived from them comes later and changes nothing."""
+def _state(grid: Grid, results: Path, figures: Path) -> str:
+    """Hash of a grid's CSVs and of what else is drawn, and where; what is derived from it comes later and changes
+    nothing."""
     names = ("runs.csv", "curves.csv", "summary.csv")
-    content = b"".join(path.read_bytes() for name in names if (path := csvs / name).is_file())
-    return f"{hashlib.sha256(content).hexdigest()} {figures.resolve()}\n"
+    content = b"".join(path.read_bytes() for name in names if (path := results / grid.name / name).is_file())
+    numbers = reported(results, grid.name)
+    beside = (grid.title, grid.targets, grid.floors, numbers.to_csv() if numbers is not None else "")
+    return f"{hashlib.sha256(content + repr(beside).encode()).hexdigest()} {figures.resolve()}\n"
 
 
 def draw(

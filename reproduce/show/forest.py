@@ -31,10 +31,10 @@ COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)", smoke
 TITLE = "What the papers claim, and what was found"
 NOTES = (
     "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "
-    "claim's favour; hollow: not tested. A sideways triangle: beyond the axis, or a target that one side never "
-    "reached. No bar: all seeds alike, or too few for the interval of a ratio. A tick at an end of the axis: the "
-    "interval goes on. ✓ reproduced, ≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run "
-    "or not tested."
+    "claim's favour; hollow: not tested. An interval is of one comparison, a verdict is corrected for all of them "
+    "(Holm). A sideways triangle: beyond the axis, or a target that one side never reached. No bar: all seeds alike, "
+    "or too few for the interval of a ratio. A tick at an end of the axis: the interval goes on. ✓ reproduced, "
+    "≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")

@@ -42,10 +42,8 @@ def profile_pages(grid: Grid, timed: bool, target: Target | None) -> list[Figure
         return []
     if finished.groupby("run_key").size().min() < EVALUATIONS:
         return []
-    # A target where the reference was not run, or never finished, would be no target.
-    there = runs.problem.isin(runs.problem[(runs.label == reference) & (runs.status == "done")])
-    runs = runs[there]
-    goal = targets(runs, reference, by="problem", share=target.share)
+    goal = targets(runs, reference, by="problem", share=target.share).dropna()
+    runs = runs[runs.problem.isin(goal.index)]
     profiles: dict[tuple[str, ...], pd.DataFrame] = {}
     for cost in (name for name in _COSTS if name != "seconds" or timed):
         found = cost_to_target(runs, curves, goal, cost=cost, by="problem")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import markdown_cell, read, write_whole
+from reproduce.files import Stale, markdown_cell, read, write_whole
 from reproduce.judge.compare import bold
 from reproduce.judge.rows import MIN_SEEDS
 from reproduce.schema import dataset_title, network_title
@@ -176,11 +176,16 @@ def tables_of(results: Path, grid: str, title: str) -> list[Path]:
     path = results / grid / "runs.csv"
     if not path.exists():
         raise InputError(f"{path} is missing; run `make reproduce-{grid}` first.")
-    table = accuracy_table(read(path))
-    written = {results / grid / "table.md": markdown(table), results / grid / "table.tex": latex(table, title)}
-    for target, text in written.items():
+    targets = [results / grid / name for name in ("table.md", "table.tex")]
+    try:
+        table = accuracy_table(read(path))
+    except Stale:
+        for target in targets:  # or a page would still be filled from it
+            target.unlink(missing_ok=True)
+        raise
+    for target, text in zip(targets, (markdown(table), latex(table, title))):
         write_whole(target, text)
-    return list(written)
+    return targets
 
 
 def pages(folder: Path) -> list[Path]:

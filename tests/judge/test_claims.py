@@ -24,7 +24,7 @@ from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.targets import cost_to_target
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, NOT_TESTED, PARTLY, REPRODUCED, RULES
-from reproduce.run.grid import Target, grid_names, load_grid
+from reproduce.run.grid import FOLDER, Target, datasets_of, grid_names, load_grid, targets_of
 
 CLAIM = """
 [protocols]
@@ -336,3 +336,39 @@ def test_costs_between_overlapping_evaluations_are_tied():
     # B is looked at half as often: it may have been there from 10 on.
     seldom = costs.assign(before=costs["before"].where(costs["label"] != "B", 10.0))
     assert outcomes(seldom) == dict(B="tied", C="better")
+
+
+def test_a_folder_of_other_grids_takes_no_target_from_the_suites_claims(tmp_path):
+    (tmp_path / "mine.toml").write_text((FOLDER / "quickstart.toml").read_text())
+    assert targets_of("samt_updates", tmp_path) == targets_of("samt_updates") != ()
+    assert datasets_of("tiam_convergence", "paper", tmp_path) == datasets_of("tiam_convergence", "paper") != ()
+    assert targets_of("nobodys", tmp_path) == datasets_of("nobodys", "paper", tmp_path) == ()
+
+
+def to_target(folder, runs, curves):
+    """The verdict of TIAM-2 against full-batch Adam on two data sets, mDLAM's last accuracy the target."""
+    (claim,) = (c for c in FOUND if (c.id, c.protocol, c.grid) == ("TIAM-2", "equal iterations", "tiam_accuracy"))
+    claim = dataclasses.replace(claim, against=["Rival"])
+    write_runs(folder / claim.grid, runs)
+    points = make_curves(runs, curves)
+    points.assign(epoch=points["iteration"]).to_csv(folder / claim.grid / "curves.csv", index=False)
+    evidence = Evidence(folder / claim.grid, (Target(claim.reference, 1.0),))
+    return _judged(claim, evidence, "paper", ["mnist", "svhn"])[0]
+
+
+@pytest.mark.parametrize("reference", ({}, {"svhn": ["diverged"] * 5}), ids=("not run", "never finished"))
+def test_a_data_set_whose_reference_never_finished_is_named_and_has_no_target(tmp_path, reference):
+    both = {"mnist": [0.9] * 5, "svhn": [0.9] * 5}
+    runs = make_runs({"TIAM": both, "Rival": both, "mDLAM": {"mnist": [0.8] * 5} | reference})
+    slow = {key: [0.5] * 3 + [0.9] if label == "Rival" else [0.9] * 4 for label, key in zip(runs.label, runs.run_key)}
+    found = to_target(tmp_path, runs.assign(val_accuracy=runs["test_accuracy"]), slow)
+    assert found["verdict"] == REPRODUCED and found["reason"].startswith("holds: mnist")
+    assert found["reason"].endswith("; no target: svhn (no finished run of mDLAM)")
+
+
+def test_a_grid_that_a_stop_left_with_a_label_on_one_data_set_is_judged_on_that(tmp_path):
+    both = {"mnist": [0.9] * 5, "svhn": [0.9] * 5}
+    runs = make_runs({"TIAM": both, "Rival": {"mnist": [0.9] * 5}, "mDLAM": both})
+    slow = {key: [0.5] * 3 + [0.9] if label == "Rival" else [0.9] * 4 for label, key in zip(runs.label, runs.run_key)}
+    found = to_target(tmp_path, runs, slow)
+    assert found["reason"].startswith("holds: mnist; not tested: svhn")

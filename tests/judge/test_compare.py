@@ -11,7 +11,7 @@ from scipy import stats
 
 from am.errors import InputError
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
-from reproduce.judge.significance import holm, paired_test
+from reproduce.judge.significance import cost_lean, holm, paired_test
 from reproduce.judge.targets import cost_to_target
 from reproduce.judge.verdicts import Verdict, verdict
 
@@ -190,6 +190,27 @@ def test_misses_in_cost_ratios():
         assert ratio([0.0] * 5, [0.0] * 5)["outcome"] == "tied"
     with pytest.raises(InputError, match="missing or negative"):
         ratio([NAN] * 3, [1.0] * 3)
+
+
+def test_a_median_that_points_the_other_way_than_its_test_decides_nothing():
+    def ratio(a, b):
+        runs = make_runs({"A": {"mnist": [0.9] * len(a)}, "B": {"mnist": [0.9] * len(b)}})
+        return compare_costs(runs.assign(cost=[*a, *b]), "A", "B").iloc[0]
+
+    # Most seeds a little cheaper, the others ten times as dear: the mean logarithm says dearer.
+    row = ratio([0.99] * 8 + [10.0] * 6, [1.0] * 14)
+    assert row["effect"] < 1 and row["p"] < 0.05 and row["outcome"] == "tied"
+    # The other misses four of ten, which ranks count for more than six seeds that it wins.
+    row = ratio([2.0] * 10, [1.9] * 6 + [INF] * 4)
+    assert row["effect"] > 1 and row["outcome"] != "better"
+    assert cost_lean([2.0, 2], [1, INF]) == 0 and cost_lean([1.0, INF], [2, INF]) < 0 < cost_lean([2, 8], [1, 9])
+
+
+def test_a_label_that_ran_on_one_data_set_alone_is_compared_there():
+    runs = make_runs({"A": {"mnist": [0.9] * 5, "svhn": [0.9] * 5}, "B": {"mnist": [0.9] * 5}})
+    runs = runs.assign(cost=[1.0] * 10 + [2.0] * 5, before=[0.9] * 10 + [1.9] * 5)
+    table = compare_costs(runs, "A", "B").set_index("dataset")["outcome"]
+    assert table["mnist"] == "better" and table["svhn"] == "untested"
 
 
 def test_a_cost_that_is_the_same_in_every_seed_can_be_judged():

@@ -18,6 +18,9 @@ def test_published_numbers_are_met_or_not_at_their_evaluation(tmp_path):
     assert table.loc[("mDLAM (released)", 20), "ours"] == pytest.approx(0.67)
     assert table.loc[("mDLAM (released)", 20), "met"] == "yes"
     assert table.loc[("mDLAM (released)", 60), "met"] == "no"
+    lost = pd.concat([runs, runs.tail(1).assign(seed=9, run_key="lost", status="diverged")])
+    lost.to_csv(tmp_path / "published" / "runs.csv", index=False)
+    assert set(comparison(tmp_path, "released")["met"]) == {"no", "not run"}, "a lost run does not leave the mean alone"
     runs.assign(n_train=5_000).to_csv(tmp_path / "published" / "runs.csv", index=False)
     assert set(comparison(tmp_path, "released")["met"]) == {"fewer images", "not run"}, "half of theirs says nothing"
     (path,) = write_comparisons(tmp_path)

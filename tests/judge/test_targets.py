@@ -56,6 +56,8 @@ def test_targets_are_one_a_data_set_and_of_one_reference():
     assert goals["mnist"] == pytest.approx(0.4) and goals["svhn"] == pytest.approx(0.125)
     curves = make_curves(runs, {"A/mnist/0": [0.2, 0.5], "A/svhn/0": [0.2, 0.5], "Adam/svhn/0": [0.1, 0.1]})
     assert list(cost_to_target(runs, curves, goals)["cost"])[:2] == [20, 10]
+    never = runs.assign(status=np.where(runs["label"] == "Adam", "diverged", "done"))
+    assert targets(never, "Adam").isna().all(), "chance is no target"
     with pytest.raises(InputError, match="no target for dataset 'svhn'; there is one for mnist"):
         cost_to_target(runs, curves, {"mnist": 0.5})
 
