@@ -14,6 +14,7 @@ from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csv
 from matplotlib.figure import Figure
 
 from am.errors import InputError
+from reproduce.__main__ import main
 from reproduce.judge.estimates import mean_intervals
 from reproduce.run.grid import Target
 from reproduce.run.modules.networks import NETWORKS
@@ -426,3 +427,16 @@ def test_a_file_that_is_no_csv_is_one_sentence(tmp_path, content):
     (tmp_path / "g" / "runs.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"runs\.csv is malformed .*; delete it and run `make reproduce-g`"):
         figures_of(tmp_path, "g", tmp_path / "figures")
+
+
+def test_methods_for_a_paper_are_drawn_where_a_grid_has_them(tmp_path, capsys):
+    results, out = tmp_path / "results", tmp_path / "figures"
+    for grid, labels in (("tiam_time", ("SGD", "TIAM")), ("samt_cost", ("SGD", "Adam")), ("floors", ("Adam",))):
+        some = {label: LABELS[label] for label in labels}
+        write_csvs(results / "light", grid, some, {"mnist": 0.95}, seeds=3, evaluations=5)
+    asked = ["figures", "--style", "paper", "--results", str(results), "--figures", str(out), "--methods"]
+    assert main([*asked, "sgd,tiam"]) == 0
+    drawn = {path.parent.name for path in out.rglob("*.pdf")}
+    assert drawn == {"tiam_time", "samt_cost"}
+    assert main([*asked, "sgd,tiamm"]) != 0
+    assert "unknown method 'tiamm'; did you mean 'tiam'?" in capsys.readouterr().err

@@ -1,9 +1,11 @@
 """Tables of a grid, and the page that they fill."""
 
 import pandas as pd
-from frames import runs_of
+import pytest
+from frames import make_runs, runs_of, write_runs
 
-from reproduce.show.tables import accuracy_table, fill, latex, markdown, pages
+from reproduce.files import Stale
+from reproduce.show.tables import accuracy_table, fill, latex, markdown, pages, tables_of
 
 
 def test_tables_bold_the_best_mark_the_data_and_count_the_lost(tmp_path):
@@ -103,3 +105,14 @@ def test_networks_stand_by_depth_and_then_by_width():
     runs = pd.concat([runs_of({"A": [0.91, 0.92]}).assign(hidden=hidden) for hidden in networks])
     shown = [stubs[0] for stubs, _ in accuracy_table(runs).rows]
     assert shown == ["100", "50-50", "100-100", "200-200", "500-500", "1000-1000", "100-100-100"]
+
+
+def test_a_grid_of_none_but_stale_rows_leaves_no_table_that_a_page_would_show(tmp_path):
+    runs = make_runs({"A": {"mnist": [0.9, 0.8]}})
+    write_runs(tmp_path / "g", runs.assign(stale=False))
+    written = tables_of(tmp_path, "g", "A title")
+    assert all(path.exists() for path in written)
+    runs.assign(stale=True).to_csv(tmp_path / "g" / "runs.csv", index=False)
+    with pytest.raises(Stale):
+        tables_of(tmp_path, "g", "A title")
+    assert not any(path.exists() for path in written)
