@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_csvs import LABELS, check_texts, name_of, one_line, texts, write_csvs
+from helpers import cheap_figures
 from matplotlib.figure import Figure
 
 from am.errors import InputError
@@ -429,7 +430,8 @@ def test_a_file_that_is_no_csv_is_one_sentence(tmp_path, content):
         figures_of(tmp_path, "g", tmp_path / "figures")
 
 
-def test_methods_for_a_paper_are_drawn_where_a_grid_has_them(tmp_path, capsys):
+def test_methods_for_a_paper_are_drawn_where_a_grid_has_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "figures_of", cheap_figures)
     results, out = tmp_path / "results", tmp_path / "figures"
     for grid, labels in (("tiam_time", ("SGD", "TIAM")), ("samt_cost", ("SGD", "Adam")), ("floors", ("Adam",))):
         some = {label: LABELS[label] for label in labels}
