@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from am.data import identity_of, missing
-from reproduce.files import read, read_text
+from reproduce.files import Stale, read, read_text
 from reproduce.run.config import RunConfig
 from reproduce.run.engines.work import DataOnDevice, train_stack
 from reproduce.run.places import place
@@ -47,7 +47,11 @@ def draw(results: Path, grids: dict[str, Sequence[str]], seed: int, data: str | 
     piles, left = [], 0
     for profile, names in grids.items():
         for folder in (place(results, profile) / name for name in names):
-            read(folder / "runs.csv")  # raises InputError for a number that is none; the rows themselves stay text
+            try:
+                read(folder / "runs.csv")  # raises InputError for a number that is none; the rows themselves stay text
+            except Stale:
+                left += len(read_text(folder / "runs.csv", evidence=True))
+                continue
             rows = [row for row in read_text(folder / "runs.csv").to_dict("records") if row["status"] in FINAL]
             curves: dict[tuple[str, str], list[Row]] = {}
             for point in read_text(folder / "curves.csv").to_dict("records"):

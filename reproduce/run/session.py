@@ -51,6 +51,8 @@ class Session:
         self.engine, self.address, self.deadline = args.engine, args.address, args.deadline
         if self.address and self.engine != "ray":
             raise InputError("--address is that of a Ray cluster; it needs --engine ray.")
+        if self.deadline and self.engine != "ray":
+            raise InputError("--deadline is how long a stack may take on a Ray cluster; it needs --engine ray.")
         self.jobs_asked = args.jobs
         self.debug = args.debug
         self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))

@@ -93,6 +93,16 @@ def test_runs_of_another_copy_or_of_other_code_stay_out_and_are_counted(done, ca
     assert "no run in" in capsys.readouterr().err
 
 
+def test_a_grid_of_none_but_stale_rows_is_counted_and_the_others_are_drawn(done, capsys):
+    shutil.copytree(done.csvs / "tiny", done.csvs / "older")
+    shutil.copy(done.grids / "tiny.toml", done.grids / "older.toml")
+    path = done.csvs / "older" / "runs.csv"
+    rows = read_text(path, evidence=True).to_dict("records")
+    write(path, [row | dict(stale="True") for row in rows])
+    assert audit(done, "--rows", "1") == 0
+    assert f"{len(rows)} finished runs are of other code" in capsys.readouterr().out
+
+
 def test_a_stop_loses_no_row_that_was_trained(done, capsys, monkeypatch):
     trained, again = [], audited.train_stack
 

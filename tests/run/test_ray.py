@@ -34,3 +34,5 @@ def test_without_ray_a_sentence_says_what_to_install(place, monkeypatch, capsys)
 def test_an_address_needs_the_engine(place, capsys):
     assert place.do("run", "tiny", "--address", "127.0.0.1:6379") == 2
     assert one_sentence(capsys) == "--address is that of a Ray cluster; it needs --engine ray."
+    assert place.do("plan", "tiny", "--deadline", "5s") == 2
+    assert one_sentence(capsys).endswith("it needs --engine ray.")
