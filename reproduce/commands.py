@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from am.data import NAMES, data_folder
@@ -41,12 +41,10 @@ def run(args: argparse.Namespace) -> None:
         collect_grid(session, grid)
     if not args.csvs_only:
         from reproduce.judge.command import judge  # with the figures' modules seconds that CSVs alone do not need
-        from reproduce.judge.published import write_comparisons
 
-        write_comparisons(session.results)  # the figures draw the numbers to be met
-        for grid in session.grids:
-            _draw(session, grid)
         judge(session.place, [session.profile], args.grid_folder)
+        for grid in session.grids:  # after the numbers to be met, which they draw
+            _draw(session, grid)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(
@@ -110,8 +108,8 @@ def figures(args: argparse.Namespace) -> None:
         out = place(root, grid.profile)
         with _told_if_stale():
             target = next(iter(grid.targets), None)
-            mine = dataclasses.replace(paper, methods=has[results, name]) if has else paper
-            if has and not mine.methods:
+            mine = dataclasses.replace(paper, methods=has[results, name]) if (results, name) in has else paper
+            if words and not mine.methods:
                 continue
             for path in figures_of(results, name, out, grid.title, target, grid.floors, mine):
                 print(path)
@@ -119,10 +117,10 @@ def figures(args: argparse.Namespace) -> None:
 
 def _methods_of_each(args: argparse.Namespace, words: Sequence[str]) -> dict[tuple[Path, str], tuple[str, ...]]:
     """(folder of the profile, grid) -> which of the methods it has; raises InputError for one that no grid has."""
-    there = {
-        (results, name): set(read_text(results / name / "runs.csv", ["method"], evidence=True)["method"])
-        for results, name, _ in _with_csvs(args)
-    }
+    there = {}
+    for results, name, _ in _with_csvs(args):
+        with suppress(Stale):  # which is told where the grid would be drawn
+            there[results, name] = set(read_text(results / name / "runs.csv", ["method"])["method"])
     every = set().union(*there.values())
     if absent := [word for word in words if word not in every]:
         raise unknown("method", absent[0], sorted(every), str(args.results))

@@ -136,14 +136,14 @@ def _judged(
     mine = by_step_size(runs) if measure.sweep else runs
     there = set(mine.loc[mine["label"].isin(claim.about), "dataset"])
     absent = [name for name in datasets if name not in there]
-    not_run = f"; not run: {', '.join(absent)}" if absent and found.verdict in JUDGED else ""
+    left_out = f"; not run: {', '.join(absent)}" if absent and found.verdict in JUDGED else ""
     if claim.reference:
         goals = evidence.goal(claim.reference).dropna()
         if aimless := [name for name in datasets if name in there and name not in goals]:
-            not_run += f"; no target: {', '.join(aimless)} (no finished run of {claim.reference})"
+            left_out += f"; no target: {', '.join(aimless)} (no finished run of {claim.reference})"
     return scale | dict(
         verdict=found.verdict,
-        reason=found.reason + not_run,
+        reason=found.reason + left_out,
         evidence=_evidence(table, measure.factor, unit),
         basis=_basis(effects),
         seeds=min((row["seeds"] for row in effects if row["seeds"]), default=0),

@@ -253,7 +253,7 @@ def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
 
 def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family: bool = False) -> pd.DataFrame:
     """Describe, test, correct and judge every pair; a family is the groups of one comparator, or the whole table."""
-    rows, leans = [], []
+    rows = []
     for pair in pairs:
         family = sum(len(p.x) >= MIN_SEEDS and (one_family or p.b == pair.b) for p in pairs)
         test, p = too_few(len(pair.x)), math.nan
@@ -262,7 +262,6 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
             test, p = (
                 cost_test(x, y, family, pair.grain) if scale == "ratio" else paired_test(x - y, family, pair.grain)
             )
-        leans.append(-cost_lean(pair.x, pair.y) if scale == "ratio" and len(pair.x) else math.nan)
         rows.append(
             dict(zip(by, pair.group))
             | dict(a=pair.a, b=pair.b, scale=scale, n=len(pair.x), unpaired=pair.unpaired)
@@ -279,9 +278,11 @@ def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family
     table["p_holm"] = math.nan
     for family in families:
         table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
-    gain = 1 - table["effect"] if scale == "ratio" else table["effect"]
-    # The median ratio is not what the test is of: where the two point apart, neither is better.
-    gain = gain.where((gain * np.array(leans, float) > 0) | (scale != "ratio"), 0.0)
+    gain = table["effect"]
+    if scale == "ratio":
+        # The median ratio is not what the test is of: where the two point apart, neither is better.
+        leans = np.array([cost_lean(pair.x, pair.y) if len(pair.x) else 0.0 for pair in pairs])
+        gain = (1 - gain).where(np.sign(1 - gain) == -np.sign(leans), 0.0)
     sure = table["p_holm"] < ALPHA
     better, worse = sure & (gain > 0) & (table["a_done"] > 0), sure & (gain < 0) & (table["b_done"] > 0)
     table["outcome"] = np.select([table["p"].isna(), better, worse], ["untested", "better", "worse"], "tied")

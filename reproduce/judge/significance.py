@@ -48,7 +48,7 @@ def cost_test(x: ArrayLike, y: ArrayLike, family: int = 1, grain: float = 0.0) -
     both = np.concatenate([x, y])
     if np.isinf(both).all():
         return UNREACHED, math.nan
-    if np.isfinite(both).all() and (both > 0).all():
+    if _have_logs(both):
         return paired_test(np.log(x / y), family, grain)
     if 2 / math.comb(both.size, x.size) * family > ALPHA:
         return TOO_FEW, math.nan
@@ -60,9 +60,13 @@ def cost_lean(x: ArrayLike, y: ArrayLike) -> float:
     """Above 0 where `cost_test` sees x as the dearer, below 0 where y: the sign of what that test is of."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     both = np.concatenate([x, y])
-    if np.isfinite(both).all() and (both > 0).all():
+    if _have_logs(both):
         return float(np.log(x / y).mean())
     return float((x[:, None] > y).mean() - (x[:, None] < y).mean())
+
+
+def _have_logs(costs: NDArray) -> bool:
+    return bool(np.isfinite(costs).all() and (costs > 0).all())
 
 
 def holm(p: ArrayLike) -> NDArray:

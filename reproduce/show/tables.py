@@ -172,7 +172,10 @@ def latex(table: Table, caption: str) -> str:
 
 
 def tables_of(results: Path, grid: str, title: str) -> list[Path]:
-    """Write the two tables of a grid from its runs.csv; returns their paths."""
+    """Write the two tables of a grid from its runs.csv; returns their paths.
+
+    Raises Stale, and removes both, where it has none but stale rows.
+    """
     path = results / grid / "runs.csv"
     if not path.exists():
         raise InputError(f"{path} is missing; run `make reproduce-{grid}` first.")

@@ -51,6 +51,22 @@ def test_figures_follow_the_csvs_and_a_lost_note_draws_them_again(place, monkeyp
     assert list((place.root / "elsewhere" / "smoke" / "tiny").glob("*.png"))
 
 
+def test_figures_follow_the_title_and_the_numbers_to_be_met(place, monkeypatch):
+    place.run()
+    drawn = []
+    monkeypatch.setattr(
+        "reproduce.show.figures.figures_of", lambda *args: drawn.append(args[1]) or cheap_figures(*args)
+    )
+    place.write(title="Another title")
+    place.run()
+    numbers = "grid,label,at,theirs,theirs_sd\ntiny,SGD,1,0.5,\n"
+    (place.csvs / "published").mkdir()
+    (place.csvs / "published" / "comparison.csv").write_text(numbers)
+    place.run()
+    place.run()
+    assert drawn == ["tiny"] * 2
+
+
 def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
     monkeypatch.setattr("reproduce.show.figures.figures_of", DRAW)
     place.write(methods=METHODS[2:], epochs=2)
