@@ -28,7 +28,7 @@ $(READY): requirements.txt
 	fi
 	@touch $(READY)
 
-quickstart: $(READY)  ## Every method on the embedded digits: CSVs and figures in a few minutes.
+quickstart: $(READY)  ## The methods on the embedded digits: CSVs and figures in a few minutes.
 	$(PYTHON) -m reproduce run quickstart --profile smoke $(if $(DEVICE),--device $(DEVICE))
 
 test: $(READY)  ## The tests (under five minutes on two cores).
