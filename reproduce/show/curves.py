@@ -147,7 +147,7 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         return []
     held = {panel: held_of(grid, panel, lines[panel], x, y) for panel in panels}
     ranges = {panel: _y_range(curves, scale, log_x, held[panel].levels) for panel, curves in lines.items() if curves}
-    x_range = _x_range(lines, ranges, log_x)
+    x_ranges = _x_ranges(lines, ranges, log_x)
     rows = _facets(grid, lines)
     columns = max(len(row) for row in rows)
     height = 2.2 if columns == 1 else 1.7 if columns == 2 else 1.35
@@ -165,6 +165,7 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         here = {facet.panel: lines[facet.panel] for row in page for facet in row}
         notes = _curve_notes(here, ranges, y, scale, grouped)
         notes += [f"An epoch is {per_epoch} parameter updates."] if x == "epoch" and per_epoch else []
+        notes += ["Panels differ in the range of the horizontal axis."] if len(set(x_ranges.values())) > 1 else []
         notes += held_notes({panel: held[panel] for panel in here})
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
@@ -180,11 +181,11 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
                 else:
                     keep = _drawable(curve, log_x)
                     ax.plot(curve.x[keep], curve.mean[keep], color=PALE, linewidth=0.7, zorder=2)
-            set_x(ax, x_range, log_x)
+            set_x(ax, x_ranges[panel], log_x)
             set_y(ax, ranges[panel], scale.kind, scale.linear)
             draw_held(ax, held[panel], facet.coloured)
             # A label that lost every run before the axis begins has no line to name.
-            begin = max(x_range[0], 1e-300)
+            begin = max(x_ranges[panel][0], 1e-300)
             ended = {label: lines[panel][label] for label in facet.coloured if lines[panel][label].x[-1] >= begin}
             if named and ended:
                 _name_lines(ax, ended, ranges[panel], grid.styles)
@@ -381,10 +382,21 @@ def _number(value: float, y: str) -> str:
     return f"{100 * value:.1f}" if y == "test_accuracy" else f"{value:.3g}"
 
 
+def _x_ranges(
+    lines: Mapping[Panel, Mapping[str, Curve]], ranges: Mapping[Panel, tuple[float, float]], log_x: bool
+) -> dict[Panel, tuple[float, float]]:
+    """The same for all panels, unless the costs of some end at less than a third of the others': then each its own."""
+    drawn = {panel: curves for panel, curves in lines.items() if curves}
+    ends = [max(curve.x.max() for curve in curves.values()) for curves in drawn.values()]
+    if max(ends) > 3 * min(ends):
+        return {panel: _x_range({panel: curves}, ranges, log_x) for panel, curves in drawn.items()}
+    return dict.fromkeys(drawn, _x_range(drawn, ranges, log_x))
+
+
 def _x_range(
-    lines: dict[Panel, dict[str, Curve]], ranges: dict[Panel, tuple[float, float]], log_x: bool
+    lines: Mapping[Panel, Mapping[str, Curve]], ranges: Mapping[Panel, tuple[float, float]], log_x: bool
 ) -> tuple[float, float]:
-    """The same for all panels: from 0, or in logarithms from the first point that is not below its panel."""
+    """From 0, or in logarithms from the first point that is not below its panel."""
     pairs = [(curve, ranges[panel][0]) for panel, curves in lines.items() for curve in curves.values()]
     high = max(curve.x.max() for curve, _ in pairs)
     if not log_x:

@@ -26,11 +26,11 @@ from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.factors import effect_pages, interaction_pages
 from reproduce.show.finals import dot_pages
 from reproduce.show.look import STYLE
-from reproduce.show.panels import Marks, arrange
+from reproduce.show.panels import PUBLISHED, Marks, arrange
 from reproduce.show.profiles import profile_pages
 from reproduce.show.ranks import rank_pages
 from reproduce.show.sensitivity import covered, sweep_pages
-from reproduce.show.subsets import PUBLISHED, of_sizes, subset_pages
+from reproduce.show.subsets import of_sizes, subset_pages
 from reproduce.show.tables import tables_of
 
 KINDS = (
@@ -40,7 +40,7 @@ KINDS = (
 )  # fmt: skip
 _ELSEWHERE = "choose another place with FIGURES="
 _OF_MANY = ("sensitivity", "effects", "interaction")  # do not grow with the number of labels
-_OF_SIZES = ("accuracy_epochs", "final_accuracy", "subsets")  # of a grid of sizes; the others would fill a page a size
+_OF_SIZES = ("accuracy_epochs", "subsets")  # of a grid of sizes; the others would fill a page a size
 LEGIBLE = 24  # labels of a grid; with more, and all of them points of `sensitivity`, no figure has a line for each
 _RUN_COLUMNS = (
     "dataset", "activation", "hidden", "lane", "method", "label", "hyperparameters", "status", "run_key", "n_train",
@@ -81,8 +81,8 @@ def figures_of(
     over four data sets or more; performance_profile: costs to one target, where the `target`'s reference is there;
     activations, activation_gain: where it has several; effects, interaction: of settings that are on or off in every
     combination; cost: of a block update, in the time lane; subsets: accuracy against the training images, of a grid of
-    several sizes, of which only accuracy_epochs and final_accuracy are drawn beside. Rows of panels that pass a page go
-    on in NAME-2, NAME-3.
+    several sizes, of which only accuracy_epochs is drawn beside. Rows of panels that pass a page go on in NAME-2,
+    NAME-3.
     floors: data set -> accuracy that sound baselines are above.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.

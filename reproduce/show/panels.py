@@ -4,7 +4,7 @@ A panel is one data set under one setting (training set size, activation, hidden
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from reproduce.show.look import GREY, SMALL, Style, styles, tone
 ONE_COLUMN, TWO_COLUMNS, PAGE_HEIGHT = 3.3, 6.9, 9.0  # inches
 MOST_LINES = 8  # in colour in one panel: more cannot be told apart
 OTHERS = "the others"
+PUBLISHED = ", published constants"  # how a label says so where a grid shows both
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,10 @@ class Marks:
 
 @dataclass(frozen=True)
 class Grid:
-    """What the figures of a grid share. rows: panels, a line of the figure each. families: of each label's method."""
+    """What the figures of a grid share. rows: panels, a line of the figure each.
+
+    families: of each label's method, and its constants where the grid has both.
+    """
 
     rows: list[list[Panel]]
     columns: int
@@ -160,7 +164,8 @@ def arrange(
         counts = failed.groupby(["label", "dataset"], sort=False).size()
         each = ", ".join(f"{label} on {dataset_title(d)} ({n})" for (label, d), n in counts.items())
         notes.append(f"Failed, to be run again, not in the figure: {each}.")
-    families = {label: _family(method) for label, method in zip(runs.label, runs.method)}
+    both = {label.removesuffix(PUBLISHED) for label in runs.label if label.endswith(PUBLISHED)}
+    families = {label: _family(method) + _constants(label, both) for label, method in zip(runs.label, runs.method)}
     sheet = Sheet(title, tuple(notes), plain, one_column)
     return Grid(lines, columns, look, families, sheet, marks or Marks())
 
@@ -168,6 +173,13 @@ def arrange(
 def _family(method: str) -> str:
     family = methods()[method].family if method in methods() else "other"
     return family[0].upper() + family[1:] + ("" if family.endswith("AM") else " methods")
+
+
+def _constants(label: str, both: Collection[str]) -> str:
+    """What sets a label of a grid of both constants apart from the same one with the others."""
+    if label.endswith(PUBLISHED):
+        return ", constants as published"
+    return ", constants scaled" if label in both else ""
 
 
 def _network(runs: pd.DataFrame) -> str:

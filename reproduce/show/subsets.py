@@ -14,6 +14,7 @@ from reproduce.show.axes import short
 from reproduce.show.look import PALE
 from reproduce.show.panels import (
     PAGE_HEIGHT,
+    PUBLISHED,
     Frame,
     Grid,
     Heading,
@@ -28,7 +29,6 @@ from reproduce.show.panels import (
 
 SIZES = 3  # of a training set, so that a line says more than a pair of points
 NEAR = 1.5  # points from the whole set's accuracy, within which a subset speaks for it
-PUBLISHED = ", published constants"  # how a label says so where a grid shows both
 _HEIGHT = 1.2  # inches of a panel
 _WORDS = dict(scaled="constants scaled to the images", published="constants as published")
 _LOOK = dict(

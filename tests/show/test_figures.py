@@ -107,6 +107,20 @@ def test_updates_that_repeat_the_epochs_are_not_drawn_again(tmp_path):
     assert "accuracy_updates" in draw(runs, slower)
 
 
+def test_a_data_set_of_far_fewer_updates_has_a_range_of_its_own(tmp_path):
+    """4,000 images of SVHN beside 55,000 of MNIST: on one range the short lines would stand in a corner."""
+    write_csvs(tmp_path, "g", {k: LABELS[k] for k in ("SGD", "SAM")}, dict(mnist=0.9, svhn=0.8), seeds=2, evaluations=9)
+    runs, curves = figures.csvs_of(tmp_path, "g")
+    alike = draw(runs, curves, kinds=["accuracy_updates"])["accuracy_updates"]
+    few = curves.run_key.isin(runs.run_key[runs.dataset == "svhn"])
+    curves["parameter_updates"] = curves.parameter_updates.where(~few, curves.parameter_updates // 10)
+    apart = draw(runs, curves, kinds=["accuracy_updates"])["accuracy_updates"]
+    note = "Panels differ in the range of the horizontal axis."
+    assert len({ax.get_xlim() for ax in alike.axes}) == 1 and note not in one_line(alike)
+    ends = {name_of(ax): ax.get_xlim()[1] for ax in apart.axes}
+    assert 8 * ends["SVHN"] < ends["MNIST"] and note in one_line(apart)
+
+
 def test_small_budgets_are_not_crushed_at_the_left_edge(tmp_path):
     labels = {"GD": ("gd", 1, 3, 0.7, 0.1, False), "SGD": ("sgd", 1, 40, 1.0, 0.5, False)}
     write_csvs(tmp_path, "g", labels, {"mnist": 0.9}, seeds=2, evaluations=5)

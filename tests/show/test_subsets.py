@@ -46,7 +46,7 @@ def sizes(tmp_path):
 
 def test_a_line_for_scaled_constants_and_one_for_published(sizes):
     drawn = drawn_from(sizes, "g", "A title")
-    assert set(drawn) == {"accuracy_epochs", "final_accuracy", "subsets"}, "other curves would take a page a size"
+    assert set(drawn) == {"accuracy_epochs", "subsets"}, "the others would take a page a size, or repeat it"
     figure = drawn["subsets"]
     check_texts(figure, "subsets")
     assert len(figure.axes) == 4 and f"within {NEAR} points" in one_line(figure)
@@ -58,6 +58,20 @@ def test_a_line_for_scaled_constants_and_one_for_published(sizes):
     np.testing.assert_allclose(
         lines["#D55E00"].get_ydata(), [*expected["published"], expected["scaled", max(FACTORS)]], atol=1e-9
     )
+
+
+def test_more_lines_than_a_panel_takes_are_split_by_their_constants(sizes):
+    runs, curves = figures.csvs_of(sizes, "g")
+    copies = lambda frame: pd.concat(
+        frame.assign(label=f"{i} " + frame.label, run_key=f"{i}" + frame.run_key) for i in range(4)
+    )
+    drawn = figures.draw(copies(runs), copies(curves), kinds=["accuracy_epochs"])
+    groups = {}
+    for ax in (ax for figure in drawn.values() for ax in figure.axes):
+        (group,) = [text.get_text() for text in ax.texts if text.get_text().startswith("Full-batch AM")]
+        groups.setdefault(group, []).append(len([line for line in ax.lines if line.get_marker() != "None"]))
+    # Two data sets of three sizes, of which the largest has scaled constants alone.
+    assert groups == {"Full-batch AM, constants scaled": [8] * 6, "Full-batch AM, constants as published": [8] * 4}
 
 
 def test_only_seeds_that_every_size_has_count(sizes):
