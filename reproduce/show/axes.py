@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 ERROR_SCALE = "log scale of the error"  # said on every axis of accuracy
 _DECADES = 3  # of a symmetric logarithmic axis, above its linear part
 _LINEAR_PART = 0.5  # its half width, in decades of the rest
-_TICK = 0.28  # inches that a label below the x axis takes
+_CHARACTER = 0.056  # inches of a tick label
 FAR, MANY = 4.0, 6  # of `far_below`
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -28,7 +28,8 @@ def set_x(ax: Axes, ends: tuple[float, float], log_x: bool) -> None:
         ax.set_xlim(low / margin, high * margin)
         powers = math.floor(math.log10(high) + 1e-9) - math.ceil(math.log10(low) - 1e-9) + 1
         width = ax.get_position().width * ax.figure.get_figwidth()
-        crowded = powers > 1 and math.log10(2) * width < _TICK * math.log10(high / low)
+        longest = _CHARACTER * (1 + len(short(10.0 ** math.floor(math.log10(high)))))
+        crowded = powers > 1 and math.log10(2) * width < longest * math.log10(high / low)
         ax.xaxis.set_major_locator(LogLocator(subs=(1,) if powers > 2 or crowded else (1, 2, 5), numticks=5))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
