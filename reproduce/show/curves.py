@@ -165,7 +165,8 @@ def curve_pages(grid: Grid, x: str, y: str) -> list[Figure]:
         here = {facet.panel: lines[facet.panel] for row in page for facet in row}
         notes = _curve_notes(here, ranges, y, scale, grouped)
         notes += [f"An epoch is {per_epoch} parameter updates."] if x == "epoch" and per_epoch else []
-        notes += ["Panels differ in the range of the horizontal axis."] if len(set(x_ranges.values())) > 1 else []
+        if len({x_ranges[panel] for panel in here}) > 1:
+            notes.append("Panels differ in the range of the horizontal axis.")
         notes += held_notes({panel: held[panel] for panel in here})
         handles, row_handles = _handles(grid, page, here, named, grouped)
         figure, axes = lay_out(
@@ -387,10 +388,12 @@ def _x_ranges(
 ) -> dict[Panel, tuple[float, float]]:
     """The same for all panels, unless the costs of some end at less than a third of the others': then each its own."""
     drawn = {panel: curves for panel, curves in lines.items() if curves}
-    ends = [max(curve.x.max() for curve in curves.values()) for curves in drawn.values()]
-    if max(ends) > 3 * min(ends):
-        return {panel: _x_range({panel: curves}, ranges, log_x) for panel, curves in drawn.items()}
-    return dict.fromkeys(drawn, _x_range(drawn, ranges, log_x))
+    found = dict.fromkeys(drawn, _x_range(drawn, ranges, log_x))
+    ends = {panel: max(curve.x.max() for curve in curves.values()) for panel, curves in drawn.items()}
+    begun = {panel: end for panel, end in ends.items() if end > 0}  # a data set may lose every run at its start
+    if max(begun.values()) > 3 * min(begun.values()):
+        found |= {panel: _x_range({panel: drawn[panel]}, ranges, log_x) for panel in begun}
+    return found
 
 
 def _x_range(

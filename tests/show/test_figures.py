@@ -121,6 +121,14 @@ def test_a_data_set_of_far_fewer_updates_has_a_range_of_its_own(tmp_path):
     assert 8 * ends["SVHN"] < ends["MNIST"] and note in one_line(apart)
 
 
+def test_a_data_set_that_lost_every_run_at_its_start_has_the_range_of_the_others(tmp_path):
+    some = {k: LABELS[k] for k in ("SGD", "SAM")}
+    lost = {("svhn", label): {0: 0, 1: 0} for label in some}
+    write_csvs(tmp_path, "g", some, dict(mnist=0.9, svhn=0.8), seeds=2, evaluations=9, diverged=lost)
+    figure = draw(*figures.csvs_of(tmp_path, "g"), kinds=["accuracy_updates"])["accuracy_updates"]
+    assert [name_of(ax) for ax in figure.axes] == ["MNIST", "SVHN"] and len({ax.get_xlim() for ax in figure.axes}) == 1
+
+
 def test_small_budgets_are_not_crushed_at_the_left_edge(tmp_path):
     labels = {"GD": ("gd", 1, 3, 0.7, 0.1, False), "SGD": ("sgd", 1, 40, 1.0, 0.5, False)}
     write_csvs(tmp_path, "g", labels, {"mnist": 0.9}, seeds=2, evaluations=5)
