@@ -1,5 +1,7 @@
 """What training should take here: from runs like it in the store, else from a few steps on made-up data.
 
+Runs like it are of the same method and network, on the same kind of device, be it under another profile.
+
 A step's seconds are taken to grow as its rows do, and an evaluation's as the rows that it looks at.
 """
 
@@ -46,6 +48,7 @@ class Estimates:
     """Seconds of stacks on this machine.
 
     shapes: data set -> (inputs, training images).  lookup: run key -> stored run.  known: runs that may be stored.
+    others: such runs of other profiles; they tell what nothing of `known` tells.
     """
 
     def __init__(
@@ -54,10 +57,11 @@ class Estimates:
         device: torch.device,
         lookup: Callable[[str], dict[str, Any] | None],
         known: Sequence[PlannedRun] = (),
+        others: Sequence[PlannedRun] = (),
     ) -> None:
         self.shapes, self.device = shapes, device
         self.start = IMPORTS
-        self._rates: dict[tuple, Rate | None] = self._of_the_store(known, lookup)
+        self._rates = self._of_the_store(others, lookup) | self._of_the_store(known, lookup)
         self._left, self._ratios = PATIENCE, list[float]()
 
     def prepare(self, pending: Sequence[Sequence[PlannedRun]]) -> None:
@@ -125,6 +129,8 @@ class Estimates:
             found = lookup(run.run_key)
             if not found or found["status"] != "done" or run.config.dataset not in self.shapes:
                 continue
+            if _on_cpu(found["device"]) != (self.device.type == "cpu"):
+                continue
             steps, rows, evaluations, seen = self._sizes(run.config)
             total = totals.setdefault(self._key(run.config), [0.0] * 4)
             parts = (found["train_seconds"], steps * rows, found["evaluate_seconds"], evaluations * seen)
@@ -164,6 +170,11 @@ class Estimates:
         x = torch.rand(n, inputs, generator=chance).to(self.device)
         y = torch.randint(10, (n,), generator=chance).to(self.device)
         return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=10)
+
+
+def _on_cpu(device: str) -> bool:
+    """Whether a row's `device` is a CPU, with threads where its seconds count as speed."""
+    return device == "cpu" or device.endswith(" threads")
 
 
 @contextmanager

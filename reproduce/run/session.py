@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.lanes import needed_bytes
-from reproduce.run.places import place
+from reproduce.run.places import PROFILES, place
 from reproduce.run.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
 from reproduce.run.store import Store
@@ -44,7 +45,7 @@ class Session:
         self.place = args.results or Path("results")
         self.results = place(self.place, self.profile)
         self.figures = place(args.figures or Path("figures"), self.profile)
-        self.folder = args.data
+        self.folder, self._grid_folder = args.data, args.grid_folder
         self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
         self.seeds_per_round = args.seeds_per_round
         self.share: tuple[int, int] | None = getattr(args, "share", None)
@@ -67,8 +68,6 @@ class Session:
         self.shapes = {name: (dataset(name).inputs, copy.rows) for name, copy in self.identities.items()}
         self.store = Store(self.place, only_look=only_look)
         self.plan()
-        known = [run for runs in self.plans.values() for run in runs]
-        self.estimates = Estimates(self.shapes, self.device, self.store.get, known)
 
     def _narrowed(self, grids: dict[str, Grid], methods: Sequence[str], sets: Sequence[str]) -> dict[str, Grid]:
         """The grids on these data sets alone, where some are named; raises InputError for what no grid has."""
@@ -84,6 +83,24 @@ class Session:
             raise unknown("data set", absent[0], there, names)
         on = lambda grid: [name for name in grid.datasets if not sets or name in sets]
         return {name: dataclasses.replace(grid, datasets=on(grid)) for name, grid in grids.items()}
+
+    @functools.cached_property
+    def estimates(self) -> Estimates:
+        """Of stacks; it takes seconds to look through the store, so only those ask who have something to train."""
+        known = [run for runs in self.plans.values() for run in runs]
+        return Estimates(self.shapes, self.device, self.store.get, known, self._of_other_profiles())
+
+    def _of_other_profiles(self) -> list[PlannedRun]:
+        """The runs of the same grids under the other profiles, on the data sets that are here."""
+        found = []
+        for name, profile in itertools.product([grid.name for grid in self.grids], PROFILES):
+            # What is wrong with a profile is said to those who ask for it.
+            with contextlib.suppress(InputError):
+                if profile != self.profile:
+                    grid = load_grid(name, profile, folder=self._grid_folder)
+                    here = [one for one in grid.datasets if one in self.identities]
+                    found += plan(dataclasses.replace(grid, datasets=here), self.identities, self.store.get)
+        return found
 
     def _identities(self, only_look: bool) -> dict[str, Identity]:
         """Of each data set the copy in its file, downloaded first where runs of it may be trained now.

@@ -1,11 +1,13 @@
 """Estimates and progress: what training should take, and how far it is."""
 
 import pytest
-from helpers import CPU, PRINTS, SHAPES, read_fixture  # noqa: F401
+from helpers import CPU, PRINTS, SHAPES, place_fixture, read_fixture  # noqa: F401
 
 from reproduce.run import seconds
 from reproduce.run.plan import plan, stacks
 from reproduce.run.seconds import LATE, Estimates, Progress, Rate
+
+LIKE = dict(status="done", train_seconds=3.0, evaluate_seconds=0.5)  # a stored run
 
 
 @pytest.fixture
@@ -14,8 +16,8 @@ def made(read):
     return runs, stacks(runs, SHAPES, CPU)
 
 
-def estimates(rates=None, lookup=lambda run_key: None, known=()):
-    found = Estimates(SHAPES, CPU, lookup, known)
+def estimates(rates=None, lookup=lambda run_key: None, known=(), others=()):
+    found = Estimates(SHAPES, CPU, lookup, known, others)
     found._rates.update(rates or {})
     return found
 
@@ -32,9 +34,28 @@ def test_a_stack_takes_its_steps_and_its_evaluations_at_the_rates_known(made):
 
 def test_runs_in_the_store_tell_what_their_like_will_take(made):
     runs, (sgd, _) = made
-    stored = {run.run_key: dict(status="done", train_seconds=3.0, evaluate_seconds=0.5) for run in sgd}
+    stored = {run.run_key: dict(LIKE, device="cpu") for run in sgd}
     said = estimates(lookup=stored.get, known=runs)
     assert said(sgd) == pytest.approx(2 * 3.5)
+
+
+@pytest.mark.parametrize(("device", "counts"), [("Intel Xeon, 2 threads", True), ("NVIDIA H200, CUDA graphs", False)])
+def test_runs_of_another_kind_of_device_tell_nothing(made, device, counts):
+    runs, (sgd, _) = made
+    stored = {run.run_key: dict(LIKE, device=device) for run in sgd}
+    said = estimates(lookup=stored.get, known=runs)
+    assert (said(sgd) == pytest.approx(2 * 3.5)) == counts
+    assert counts or said(sgd) == estimates()(sgd)
+
+
+def test_runs_of_another_profile_tell_what_those_of_this_one_do_not(made, read):
+    runs, (sgd, tiam) = made
+    others = plan(read(methods=[dict(name="sgd"), dict(name="tiam")], epochs=8, seeds=1), PRINTS)
+    stored = {run.run_key: dict(LIKE, device="cpu") for run in sgd}
+    stored |= {run.run_key: dict(LIKE, device="cpu", train_seconds=60.0, evaluate_seconds=0.0) for run in others}
+    said = estimates(lookup=stored.get, known=runs, others=others)
+    assert said(sgd) == pytest.approx(2 * 3.5), "sgd's own runs"
+    assert said(tiam) == pytest.approx(2 * 30), "half as many iterations"
 
 
 def test_altogether_counts_the_start_and_shares_stacks_among_jobs(made):
@@ -44,6 +65,22 @@ def test_altogether_counts_the_start_and_shares_stacks_among_jobs(made):
     each = [said(stack) for stack in pending]
     assert said.altogether(pending, 1) == pytest.approx(7 + sum(each))
     assert 7 + max(max(each), sum(each) / 2) <= said.altogether(pending, 2) < 7 + sum(each)
+
+
+def test_a_plan_asks_the_rows_of_the_other_profiles(place, monkeypatch):
+    told = []
+
+    def known(self, pending):
+        told.append([self._rates.get(self._key(stack[0].config)) for stack in pending])
+
+    monkeypatch.setattr(Estimates, "prepare", known)
+    place.write(profile=dict(paper=dict(epochs=8)))
+    assert place.do("plan", "tiny", "--profile", "paper") == 0
+    place.ran("tiny")
+    assert place.do("plan", "tiny", "--profile", "paper") == 0
+    before, _, after = told  # that of the run itself is between them
+    assert before and not any(before), "nothing was trained"
+    assert after and all(after), "profile smoke was"
 
 
 @pytest.mark.parametrize("name", ["sgd", "tiam"])
