@@ -237,11 +237,14 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
     if session.engine == "ray":
         where = f"the Ray cluster at {session.address}" if session.address else f"a Ray cluster here, {where}"
     print(f"profile {session.profile} on {where}; results in {session.results}/, figures in {session.figures}/")
-    width = max(len(grid.name) for grid in session.grids)
+    seconds = _seconds_of_grids(session, pending) if pending else {}
+    spans = {name: f", {duration(span):>7} to train" for name, span in seconds.items() if span}
+    width, room = max(len(grid.name) for grid in session.grids), max(map(len, spans.values()), default=0)
     for grid in session.grids:
         runs = session.wanted[grid.name]
         done = sum(session.store.finished(run.run_key) for run in runs)
-        print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there   {grid.title}")
+        span = spans.get(grid.name, "")
+        print(f"  {grid.name:<{width}}  {len(runs):5} runs, {done:5} already there{span:<{room}}   {grid.title}")
         if grid.replaced:
             values = ", ".join(f"{key} = {json.dumps(value)}" for key, value in grid.replaced.items())
             print(f"  {'':<{width}}  smoke, in place of what {grid.file} says: {values}")
@@ -252,13 +255,20 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
     if session.share:
         print("  share {} of {}".format(*session.share))
     if pending:
-        session.estimates.prepare(pending)
-        seconds = session.estimates.altogether(pending, session.jobs)
+        wall = session.estimates.altogether(pending, session.jobs)
         count = len({run.run_key for run in session.missing()})
-        print(f"to train: {count} runs in {len(pending)} stacks, about {duration(seconds)}")
+        of_one = f"; one process would take {duration(sum(seconds.values()))}" if session.jobs > 1 else ""
+        print(f"to train: {count} runs in {len(pending)} stacks, about {duration(wall)}{of_one}")
         if (load := os.getloadavg()[0]) > 0.75 * (cores := os.cpu_count() or 1):
             print(f"Other work keeps this machine busy (load {load:.1f} on {cores} cores): that may be far too long.")
         print(memory(session, pending))
+
+
+def _seconds_of_grids(session: Session, pending: list[list[PlannedRun]]) -> dict[str, float]:
+    """Seconds of one process that each grid's missing runs should take. What grids share counts in the first."""
+    session.estimates.prepare(pending)
+    of = {run.run_key: session.estimates(stack) / len(stack) for stack in pending for run in stack}
+    return {name: sum(of.pop(run.run_key, 0.0) for run in runs) for name, runs in session.wanted.items()}
 
 
 def _told_absent(session: Session, name: str) -> str:

@@ -1,5 +1,7 @@
 """Estimates and progress: what training should take, and how far it is."""
 
+import re
+
 import pytest
 from helpers import CPU, PRINTS, SHAPES, place_fixture, read_fixture  # noqa: F401
 
@@ -65,6 +67,20 @@ def test_altogether_counts_the_start_and_shares_stacks_among_jobs(made):
     each = [said(stack) for stack in pending]
     assert said.altogether(pending, 1) == pytest.approx(7 + sum(each))
     assert 7 + max(max(each), sum(each) / 2) <= said.altogether(pending, 2) < 7 + sum(each)
+
+
+def test_a_plan_names_the_seconds_of_each_grid_and_counts_what_they_share_once(place, monkeypatch, capsys):
+    monkeypatch.setattr(Estimates, "prepare", lambda self, pending: None)
+    monkeypatch.setattr(Estimates, "__call__", lambda self, stack: 10.0 * len(stack))
+    place.write("first", methods=[dict(name="sgd")])
+    place.write("second", methods=[dict(name="sgd"), dict(name="adam")])
+    place.write("third", methods=[dict(name="sgd")])
+    assert place.do("plan", "first", "second", "third", "--jobs", "2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"first +2 runs, +0 already there, +20 s to train", said)
+    assert re.search(r"second +4 runs, +0 already there, +20 s to train", said)
+    assert re.search(r"third +2 runs, +0 already there +[A-Z]", said), "all of it is trained for the first"
+    assert "one process would take 40 s" in said
 
 
 def test_a_plan_asks_the_rows_of_the_other_profiles(place, monkeypatch):
