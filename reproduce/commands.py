@@ -255,6 +255,10 @@ def bench(args: argparse.Namespace) -> None:
     from reproduce.bench.measure import Scale
     from reproduce.bench.suite import light
 
+    if instead := [f"--{name}" for name in ("light", "earlier") if getattr(args, name)]:
+        beside = instead[1:] + ["--only"] * bool(args.only) + ["--device"] * (args.device != "cpu")
+        if beside:
+            raise InputError(f"{instead[0]} is a measurement of its own, on the CPU; leave {beside[0]} out.")
     if args.light:
         print(light(args.light, args.data, args.results))
         return

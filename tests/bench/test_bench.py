@@ -210,6 +210,9 @@ def test_a_wrong_part_and_a_wrong_checkout_are_refused(tmp_path, capsys):
     assert "no checkout" in one_sentence(capsys)
     assert main(["bench", "--light", str(ROOT), *places]) == 2
     assert "this checkout" in one_sentence(capsys)
+    for beside in (["--only", "a"], ["--device", "cuda"], ["--earlier", str(tmp_path)]):
+        assert main(["bench", "--light", str(tmp_path), *beside, *places]) == 2
+        assert f"--light is a measurement of its own, on the CPU; leave {beside[0]} out." in one_sentence(capsys)
 
 
 def graph_rows(device, dtype, record):
