@@ -244,7 +244,8 @@ def cost_pages(grid: Grid) -> list[Figure]:
         "Median over seeds of the ratio to SGD, paired by seed; "
         + ("bar: 95 % bootstrap interval; " if known else "")
         + "small dots: the seeds, in seconds. Line: a block update of SGD, a whole step divided by the number of "
-        "layers; dashed: a whole step of SGD. Diverged runs are left out."
+        "layers; dashed: a whole step of SGD. SAMT-6a and SAMT-6b hold a block update of SAMT against the whole steps "
+        "of the others. Diverged runs are left out."
     )
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):

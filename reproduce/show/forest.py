@@ -1,7 +1,8 @@
 """The papers' claims as a forest plot: effects and intervals by claim and protocol, the profiles side by side.
 
 Drawn from claims.csv and claim_effects.csv. A claim must hold against every comparator, so the dot of a data set is
-its least favourable comparison. Right is always in the claim's favour; claims of one unit share an axis.
+the comparison that decides it: of the worst outcome the least favourable one. Right is always in the claim's favour;
+claims of one unit share an axis.
 """
 
 import math
@@ -30,11 +31,11 @@ OPEN = ("○", GREY)  # not reproduced, and the opposite not shown either
 COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)", smoke="A trial (smoke)")
 TITLE = "What the papers claim, and what was found"
 NOTES = (
-    "A dot: one data set's least favourable comparator, with its 95 % interval over seeds; right of the line is in the "
-    "claim's favour; hollow: not tested. An interval is of one comparison, a verdict is corrected for all of them "
-    "(Holm). A sideways triangle: beyond the axis, or a target that one side never reached. No bar: all seeds alike, "
-    "or too few for the interval of a ratio. A tick at an end of the axis: the interval goes on. ✓ reproduced, "
-    "≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
+    "A dot: the comparator that decides a claim on one data set, with its 95 % interval over seeds; right of the line "
+    "is in the claim's favour; hollow: not tested. An interval is of one comparison, a verdict is corrected for all of "
+    "them (Holm). A sideways triangle: beyond the axis, or a target that one side never reached. No bar: all seeds "
+    "alike, or fewer than five, too few for the interval of a ratio. A tick at an end of the axis: the interval goes "
+    "on. ✓ reproduced, ≈ partly, ✗ the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")
