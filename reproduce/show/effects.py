@@ -239,13 +239,15 @@ def cost_pages(grid: Grid) -> list[Figure]:
         "seconds": Line2D([], [], marker="o", **symbol),
         "FLOPs": Line2D([], [], marker="D", markerfacecolor="white", markeredgecolor="black", **symbol),
     }
+    compared = any("samt" in set(panel.runs.method) for panel in panels)
     known = any(np.isfinite(table.ci_low).any() for both in tables.values() for table in both.values())
     text = (
         "Median over seeds of the ratio to SGD, paired by seed; "
         + ("bar: 95 % bootstrap interval; " if known else "")
         + "small dots: the seeds, in seconds. Line: a block update of SGD, a whole step divided by the number of "
-        "layers; dashed: a whole step of SGD. SAMT-6a and SAMT-6b hold a block update of SAMT against the whole steps "
-        "of the others. Diverged runs are left out."
+        "layers; dashed: a whole step of SGD. "
+        + ("SAMT's paper compares a block update of SAMT with a whole step of another. " if compared else "")
+        + "Diverged runs are left out."
     )
     figures = []
     for page in paginate(rows, [height + 0.6 for height in heights], PAGE_HEIGHT - 0.8):
