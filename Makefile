@@ -46,7 +46,7 @@ test-slow: $(READY)  ## The long checks.
 
 gpu-check: $(READY)  ## On a machine with a GPU: its tests, then the smoke profile of every grid on it.
 	$(PYTHON) -m pytest -q -m "gpu" tests
-	$(PYTHON) -m reproduce run all published_bcd released_vs_paper samt_networks samt_networks_resnet20 --profile smoke --device cuda
+	$(PYTHON) -m reproduce run all quickstart fair fair_minibatch scale published_bcd released_vs_paper samt_networks samt_networks_resnet20 --profile smoke --device cuda
 
 plan: $(READY)  ## What reproduce-all would do: runs, what is already there, estimated time.
 	$(PYTHON) -m reproduce plan all $(OPTIONS)
