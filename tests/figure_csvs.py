@@ -17,13 +17,8 @@ from reproduce.show import figures
 from reproduce.show.look import STYLE
 from reproduce.show.panels import arrange
 
-PLAIN = (
-    "accuracy_epochs",
-    "accuracy_updates",
-    "final_accuracy",
-    "objective",
-    "constraint_gap",
-)  # kinds that are always drawn
+# kinds that are always drawn
+PLAIN = ("accuracy_epochs", "accuracy_updates", "final_accuracy", "objective", "constraint_gap")
 # label -> (method, epochs per evaluation, updates per epoch, final accuracy over the best one, rate, has an objective)
 LABELS = {
     "TIAM": ("tiam", 3, 6, 0.98, 0.05, True),

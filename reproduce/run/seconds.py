@@ -173,7 +173,7 @@ class Estimates:
 
 
 def _on_cpu(device: str) -> bool:
-    """Whether a row's `device` is a CPU, with threads where its seconds count as speed."""
+    """Whether a row's `device`, as `am.counters` names it, is a CPU; with threads where its seconds count as speed."""
     return device == "cpu" or device.endswith(" threads")
 
 
