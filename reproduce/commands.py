@@ -13,11 +13,13 @@ from pathlib import Path
 from am.data import NAMES, data_folder
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.files import Stale, make_folder, read_text, write, write_whole
-from reproduce.run.adopt import adopt as adopt_folder
-from reproduce.run.adopt import folders_of
-from reproduce.run.audit import audit as train_again
-from reproduce.run.audit import draw
+from reproduce.evidence.adopt import adopt as adopt_folder
+from reproduce.evidence.adopt import folders_of
+from reproduce.evidence.audit import audit as train_again
+from reproduce.evidence.audit import draw
+from reproduce.evidence.files import Stale, make_folder, read_text, write, write_whole
+from reproduce.evidence.schema import page
+from reproduce.evidence.store import Store
 from reproduce.run.chosen import chosen_of, profiles_with_trials
 from reproduce.run.collect import prune as prune_csvs
 from reproduce.run.collect import stale_runs
@@ -25,8 +27,6 @@ from reproduce.run.engines.work import device_of
 from reproduce.run.grid import Grid, grid_names, load_grid
 from reproduce.run.places import grids_to_show, place, profiles_with_csvs
 from reproduce.run.session import Session, print_plan
-from reproduce.run.store import Store
-from reproduce.schema import page
 
 
 def plan(args: argparse.Namespace) -> None:

@@ -19,8 +19,8 @@ import torch
 
 from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
+from reproduce.evidence.schema import by_unit
 from reproduce.run.grid import read_grid
-from reproduce.schema import by_unit
 
 ROOT = Path(__file__).parent.parent
 CSVS = ("runs.csv", "curves.csv", "summary.csv")

@@ -18,7 +18,7 @@ from reproduce.bench.measure import CLASSES, Bench, Scale
 from reproduce.bench.memory import memory
 from reproduce.bench.mini_batch import epochs, graphs, stacking
 from reproduce.bench.targets import write_targets
-from reproduce.files import write
+from reproduce.evidence.files import write
 from reproduce.run.copies import check_copies
 from reproduce.run.engines.work import reuse_freed_memory
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from am.errors import InputError
 from reproduce.bench.limits import least_tiam, machine_rates
 from reproduce.bench.measure import CLASSES, spread
-from reproduce.files import write
+from reproduce.evidence.files import write
 
 WORKER = Path(__file__).with_name("iterate.py")
 

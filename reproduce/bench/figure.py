@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from am.methods import methods
-from reproduce.files import read
+from reproduce.evidence.files import read
 
 
 def draw(folder: Path, figures: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import torch
 from am.errors import InputError
 from reproduce.bench.measure import spread
 from reproduce.bench.targets import write_targets
-from reproduce.files import as_toml, write
+from reproduce.evidence.files import as_toml, write
 from reproduce.run.grid import APART, FOLDER
 
 

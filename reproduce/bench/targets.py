@@ -10,7 +10,7 @@ import torch
 from am.machine import CPU_STACK
 from am.methods import method
 from reproduce.bench.measure import BACKTRACKING, FULL_BATCH
-from reproduce.files import read, write, write_whole
+from reproduce.evidence.files import read, write, write_whole
 
 
 @dataclass(frozen=True)

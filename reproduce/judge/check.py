@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import read
+from reproduce.evidence.files import read
 from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished

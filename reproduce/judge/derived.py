@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import Stale, read, write
+from reproduce.evidence.files import Stale, read, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.improvement import improvement_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes

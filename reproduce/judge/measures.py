@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from am.errors import InputError, unknown
-from reproduce.files import read
+from reproduce.evidence.files import read
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE, only_labels, too_few

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.files import Stale, make_folder, markdown_cell, read, write, write_whole
+from reproduce.evidence.files import Stale, make_folder, markdown_cell, read, write, write_whole
+from reproduce.evidence.schema import TABLES
 from reproduce.judge.rows import is_finished
-from reproduce.schema import TABLES
 
 NUMBERS = Path(__file__).parent / "published_numbers.toml"
 ENOUGH = 0.9  # of their images: ours hold some out

@@ -8,7 +8,7 @@ import pandas as pd
 
 from am.errors import InputError, unknown
 from am.methods import methods
-from reproduce.schema import TABLES
+from reproduce.evidence.schema import TABLES
 
 CHANCE = 0.1  # every data set has ten classes
 MIN_SEEDS = 3

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from reproduce.files import Stale, read, write
+from reproduce.evidence.files import Stale, read, write
+from reproduce.evidence.schema import TABLES
 from reproduce.judge.estimates import mean_interval
 from reproduce.judge.rows import CHANCE, SETTING, STATUSES, check_one_row_per_seed, is_finished, require_columns
-from reproduce.schema import TABLES
 
 MEANS = TABLES["summary"].names[TABLES["summary"].names.index("mean_all") + 1 :]
 

@@ -14,9 +14,9 @@ from am.activations import activation
 from am.data import DATASETS, INPUTS, NAMES
 from am.errors import InputError, unknown
 from am.methods import methods
+from am.modules.networks import NETWORKS
 from am.networks import check_initialisation
-from reproduce.run.config import CONSTANTS, MLP
-from reproduce.run.modules.networks import NETWORKS
+from reproduce.evidence.config import CONSTANTS, MLP
 
 LANES = ("accuracy", "time")
 RULES = ("paper", "tuned")

@@ -13,11 +13,11 @@ from typing import Any
 
 from am.data import full_rows, training_rows
 from am.errors import InputError, unknown
-from reproduce.files import as_toml, malformed, read_text
+from reproduce.evidence.files import as_toml, malformed, read_text
+from reproduce.evidence.rows import Row
+from reproduce.evidence.store import FINAL
 from reproduce.run.grid import Entry, Grid
 from reproduce.run.places import PROFILES, place
-from reproduce.run.rows import Row
-from reproduce.run.store import FINAL
 from reproduce.run.tuning import trial_settings
 
 PROBLEM = ("dataset", "activation", "hidden", "n_train_asked", "constants")  # what a trial is scored on

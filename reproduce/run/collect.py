@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reproduce.files import make_folder, malformed, read_text, sweep, write
-from reproduce.run.config import RunConfig
+from reproduce.evidence.config import RunConfig
+from reproduce.evidence.files import make_folder, malformed, read_text, sweep, write
+from reproduce.evidence.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
+from reproduce.evidence.store import FINAL, Store
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
-from reproduce.run.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
-from reproduce.run.store import FINAL, Store
 
 _ELSEWHERE = "choose another place with RESULTS="
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")

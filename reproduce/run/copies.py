@@ -12,7 +12,7 @@ from pathlib import Path
 
 from am.data import ARRAYS, Identity, data_folder, dataset
 from am.errors import InputError
-from reproduce.files import read_text
+from reproduce.evidence.files import read_text
 
 MAGIC = b"\x93NUMPY"  # of an array in NumPy's format; numpy hands out as bytes whatever begins otherwise
 

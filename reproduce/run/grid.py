@@ -16,6 +16,9 @@ from am.data import NAMES
 from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
+from am.modules.networks import NETWORKS
+from am.modules.optimizers import check_module
+from reproduce.evidence.config import MLP
 from reproduce.run.checks import (
     MOST_RUNS,
     PER_METHOD,
@@ -32,9 +35,6 @@ from reproduce.run.checks import (
     told,
     unknown_key,
 )
-from reproduce.run.config import MLP
-from reproduce.run.modules.networks import NETWORKS
-from reproduce.run.modules.optimizers import check_module
 from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"

@@ -1,4 +1,4 @@
-"""The two lanes of training: stacks of multilayer perceptrons by `am.training`, single networks by `run.modules`."""
+"""The two lanes of training: stacks of multilayer perceptrons by `am.training`, single networks by `am.modules`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from am.data import Data
 from am.machine import stack_bytes
 from am.methods import method
+from am.modules.networks import NETWORKS
+from am.modules.training import train_modules
 from am.training import Budget, Result, train
-from reproduce.run.config import MLP, RunConfig
-from reproduce.run.modules.networks import NETWORKS
-from reproduce.run.modules.training import train_modules
+from reproduce.evidence.config import MLP, RunConfig
 
 NO_TIME = "on a GPU a single run of dlADMM goes on past FISTA's stop (docs/divergences.md); time it with DEVICE=cpu."
 LIVE = 12  # copies of a layer's outputs, and of the parameters, that a step has at once at the most

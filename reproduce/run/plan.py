@@ -18,8 +18,8 @@ from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
 from am.run import PIECEWISE_LINEAR
+from reproduce.evidence.config import MLP, RunConfig, run_key
 from reproduce.run.checks import PER_METHOD
-from reproduce.run.config import MLP, RunConfig, run_key
 from reproduce.run.grid import Entry, Grid, widths_of
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
 

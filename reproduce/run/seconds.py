@@ -22,7 +22,7 @@ from am.data import DATASETS, Data, held_out_size, training_rows
 from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
 from am.training import Budget, train
-from reproduce.run.config import MLP, RunConfig
+from reproduce.evidence.config import MLP, RunConfig
 from reproduce.run.lanes import work_of
 from reproduce.run.plan import PlannedRun
 

@@ -18,6 +18,7 @@ import torch
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
+from reproduce.evidence.store import Store
 from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
 from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
@@ -27,7 +28,6 @@ from reproduce.run.lanes import needed_bytes
 from reproduce.run.places import PROFILES, place
 from reproduce.run.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
-from reproduce.run.store import Store
 
 
 class Session:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.columns import COLUMNS
-from reproduce.files import read_text
-from reproduce.schema import activation_title, dataset_title, titled
+from reproduce.evidence.columns import COLUMNS
+from reproduce.evidence.files import read_text
+from reproduce.evidence.schema import activation_title, dataset_title, titled
 
 # Accuracies whose column is a plain number, a table each: statistics of accuracies have no kind of their own.
 _ACCURACIES = dict(

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
-from reproduce.schema import activation_title, dataset_title, network_title
+from reproduce.evidence.schema import activation_title, dataset_title, network_title
 from reproduce.show.curves import curve_of
 from reproduce.show.finals import final_table
 from reproduce.show.look import Style, styles

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from reproduce.evidence.schema import activation_title
 from reproduce.judge.compare import bold, compare, compare_costs
-from reproduce.schema import activation_title
 from reproduce.show.axes import log_error, set_x
 from reproduce.show.look import SMALL, Style, look_of, luminance
 from reproduce.show.panels import (

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from reproduce.files import finite, read
+from reproduce.evidence.files import finite, read
+from reproduce.evidence.schema import dataset_title
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, OPPOSITE, PARTLY, REPRODUCED
-from reproduce.schema import dataset_title
 from reproduce.show.figures import save
 from reproduce.show.look import GREY, SMALL, STYLE
 from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler

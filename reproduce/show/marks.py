@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from reproduce.schema import dataset_title
+from reproduce.evidence.schema import dataset_title
 from reproduce.show.look import GREY, SMALL
 from reproduce.show.panels import Grid, Panel
 

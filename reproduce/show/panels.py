@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 
 from am.methods import methods
+from reproduce.evidence.schema import activation_title, dataset_title, network_title
 from reproduce.judge.estimates import mean_intervals
 from reproduce.judge.rows import MIN_SEEDS
 from reproduce.judge.targets import with_block_gradients
-from reproduce.schema import activation_title, dataset_title, network_title
 from reproduce.show.look import GREY, SMALL, Style, styles, tone
 
 ONE_COLUMN, TWO_COLUMNS, PAGE_HEIGHT = 3.3, 6.9, 9.0  # inches

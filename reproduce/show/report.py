@@ -19,13 +19,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from am.errors import InputError
-from reproduce.files import Stale, finite, malformed, read, read_text, write_whole
+from reproduce.evidence.files import Stale, finite, malformed, read, read_text, write_whole
+from reproduce.evidence.schema import titled
 from reproduce.judge.claims import counted_from
 from reproduce.judge.targets import with_block_gradients
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
 from reproduce.run.grid import grid_names, load_grid
 from reproduce.run.places import PROFILES
-from reproduce.schema import titled
 from reproduce.show.cells import Table, number_cell, table_of
 from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
 from reproduce.show.figures import csvs_of, draw, svg_of

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from reproduce.evidence.schema import method_title
 from reproduce.judge.rows import with_role
-from reproduce.schema import method_title
 from reproduce.show.axes import ERROR_SCALE, accuracy_at, accuracy_ticks, log_error, power, set_y, short
 from reproduce.show.look import GREY, Style, look_of, styles
 from reproduce.show.lost import LOST, ROW, Lost, draw_lost, lost_note, lost_runs

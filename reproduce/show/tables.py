@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.files import Stale, markdown_cell, read, write_whole
+from reproduce.evidence.files import Stale, markdown_cell, read, write_whole
+from reproduce.evidence.schema import dataset_title, network_title
 from reproduce.judge.compare import bold
 from reproduce.judge.rows import MIN_SEEDS
-from reproduce.schema import dataset_title, network_title
 
 # What makes a problem beside its data set, and how a table calls it.
 AXES = dict(network="Network", activation="Activation", hidden="Widths", constants="Constants", n_train_asked="n")

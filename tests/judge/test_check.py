@@ -10,7 +10,7 @@ from frames import runs_of, synthetic, write_runs
 from helpers import ROOT
 
 from reproduce.__main__ import main
-from reproduce.files import read, write
+from reproduce.evidence.files import read, write
 from reproduce.judge.check import disagreements
 from reproduce.judge.claims import load_claims, write_claims
 from reproduce.judge.stability import stability_table

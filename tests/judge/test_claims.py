@@ -13,7 +13,7 @@ from frames import draws, make_curves, make_runs, runs_of, synthetic, write_runs
 
 from am.errors import InputError
 from am.methods import method
-from reproduce.files import read
+from reproduce.evidence.files import read
 from reproduce.judge.claims import _evidence, _judged, load_claims, markdown, write_claims
 from reproduce.judge.claims import judge_all as judge_profiles
 from reproduce.judge.compare import compare_costs

@@ -11,7 +11,7 @@ from helpers import METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: 
 
 from am.methods import method
 from reproduce.__main__ import main
-from reproduce.files import read_text
+from reproduce.evidence.files import read_text
 from reproduce.run.grid import read_grid
 from reproduce.run.tuning import trial_settings
 

@@ -11,14 +11,14 @@ from helpers import CSVS, METHODS, Place, cheap_figures, one_sentence, place_fix
 from am.data import full_rows, identity_of
 from am.methods import method, methods
 from reproduce.__main__ import main
-from reproduce.files import read_text as files_read
+from reproduce.evidence.config import code_hash
+from reproduce.evidence.files import read_text as files_read
+from reproduce.evidence.schema import by_unit
+from reproduce.evidence.store import Store
 from reproduce.judge.summary import write_summary
 from reproduce.run.collect import collect
-from reproduce.run.config import code_hash
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import plan
-from reproduce.run.store import Store
-from reproduce.schema import by_unit
 from reproduce.show import figures
 
 DRAW = figures.figures_of
@@ -47,7 +47,7 @@ def files(place: Place, grid: str = "tiny") -> dict[str, bytes]:
 def stale(monkeypatch, *names: str) -> None:
     """As after an edit of these methods: another hash, so other run keys."""
     monkeypatch.setattr(
-        "reproduce.run.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
+        "reproduce.evidence.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 from helpers import CSVS, METHODS, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from reproduce.__main__ import main
-from reproduce.files import read_text as files_read
-from reproduce.run.config import code_hash
+from reproduce.evidence.config import code_hash
+from reproduce.evidence.files import read_text as files_read
 from reproduce.show import figures
 
 DRAW = figures.figures_of
@@ -28,7 +28,7 @@ def files(place: Place, grid: str = "tiny") -> dict[str, bytes]:
 def stale(monkeypatch, *names: str) -> None:
     """As after an edit of these methods: another hash, so other run keys."""
     monkeypatch.setattr(
-        "reproduce.run.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
+        "reproduce.evidence.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
     )
 
 

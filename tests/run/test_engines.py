@@ -17,15 +17,15 @@ from am import methods as methods_module
 from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
+from reproduce.evidence.config import RunConfig, code_hash
+from reproduce.evidence.store import Store
 from reproduce.run import lanes
-from reproduce.run.config import RunConfig, code_hash
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import PlannedRun, plan, stacks
 from reproduce.run.seconds import Estimates
-from reproduce.run.store import Store
 
 CPU = torch.device("cpu")
 TOGETHER = ("--seeds-per-round", "3")  # all seeds of the tiny grid in one stack

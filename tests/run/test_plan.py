@@ -7,7 +7,7 @@ from helpers import CPU, METHODS, PRINTS, SHAPES, read_fixture  # noqa: F401
 from am.data import Identity
 from am.machine import CPU_STACK, largest_stack
 from am.methods import method
-from reproduce.run.config import RunConfig
+from reproduce.evidence.config import RunConfig
 from reproduce.run.plan import PlannedRun, plan, rounds, stacks
 
 

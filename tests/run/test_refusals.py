@@ -17,7 +17,7 @@ from helpers import METHODS, one_sentence, place_fixture  # noqa: F401
 
 from am.errors import InputError
 from reproduce.__main__ import main
-from reproduce.files import read_text, write, write_whole
+from reproduce.evidence.files import read_text, write, write_whole
 from reproduce.run.copies import check_copies
 
 WORDS = {

@@ -7,7 +7,7 @@ import pytest
 from helpers import CSVS, METHODS, TUNED, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from am.methods import methods
-from reproduce.run.config import code_hash
+from reproduce.evidence.config import code_hash
 
 
 @pytest.fixture

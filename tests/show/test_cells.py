@@ -1,6 +1,6 @@
 """CSVs as readers see them."""
 
-from reproduce.schema import titled
+from reproduce.evidence.schema import titled
 from reproduce.show.cells import number_cell, table_of
 
 

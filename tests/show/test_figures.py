@@ -10,9 +10,9 @@ from figure_csvs import LABELS, PLAIN, check_texts, name_of, one_line, texts, wr
 from matplotlib.figure import Figure
 
 from am.errors import InputError
+from am.modules.networks import NETWORKS
 from reproduce.judge.estimates import mean_intervals
 from reproduce.run.grid import Target
-from reproduce.run.modules.networks import NETWORKS
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of

@@ -13,9 +13,9 @@ from helpers import ROOT
 
 from am.data import DATASETS
 from reproduce.bench.targets import write_targets
-from reproduce.files import read
+from reproduce.evidence.files import read
+from reproduce.evidence.schema import network_title
 from reproduce.run.grid import grid_names
-from reproduce.schema import network_title
 from reproduce.show.tables import AXES, MARKERS, accuracy_table, fill, markdown, pages
 
 PAGES = pages(ROOT)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from frames import make_runs, runs_of, write_runs
 
-from reproduce.files import Stale
+from reproduce.evidence.files import Stale
 from reproduce.show.tables import accuracy_table, fill, latex, markdown, pages, tables_of
 
 

@@ -22,9 +22,9 @@ import torch
 
 from am.data import Images, data_folder, load
 from am.errors import InputError
+from reproduce.evidence.store import PAUSE, Store
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, Report, Stack, commit, reuse_freed_memory, train_stack
-from reproduce.run.store import PAUSE, Store
 
 ROOT = Path(__file__).parents[3]
 HANDED_OUT = 3  # times that a stack is given to the cluster before its runs count as failed

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
+from reproduce.evidence.schema import by_unit
 from reproduce.run.engines.ray import ROOT, import_ray
-from reproduce.schema import by_unit
 
 LIMIT = 150.0  # seconds that a command may take
 DEADLINE = 12  # seconds until what gives no answer is handed out again

@@ -18,11 +18,11 @@ import torch
 from am.data import Data, Images, load, prepare, training_rows
 from am.errors import InputError
 from am.methods import method
-from reproduce.run.config import RunConfig
+from reproduce.evidence.config import RunConfig
+from reproduce.evidence.store import Store
 from reproduce.run.engines.worker import Work
 from reproduce.run.lanes import train_runs
 from reproduce.run.plan import PlannedRun
-from reproduce.run.store import Store
 
 
 def device_of(name: str) -> torch.device:

@@ -15,8 +15,8 @@ import pytest
 from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
 
 from am.errors import InputError
-from reproduce.files import write_whole
-from reproduce.run.store import Store, stack_id
+from reproduce.evidence.files import write_whole
+from reproduce.evidence.store import Store, stack_id
 
 
 def a_run(key: str, status: str = "done", **fields) -> dict:

@@ -1,4 +1,4 @@
-"""Every column of every CSV, once: name, kind, unit and meaning. `reproduce.schema` makes the tables of them."""
+"""Every column of every CSV, once: name, kind, unit and meaning. `schema` makes the tables of them."""
 
 from dataclasses import dataclass
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from am.data import identity_of, missing
-from reproduce.files import Stale, read, read_text
-from reproduce.run.config import RunConfig
+from reproduce.evidence.config import RunConfig
+from reproduce.evidence.files import Stale, read, read_text
+from reproduce.evidence.rows import Row, config_of, is_of_this_code, numbers, outcome
+from reproduce.evidence.store import FINAL
 from reproduce.run.engines.work import DataOnDevice, train_stack
 from reproduce.run.places import place
 from reproduce.run.plan import PlannedRun
-from reproduce.run.rows import Row, config_of, is_of_this_code, numbers, outcome
-from reproduce.run.store import FINAL
 
 COUNTS = ("status", "iterations", "parameter_updates")
 DEVIATIONS = 3  # standard deviations over seeds by which an accuracy may differ

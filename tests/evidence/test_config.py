@@ -12,8 +12,8 @@ from helpers import METHODS, PRINTS, ROOT, read_fixture  # noqa: F401
 
 import am
 from am.methods import method
-from reproduce.run import config as config_module
-from reproduce.run.config import RunConfig, code_hash, run_key
+from reproduce.evidence import config as config_module
+from reproduce.evidence.config import RunConfig, code_hash, run_key
 from reproduce.run.plan import plan, stacks
 
 

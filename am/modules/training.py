@@ -18,10 +18,10 @@ from am.counters import Clocks, device_name, flops_of
 from am.data import Data
 from am.evaluation import GRADIENT_ROWS, TRAIN_LOSS_ROWS
 from am.method import Method
+from am.modules.networks import build, network_blocks
+from am.modules.optimizers import RULES, schedulers
 from am.optim import SAM, SAMT
 from am.training import WARM_ITERATIONS, Budget, Result
-from reproduce.run.modules.networks import build, network_blocks
-from reproduce.run.modules.optimizers import RULES, schedulers
 
 EVALUATION_ROWS = 500  # of one pass: the convolutions of so many images still lie in a CPU's cache
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from am.errors import InputError
-from reproduce.files import read_text
+from reproduce.evidence.files import read_text
+from reproduce.evidence.rows import Row, checksum, config_of, is_of_this_code, stored
+from reproduce.evidence.store import FINAL, Store
 from reproduce.run.collect import EVIDENCE
-from reproduce.run.rows import Row, checksum, config_of, is_of_this_code, stored
-from reproduce.run.store import FINAL, Store
 
 DEPTHS = ("", "*/", "*/*/")  # a grid's folder, a profile's, a results folder
 

@@ -1,7 +1,7 @@
 """Every table of the results, once: its columns in their order; and the titles of data sets, activations and methods.
 
-A further column is a line in `reproduce.columns` and its name in the tables that have it. `python -m reproduce columns`
-writes docs/columns.md from here; `reproduce.files` reads and writes by it.
+A further column is a line in `columns` and its name in the tables that have it. `python -m reproduce columns` writes
+docs/columns.md from here; `files` reads and writes by it.
 """
 
 import re
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from am.data import DATASETS
 from am.methods import methods
-from reproduce.columns import COLUMNS, KINDS, Column
-from reproduce.run.modules.networks import NETWORKS
+from am.modules.networks import NETWORKS
+from reproduce.evidence.columns import COLUMNS, KINDS, Column
 
 
 @dataclass(frozen=True)

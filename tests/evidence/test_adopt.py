@@ -7,8 +7,8 @@ import pytest
 from helpers import CSVS, METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: F401
 
 from reproduce.__main__ import main
-from reproduce.run.config import code_hash
-from reproduce.run.store import Store
+from reproduce.evidence.config import code_hash
+from reproduce.evidence.store import Store
 
 TRIALS = (*CSVS, "tuning.csv")
 
@@ -83,7 +83,7 @@ def test_rows_of_other_code_are_not_adopted(place, monkeypatch, capsys):
     place.ran()
     shutil.rmtree(place.store)
     monkeypatch.setattr(
-        "reproduce.run.config.code_hash", lambda name: code_hash(name) + ("edited" if name == "adam" else "")
+        "reproduce.evidence.config.code_hash", lambda name: code_hash(name) + ("edited" if name == "adam" else "")
     )
     assert adopt(place) == 0
     assert ": 4 adopted, 2 of other code" in capsys.readouterr().out

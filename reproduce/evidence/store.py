@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from am.errors import InputError
-from reproduce.files import sweep, write_whole
+from reproduce.evidence.files import sweep, write_whole
 
 FINAL = ("done", "diverged")  # a run of another status (failed) is tried again
 PAUSE = 0.1  # seconds between looks at a run that another process trains

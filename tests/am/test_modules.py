@@ -16,13 +16,13 @@ from am.counters import flops_of
 from am.data import DATASETS, Data, load, prepare
 from am.errors import InputError
 from am.methods import method, methods
+from am.modules import training
+from am.modules.networks import NETWORKS, build, network_blocks
+from am.modules.optimizers import RULES
+from am.modules.training import ModuleRun, evaluate, train_modules
 from am.optim import SAMT, blocks
 from am.training import Budget
-from reproduce.run import config as config_module
-from reproduce.run.modules import training
-from reproduce.run.modules.networks import NETWORKS, build, network_blocks
-from reproduce.run.modules.optimizers import RULES
-from reproduce.run.modules.training import ModuleRun, evaluate, train_modules
+from reproduce.evidence import config as config_module
 from reproduce.run.plan import plan, stacks
 
 BATCH = 16
@@ -356,7 +356,7 @@ def lane_hashes(*names: str) -> dict[str, str]:
 def test_a_key_of_the_lane_hashes_the_lane_and_no_key_of_the_stacks_does(copy):
     before, stacked = lane_hashes("samt", "adam"), config_module.code_hash.__wrapped__("samt")
     assert before["samt"] != before["adam"]
-    lane = [f"reproduce/run/modules/{name}.py" for name in ("networks", "optimizers", "training")]
+    lane = [f"am/modules/{name}.py" for name in ("networks", "optimizers", "training")]
     users = dict.fromkeys([*lane, "am/optim.py", "am/batches.py", "am/descent.py"], {"samt", "adam"})
     users |= {"am/methods/adam.py": {"adam"}, "am/methods/samt.py": {"samt"}, "am/penalised.py": set()}
     users |= {"reproduce/run/lanes.py": set(), "reproduce/show/figures.py": set()}

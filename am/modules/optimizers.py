@@ -16,8 +16,8 @@ from torch import nn, optim
 from am.descent import schedule_factor
 from am.errors import InputError, unknown
 from am.method import Method, stack
+from am.modules.networks import INITIALISATIONS, NETWORKS, check_images, network_blocks
 from am.optim import SAM, SAMT, blocks
-from reproduce.run.modules.networks import INITIALISATIONS, NETWORKS, check_images, network_blocks
 
 Optimizers = list[optim.Optimizer]
 

@@ -13,11 +13,11 @@ from typing import Any
 import am
 from am.method import Method
 from am.methods import methods
+from am.modules.optimizers import package_version
 from am.training import Budget
-from reproduce.run.modules.optimizers import package_version
 
 CONSTANTS = ("scaled", "published")
-MLP = "mlp"  # the network of the stacked lane; the others are those of `reproduce.run.modules`
+MLP = "mlp"  # the network of the stacked lane; the others are those of `am.modules`
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def module_hash(name: str) -> str:
     So no edit of the lane changes a key of the multilayer perceptron's runs, nor another package one of this lane's.
     """
     root = Path(am.__file__).parent
-    lane = (root.parent / "reproduce/run/modules").glob("*.py")
+    lane = (root.parent / "am/modules").glob("*.py")
     return f"{_hash_of(root, [_defining(root, name), *lane])} {package_version(name)}"
 
 

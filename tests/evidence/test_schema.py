@@ -10,9 +10,9 @@ from helpers import ROOT
 
 from am.errors import InputError
 from am.methods import methods
-from reproduce.columns import COLUMNS, KINDS
-from reproduce.files import finite, malformed, read, read_text, write
-from reproduce.schema import TABLES, by_unit, dataset_title, method_title, page
+from reproduce.evidence.columns import COLUMNS, KINDS
+from reproduce.evidence.files import finite, malformed, read, read_text, write
+from reproduce.evidence.schema import TABLES, by_unit, dataset_title, method_title, page
 
 # Not the store, nor the trials of profile smoke, as `make quickstart` writes them: their claims have no effects.
 COMMITTED = sorted(path for path in (ROOT / "results").rglob("*.csv") if not {".store", "smoke"} & set(path.parts))

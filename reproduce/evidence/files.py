@@ -1,4 +1,4 @@
-"""The one reader and the one writer of CSVs, by the columns of `reproduce.schema`; and files written whole."""
+"""The one reader and the one writer of CSVs, by the columns of `reproduce.evidence.schema`; and files written whole."""
 
 import contextlib
 import csv
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.columns import COLUMNS
-from reproduce.schema import TABLES
+from reproduce.evidence.columns import COLUMNS
+from reproduce.evidence.schema import TABLES
 
 
 class Stale(InputError):

@@ -6,8 +6,8 @@ import pytest
 from helpers import METHODS, Place
 
 from reproduce.__main__ import main
-from reproduce.files import read_text, write
-from reproduce.run import audit as audited
+from reproduce.evidence import audit as audited
+from reproduce.evidence.files import read_text, write
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from am.methods import methods
-from reproduce.run.config import RunConfig, run_key
+from reproduce.evidence.config import RunConfig, run_key
+from reproduce.evidence.schema import TABLES, by_unit
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
-from reproduce.schema import TABLES, by_unit
 
 Row = dict[str, str]
 

@@ -1,5 +1,0 @@
-"""The module lane: networks beyond the multilayer perceptron, one at a time, by optimizers of `torch.optim`'s kind.
-
-`networks` builds them, `optimizers` says which method trains them and with what, `training` is the loop. A run's key
-hashes these files, so they import nothing else of `reproduce`; nothing of `am` imports them.
-"""
