@@ -72,7 +72,7 @@ audit: $(READY)  ## Train finished runs again, drawn at random, and hold every n
 ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two nodes here that loses a worker and a node.
 	$(PYTHON) -m reproduce raycheck
 
-prune: $(READY)  ## Remove the stale rows, of other code or another grid, from the CSVs.
+prune: $(READY)  ## Remove the rows that the grids plan no longer, the folders `former`.
 	$(PYTHON) -m reproduce prune $(CSVS) $(KIND)
 
 LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(WIDTH),--columns $(WIDTH))

@@ -1,5 +1,6 @@
 """Clocks and counters: three clocks that add up to the total, measured matrix-product FLOPs, and the device's name."""
 
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,12 @@ def device_name(device: torch.device, timed: bool) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_name()}, {torch.get_num_threads()} threads" if timed else "cpu"
+
+
+@functools.cache
+def processor(device: torch.device) -> str:
+    """Model and instructions of the CPU that a run is trained on, by which float32 sums round; "" on a GPU."""
+    return "" if device.type == "cuda" else f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _cpu_name() -> str:

@@ -166,16 +166,21 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("adopt", commands.adopt, "Take finished runs from the CSVs of results folders into the store.")
     sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: --results)")
     _places(sub, "results", profile=False)
+    sub = command("forget", commands.forget, "Remove one run, by its key, from the store and from the CSVs.")
+    sub.add_argument("key", metavar="KEY", help="the column run_key of runs.csv or tuning.csv")
+    _places(sub, "results", profile=False)
     text = "Train finished runs of the CSVs again, drawn at random, and hold every number against its row: audit.csv."
     sub = command("audit", commands.audit, text, "grids to draw from (default: all that have CSVs)")
     _grids_option(sub)
     sub.add_argument("--rows", type=_whole(MOST_ROWS), default=10, metavar="N", help="runs to train (default: 10)")
     sub.add_argument("--draw", type=_whole(MOST_ROWS), default=1, metavar="K", help="which draw of them (default: 1)")
+    sub.add_argument("--label", help="only runs of this label")
+    sub.add_argument("--seed", type=_seed, help="only runs of this seed")
     _time_option(sub, "begin no other run after this time, for example 2h, 90m or 3600s")
     sub.add_argument("--data", help="folder of prepared data sets, NAME.npz (default: $AM_DATA, else data)")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default: cuda where there is one)")
     _places(sub, "results")
-    text = "Remove the stale rows, of other code or another grid, from the CSVs."
+    text = "Remove the rows that a grid plans no longer, its folder `former`."
     sub = command("prune", commands.prune, text, "grids to prune (default: all that have CSVs)")
     _grids_option(sub)
     _places(sub, "results")
@@ -265,6 +270,10 @@ def _whole(most: int) -> Callable[[str], int]:
         return int(text)
 
     return whole
+
+
+def _seed(text: str) -> int:
+    return 0 if text == "0" else _whole(MOST["first_seed"])(text)
 
 
 def _share(text: str) -> tuple[int, int]:

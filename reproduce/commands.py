@@ -2,7 +2,10 @@
 
 import argparse
 import dataclasses
+import functools
+import itertools
 import math
+import random
 import shutil
 import sys
 import time
@@ -10,22 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from am.data import NAMES, data_folder
+from am.data import NAMES, data_folder, identity_of, missing
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce.evidence.adopt import adopt as adopt_folder
 from reproduce.evidence.adopt import folders_of
-from reproduce.evidence.audit import audit as train_again
-from reproduce.evidence.audit import draw
 from reproduce.evidence.files import Stale, make_folder, read_text, write, write_whole
+from reproduce.evidence.forget import forget as forget_run
 from reproduce.evidence.schema import page
 from reproduce.evidence.store import Store
 from reproduce.run.chosen import chosen_of, profiles_with_trials
+from reproduce.run.collect import former_runs
 from reproduce.run.collect import prune as prune_csvs
-from reproduce.run.collect import stale_runs
-from reproduce.run.engines.work import device_of
+from reproduce.run.engines.work import CHECKOUT, alone, commit, device_of
 from reproduce.run.grid import Grid, grid_names, load_grid
-from reproduce.run.places import grids_to_show, place, profiles_with_csvs
+from reproduce.run.places import PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.run.session import Session, print_plan
 
 
@@ -77,8 +79,8 @@ def collect_grid(session: Session, grid: Grid) -> bool:
 
     changed = session.collect(grid)
     folder = session.results / grid.name
-    if changed and (count := stale_runs(folder)):
-        print(f"{folder}: {count} rows are stale, of other code or another grid; `make prune` removes them")
+    if changed and (count := former_runs(folder)):
+        print(f"{folder}: {count} runs are not of this grid any more and lie in former; `make prune` removes them")
     return write_summary(folder) or changed
 
 
@@ -194,49 +196,65 @@ def report(args: argparse.Namespace) -> None:
 
 
 def adopt(args: argparse.Namespace) -> int:
+    sources = [folders_of(source) for source in args.folders or [args.results]]  # refused before a store is made
     store = Store(args.results)
     refused = 0
-    for source in args.folders or [args.results]:
-        for folder in folders_of(source):
-            adopted = adopt_folder(folder, store)
-            print(adopted)
-            refused += len(adopted.refused)
-            for sentence in adopted.refused:
-                print(sentence, file=sys.stderr)
+    for folder in itertools.chain.from_iterable(sources):
+        adopted = adopt_folder(folder, store)
+        print(adopted)
+        refused += len(adopted.refused)
+        for sentence in adopted.refused:
+            print(sentence, file=sys.stderr)
     return 2 if refused else 0
 
 
+def forget(args: argparse.Namespace) -> None:
+    print(forget_run(args.key, args.results))
+
+
 def audit(args: argparse.Namespace) -> int:
+    from reproduce.evidence import audit as auditing
+
     _known(args)
     grids = grids_to_show(args.results, args.grids, args.profile)
+    folders = [place(args.results, profile) / name for profile, names in grids.items() for name in names]
     device = device_of(args.device)
-    drawn, left = draw(args.results, grids, args.draw, args.data)
+    wanted = lambda row: True
+    if args.label is not None or args.seed is not None:
+        rows = [row for folder in folders for row in read_text(folder / "runs.csv").to_dict("records")]
+        wanted = auditing.named(rows, args.label, args.seed)
+    here = functools.cache(lambda name: "" if missing([name], args.data) else identity_of(name, args.data).fingerprint)
+    weight = auditing.weights(args.results, CHECKOUT if commit() else None)
+    drawn, left = auditing.draw(folders, random.Random(args.draw), here, weight, wanted)
     if left:
-        print(f"{left} finished runs are of other code, or of images that are not in {data_folder(args.data)}/.")
+        print(f"{left} finished runs are of other versions, or of images that are not in {data_folder(args.data)}/.")
     if not drawn:
         raise InputError(f"no run in {args.results} can be trained again here.")
     print(f"{min(args.rows, len(drawn))} of {len(drawn)} runs, trained again one by one:")
     latest = time.monotonic() + (args.seconds or math.inf)
     rows = []
-    for row in train_again(drawn[: args.rows], device, args.data, latest, lambda line: print(line, flush=True)):
+    tell = lambda line: print(line, flush=True)
+    for row in auditing.audit(drawn[: args.rows], alone(args.data, device), latest, tell):
         rows.append(row)
         write(args.results / "audit.csv", rows)  # at once, so that a stop loses none
     same, wrong = (sum(row[name] == said for row in rows) for name, said in (("same", "True"), ("holds", "False")))
-    print(f"{len(rows)} runs: {same} the same in every digit, {len(rows) - same - wrong} near, {wrong} not")
+    print(
+        f"{len(rows)} runs: {same} the same in every digit, {len(rows) - same - wrong} near, {wrong} not; "
+        f"with 95 % confidence at the most {100 * float(rows[-1]['wrong_at_most']):.3g} % of all would not hold"
+    )
     return 1 if wrong else 0
 
 
 def prune(args: argparse.Namespace) -> None:
-    from reproduce.judge.summary import write_summary
-
-    # CSVs may be of a grid whose file is elsewhere, or gone.
-    _known(args, others={name for names in profiles_with_csvs(args.results, args.profile).values() for name in names})
-    for profile, names in grids_to_show(args.results, args.grids, args.profile).items():
-        for name in names:
-            folder = place(args.results, profile) / name
-            count = prune_csvs(folder)
-            write_summary(folder)
-            print(f"{folder}: {count} stale rows removed")
+    if args.profile and args.profile not in PROFILES:
+        raise unknown("profile", args.profile, PROFILES)
+    # Former rows may be of a grid whose file is elsewhere, or gone.
+    profiles = [args.profile] if args.profile else PROFILES
+    found = {path.parent for profile in profiles for path in place(args.results, profile).glob("*/former")}
+    with_csvs = profiles_with_csvs(args.results, args.profile).values()
+    _known(args, others={folder.name for folder in found}.union(*with_csvs))
+    for folder in sorted(folder for folder in found if not args.grids or folder.name in args.grids):
+        print(f"{folder}: {prune_csvs(folder)} former rows removed")
 
 
 def chosen(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Grids, results and figures in a folder of their own, for the tests of `reproduce`."""
 
 import csv
+import datetime
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import torch
 
 from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
+from reproduce.evidence import versions
 from reproduce.evidence.schema import by_unit
 from reproduce.run.grid import read_grid
 
@@ -47,6 +49,13 @@ PATIENCE = 300  # seconds until a process that should have ended counts as stuck
 TIMING = by_unit("runs", "s")
 _KEPT = tempfile.TemporaryDirectory()
 _RAN: dict[tuple, Path] = {}  # what was run from which files -> its copy
+
+
+def at_version_2(monkeypatch: pytest.MonkeyPatch, *names: str, **moves: Any) -> None:
+    """As after a step of these methods to version 2, for the rows that `moves` names."""
+    date, why = datetime.date(2026, 1, 1), "a fault was mended"
+    made = {f"method:{name}": (versions.Step(f"method:{name}", 2, date, why, moves),) for name in names}
+    monkeypatch.setattr(versions, "steps", lambda path=None: made)
 
 
 def toml(value: Any) -> str:

@@ -5,7 +5,7 @@ its steps need the equations of a multilayer perceptron's layers.
 """
 
 import dataclasses
-import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,13 +89,9 @@ RULES = {
 }  # fmt: skip
 
 
-def package_version(name: str) -> str:
-    """Package and version, without its build, of the optimizer behind a method; "absent" where it is not installed."""
-    package = RULES[name].package if name in RULES else "torch"
-    try:
-        return f"{package} {importlib.metadata.version(package).partition('+')[0]}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{package} absent"
+def package(name: str) -> str:
+    """The package that has the optimizer behind a method."""
+    return RULES[name].package if name in RULES else "torch"
 
 
 def check_module(method: Method, network: str, dataset: str, activation: str, init: str) -> None:
@@ -114,9 +110,8 @@ def check_module(method: Method, network: str, dataset: str, activation: str, in
         raise InputError(f"network '{network}' has the activation 'relu', not '{activation}'.")
     if init not in INITIALISATIONS:
         raise unknown("initialisation", init, INITIALISATIONS, f"network '{network}'")
-    if package_version(method.name).endswith("absent"):
-        package = RULES[method.name].package
-        raise InputError(f"method '{method.name}' needs the package {package} there; requirements.txt has it.")
+    if importlib.util.find_spec(needed := package(method.name)) is None:
+        raise InputError(f"method '{method.name}' needs the package {needed} there; requirements.txt has it.")
     with torch.device("meta"):
         layers = NETWORKS[network].layers()
     normalised = any(isinstance(m, nn.BatchNorm2d) for layer in layers for m in layer.modules())

@@ -90,7 +90,9 @@ def _train(start: Callable[[], "ModuleRun"], data: Data, budget: Budget, progres
         epochs=ran / run.per_epoch,
         **run.counts(ran),
         flops=step_flops * ran,
-        **{f"{clock}_seconds": spent for clock, spent in clocks.seconds.items()},
+        train_seconds=clocks.seconds["train"],
+        evaluate_seconds=clocks.seconds["evaluate"],
+        record_seconds=clocks.seconds["record"],
         stack_runs=1,
         device=device_name(data.x.device, budget.alone),
         seconds=clocks.seconds["train"] if budget.alone else None,
@@ -140,8 +142,10 @@ class ModuleRun:
             case _:
                 self.network.zero_grad()
                 self.loss(k).backward()
-                for moving in (*self.optimizers, *self.schedulers):
-                    moving.step()
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                for scheduler in self.schedulers:
+                    scheduler.step()
         with torch.no_grad():
             total = torch.stack([p.sum() for p in self.network.parameters()]).sum()
             self.finite &= (total - total) == 0
@@ -165,9 +169,9 @@ class ModuleRun:
 
     def _in_training(self, on: bool) -> None:
         self.network.train(on)
-        for optimizer in self.optimizers:
-            if hasattr(optimizer, "eval"):  # of schedulefree's: parameters are y in training, x in evaluation
-                optimizer.train() if on else optimizer.eval()
+        for optimizer in self.optimizers:  # schedulefree's has parameters y in training, x in evaluation
+            if turn := getattr(optimizer, "train" if on else "eval", None):
+                turn()
 
 
 def _rehearsed(run: ModuleRun, further: int) -> int:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from am.errors import InputError
 from reproduce.evidence.files import read_text
-from reproduce.evidence.rows import Row, checksum, config_of, is_of_this_code, stored
+from reproduce.evidence.rows import Row, checksum, mismatch, numbers, outcome, outdated, stored
 from reproduce.evidence.store import FINAL, Store
-from reproduce.run.collect import EVIDENCE
 
-DEPTHS = ("", "*/", "*/*/")  # a grid's folder, a profile's, a results folder
+DEPTHS = ("", "*/", "*/*/", "*/*/*/")  # a grid's folder or its former rows, a profile's, a results folder
+EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
 
 
 @dataclass
@@ -23,12 +23,13 @@ class Adopted:
     folder: Path
     adopted: int = 0
     there: int = 0
-    stale: int = 0  # of other code, or of none that says what it takes to know
+    stale: Counter[str] = field(default_factory=Counter)  # why they do not count under the present versions -> how many
     refused: list[str] = field(default_factory=list)  # a sentence each
 
     def __str__(self) -> str:
-        counts = dict(adopted=self.adopted, already_there=self.there, of_other_code=self.stale)
+        counts = dict(adopted=self.adopted, already_there=self.there)
         words = [f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count]
+        words += [f"{count} left: the run {why}" for why, count in self.stale.items()]
         return f"{self.folder}: {', '.join(words) or 'no finished run'}"
 
 
@@ -43,11 +44,12 @@ def folders_of(source: Path) -> list[Path]:
 def adopt(folder: Path, store: Store) -> Adopted:
     """Take the finished runs and trials of one grid's folder that the store has not.
 
-    A row whose key the present code would not give it is stale, not adopted; one whose numbers or curve do not have the
-    row's checksum is refused, and so is a CSV that cannot be read.
+    A row that does not count under the present versions is left, and the report says why. One whose numbers or curve do
+    not have the row's checksum is refused, and so are a CSV that cannot be read and a run that the store has with other
+    numbers.
     """
     report = Adopted(folder)
-    new = {}
+    new: dict[str, dict] = {}
     for name, trial in (("runs.csv", False), ("tuning.csv", True)):
         try:
             rows = _rows(folder / name)
@@ -57,23 +59,38 @@ def adopt(folder: Path, store: Store) -> Adopted:
         except InputError as error:
             report.refused.append(str(error))
             continue
-        damaged = Counter()
+        damaged: Counter[str] = Counter()
+        others: Counter[str] = Counter()
+        untrue: Counter[str] = Counter()
         for row in rows:
             if row.get("status") not in FINAL:
                 continue
-            curve = curves.get((row["run_key"], row.get("label", "")), [])
-            if not is_of_this_code(row, config_of(row, trial)):
-                report.stale += 1
-            elif store.finished(row["run_key"]) or row["run_key"] in new:
-                report.there += 1
-            elif row.get("checksum") != checksum(row, curve):
-                damaged[row.get("label", "")] += 1
+            key, label = row["run_key"], row.get("label", "")
+            curve = curves.get((key, label), [])
+            if row.get("checksum") != checksum(row, curve):
+                damaged[label] += 1
+            elif why := mismatch(row, trial):
+                untrue[why] += 1
+            elif why := outdated(row, trial):
+                report.stale[why] += 1
+            elif store.finished(key) or key in new:
+                there = outcome(new.get(key) or store.get(key), trial)
+                same = trial or numbers(row, curve) == numbers(*there)
+                report.there += same
+                others[label] += not same
             else:
-                new[row["run_key"]] = stored(row, curve)
+                new[key] = stored(row, curve)
         if damaged:
             report.refused.append(
                 f"{folder / name}: {damaged.total()} rows do not have the numbers or the curve that they were written "
                 f"with (the first is of '{next(iter(damaged))}'), and stay out."
+            )
+        for why, count in untrue.items():
+            report.refused.append(f"{folder / name}: {count} rows stay out, since each {why}.")
+        if others := +others:
+            report.refused.append(
+                f"{folder / name}: {others.total()} runs are in the store with other numbers (the first is of "
+                f"'{next(iter(others))}'); those of the store stay. `forget KEY` removes one of them."
             )
     if new:
         store.write(list(new.values()))

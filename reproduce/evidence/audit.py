@@ -1,111 +1,157 @@
-"""Audit: committed runs, drawn at random, trained again alone and held against their rows, number by number.
+"""Audit: finished runs trained again alone and held against their rows, number by number.
 
 On the kind of machine that made a row every digit should come back. Elsewhere sums round another way and training
 enlarges that, so a row holds where its counts do and its accuracy is one that another seed might have given.
 """
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, stdev
+from typing import Any
 
-import torch
+import pandas as pd
 
-from am.data import identity_of, missing
+from am.errors import InputError, unknown
 from reproduce.evidence.config import RunConfig
-from reproduce.evidence.files import Stale, read, read_text
-from reproduce.evidence.rows import Row, config_of, is_of_this_code, numbers, outcome
+from reproduce.evidence.files import read, read_text
+from reproduce.evidence.rows import Row, config_of, numbers, outcome, standing
 from reproduce.evidence.store import FINAL
-from reproduce.run.engines.work import DataOnDevice, train_stack
-from reproduce.run.places import place
-from reproduce.run.plan import PlannedRun
 
 COUNTS = ("status", "iterations", "parameter_updates")
 DEVIATIONS = 3  # standard deviations over seeds by which an accuracy may differ
-LEAST = 0.01  # by which it may differ where seeds agree, or there is one
+HANGS, CHANGED = (
+    4.0,
+    2.0,
+)  # how much more often a row is drawn where a verdict hangs on it, or its method's file changed
+DOUBT = 0.05  # of the bound on the share of rows that would not hold
 _SETTING = ("dataset", "activation", "hidden", "label", "n_train", "constants")
+_PROBLEM = ("dataset", "n_train")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A run that is to be trained again: its row and curve, what it was, and the deviation of its setting's seeds."""
+    """A run that is to be trained again. allowed: by how much its accuracy may differ."""
 
     row: Row
     curve: list[Row]
     config: RunConfig
-    deviation: float | None
+    allowed: float
 
 
-def draw(results: Path, grids: dict[str, Sequence[str]], seed: int, data: str | None) -> tuple[list[Drawn], int]:
+Train = Callable[[RunConfig, str], dict[str, Any]]  # a configuration and its key -> the run as the store has it
+
+
+def draw(
+    folders: Sequence[Path],
+    chance: random.Random,
+    copies: Callable[[str], str],
+    weight: Callable[[Row], float] = lambda row: 1.0,
+    wanted: Callable[[Row], bool] = lambda row: True,
+) -> tuple[list[Drawn], int]:
     """Every run that can be audited, in a random order that goes through all grids before it comes back to one.
 
-    grids: those with CSVs, by profile.  Also returned: how many finished runs cannot be, of other code or of a copy of
-    a data set that is not here.
+    folders: of the grids' CSVs.  copies: the fingerprint of a data set that is here, "" where it is not.
+    weight: how much sooner a row comes than one of weight 1.  wanted: the rows to draw from.
+    Also returned: how many finished runs cannot be, of other versions or of a copy of a data set that is not here.
     """
-    here: dict[str, str] = {}
     piles, left = [], 0
-    for profile, names in grids.items():
-        for folder in (place(results, profile) / name for name in names):
-            try:
-                read(folder / "runs.csv")  # raises InputError for a number that is none; the rows themselves stay text
-            except Stale:
-                left += len(read_text(folder / "runs.csv", evidence=True))
+    for folder in folders:
+        read(folder / "runs.csv")  # raises InputError for a number that is none; the rows themselves stay text
+        rows = [row for row in read_text(folder / "runs.csv").to_dict("records") if row["status"] in FINAL]
+        curves: dict[tuple[str, str], list[Row]] = {}
+        for point in read_text(folder / "curves.csv").to_dict("records"):
+            curves.setdefault((point["run_key"], point["label"]), []).append(point)
+        allowed, pile = _allowed(rows), []
+        for row in filter(wanted, rows):
+            config = config_of(row)
+            if standing(row) is not None or copies(config.dataset) != config.data_fingerprint:
+                left += 1
                 continue
-            rows = [row for row in read_text(folder / "runs.csv").to_dict("records") if row["status"] in FINAL]
-            curves: dict[tuple[str, str], list[Row]] = {}
-            for point in read_text(folder / "curves.csv").to_dict("records"):
-                curves.setdefault((point["run_key"], point["label"]), []).append(point)
-            deviations = _deviations(rows)
-            pile = []
-            for row in rows:
-                config = config_of(row)
-                if not is_of_this_code(row, config) or _copy(config.dataset, data, here) != config.data_fingerprint:
-                    left += 1
-                    continue
-                pile.append(Drawn(row, curves.get((row["run_key"], row["label"]), []), config, deviations[_of(row)]))
-            piles.append(pile)
-    chance = random.Random(seed)
-    for pile in piles:
-        chance.shuffle(pile)
+            curve = curves.get((row["run_key"], row["label"]), [])
+            pile.append((chance.random() ** (1 / weight(row)), Drawn(row, curve, config, allowed[_of(row, _SETTING)])))
+        piles.append([drawn for _, drawn in sorted(pile, key=lambda pair: -pair[0])])
     chance.shuffle(piles)
     longest = max(map(len, piles), default=0)
     order = [pile[i] for i in range(longest) for pile in piles if i < len(pile)]
     return list({drawn.row["run_key"]: drawn for drawn in reversed(order)}.values())[::-1], left
 
 
-def audit(
-    drawn: Sequence[Drawn], device: torch.device, data: str | None, latest: float, tell: Callable[[str], None]
-) -> Iterator[Row]:
+def weights(results: Path, root: Path | None) -> Callable[[Row], float]:
+    """How much sooner rows come: those that a verdict of claim_effects.csv hangs on, and those of methods whose file
+    has changed since the row's commit. root: the checkout that has the commits; None: there is none."""
+    path = results / "claim_effects.csv"
+    sides = ("method", "against")
+    effects = read_text(path, ["grid", "profile", "dataset", *sides]) if path.exists() else pd.DataFrame()
+    hang = {(e["grid"], e["profile"], e["dataset"], e[side]) for e in effects.to_dict("records") for side in sides}
+    changed: dict[str, set[str]] = {}
+
+    def weight(row: Row) -> float:
+        commit = row["commit"].removesuffix("+")
+        if commit not in changed:
+            changed[commit] = _changed_since(root, commit) if root else set()
+        named = (row["grid"], row["profile"], row["dataset"], row["label"]) in hang
+        moved = row["method"].removesuffix("-released").replace("-", "_") in changed[commit]
+        return (HANGS if named else 1.0) * (CHANGED if moved else 1.0)
+
+    return weight
+
+
+def _changed_since(root: Path, commit: str) -> set[str]:
+    words = ["git", "diff", "--name-only", commit, "HEAD", "--", "am/methods"]
+    found = subprocess.run(words, cwd=root, capture_output=True, text=True, encoding="utf-8")
+    return {Path(line).stem for line in found.stdout.splitlines()} if commit and found.returncode == 0 else set()
+
+
+def named(rows: Sequence[Row], label: str | None, seed: int | None) -> Callable[[Row], bool]:
+    """Whether a row is of this label and seed, where they are given; raises InputError where none of the rows is."""
+    labels = {row["label"] for row in rows}
+    if label is not None and label not in labels:
+        raise unknown("label", label, labels, "the finished runs")
+    chosen = lambda row: label in (None, row["label"]) and seed in (None, int(row["seed"]))
+    if not any(map(chosen, rows)):
+        raise InputError(f"no finished run of {label or 'any label'} has seed {seed}.")
+    return chosen
+
+
+def audit(drawn: Sequence[Drawn], train: Train, latest: float, tell: Callable[[str], None]) -> Iterator[Row]:
     """Train them again, one after the other, and give for each a row of audit.csv.
 
     latest: where the monotonic clock says more, no other one is begun.
     """
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # as in the accuracy lane
-    loaded = DataOnDevice(data, device)
-    for number, one in enumerate(drawn):
-        if number and time.monotonic() > latest:
+    wrong = 0
+    for number, one in enumerate(drawn, 1):
+        if number > 1 and time.monotonic() > latest:
             return
-        found = train_stack(
-            [PlannedRun(one.config, one.row["run_key"], one.row["label"], None)], loaded, lambda _: None
-        )
-        row = _held_against(one, *outcome(found[0]))
-        tell(f"  {number + 1:3}  {_words(row)}")
-        yield row
+        row = held_against(one, *outcome(found := train(one.config, one.row["run_key"])), found.get("cpu", ""))
+        wrong += row["holds"] == "False"
+        tell(f"  {number:3}  {_words(row)}")
+        yield row | dict(wrong_at_most=f"{wrong_at_most(wrong, number):.3g}")
 
 
-def _held_against(one: Drawn, again: Row, curve: Sequence[Row]) -> Row:
+def wrong_at_most(wrong: int, of: int) -> float:
+    """The upper 95 % bound (Clopper and Pearson) on the share of rows that would not hold, `wrong` of `of` seen."""
+    from scipy.stats import beta
+
+    return 1.0 if wrong == of else float(beta.ppf(1 - DOUBT, wrong + 1, of - wrong))
+
+
+def held_against(one: Drawn, again: Row, curve: Sequence[Row], cpu_now: str = "") -> Row:
+    """The row of audit.csv of a run and what came of training it again."""
     same = numbers(one.row, one.curve) == numbers(again, curve)
     before, now = (found.get("test_accuracy") or "nan" for found in (one.row, again))
-    allowed = max(DEVIATIONS * (one.deviation or 0), LEAST)
-    near = before == now or abs(float(before) - float(now)) <= allowed
+    near = before == now or abs(float(before) - float(now)) <= one.allowed
     identity = ("grid", "profile", "dataset", "label", "seed", "run_key", "device", "torch", "commit", "test_accuracy")
     return {name: one.row[name] for name in identity} | dict(
+        cpu=one.row.get("cpu", ""),
         device_now=again.get("device", ""),
+        cpu_now=cpu_now,
         torch_now=again["torch"],
         test_accuracy_now=again.get("test_accuracy", ""),
-        allowed=f"{allowed:.6g}",
+        allowed=f"{one.allowed:.6g}",
         same=str(same),
         holds=str(same or (near and all(one.row[name] == again.get(name, "") for name in COUNTS))),
     )
@@ -123,20 +169,23 @@ def _words(row: Row) -> str:
     return f"{what}: {found}{where}" + ("" if row["holds"] == "True" else ": IT DOES NOT HOLD")
 
 
-def _of(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in _SETTING)
+def _of(row: Row, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in names)
 
 
-def _deviations(rows: Sequence[Row]) -> dict[tuple[str, ...], float | None]:
-    """The standard deviation over seeds of each setting's accuracies; None for fewer than two."""
-    found: dict[tuple[str, ...], list[float]] = {}
+def _allowed(rows: Sequence[Row]) -> dict[tuple[str, ...], float]:
+    """By how much the accuracy of each setting may differ: three deviations over its seeds, or over those of the median
+    setting on the same problem where its own agree by chance or are one."""
+    seeds: dict[tuple[str, ...], list[float]] = {}
+    problems: dict[tuple[str, ...], tuple[str, ...]] = {}
     for row in rows:
-        found.setdefault(_of(row), []).extend([float(row["test_accuracy"])] if row["test_accuracy"] else [])
-    return {key: torch.tensor(some).std().item() if len(some) > 1 else None for key, some in found.items()}
-
-
-def _copy(name: str, folder: str | None, here: dict[str, str]) -> str:
-    """The fingerprint of the copy of a data set in the data folder; "" where there is none."""
-    if name not in here:
-        here[name] = "" if missing([name], folder) else identity_of(name, folder).fingerprint
-    return here[name]
+        seeds.setdefault(_of(row, _SETTING), []).extend([float(row["test_accuracy"])] if row["test_accuracy"] else [])
+        problems[_of(row, _SETTING)] = _of(row, _PROBLEM)
+    deviations = {setting: stdev(some) for setting, some in seeds.items() if len(some) > 1}
+    usual = {
+        problem: median([d for setting, d in deviations.items() if problems[setting] == problem] or [0.0])
+        for problem in set(problems.values())
+    }
+    return {
+        setting: DEVIATIONS * max(deviations.get(setting, 0.0), usual[problem]) for setting, problem in problems.items()
+    }

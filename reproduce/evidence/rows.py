@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from am.methods import methods
-from reproduce.evidence.config import RunConfig, run_key
+from reproduce.evidence import versions
+from reproduce.evidence.config import RunConfig, components
+from reproduce.evidence.key import declared, facts, run_key
 from reproduce.evidence.schema import TABLES, by_unit
-from reproduce.run.grid import Grid
-from reproduce.run.plan import PlannedRun
 
 Row = dict[str, str]
 
@@ -18,55 +18,17 @@ LAST = ("test_accuracy", "val_accuracy", "train_loss", "objective", "gradient_no
 _RUNS = TABLES["runs"].names
 OUTCOME = (
     "n_train",
-    *(name for name in _RUNS[_RUNS.index("status") :] if name not in ("run_key", "checksum", "stale")),
+    *(name for name in _RUNS[_RUNS.index("status") :] if name not in ("run_key", "versions", "checksum", "seal")),
 )
-_MOOD = (*by_unit("runs", "s"), *by_unit("curves", "s"), "stack_runs", "commit")
+_MOOD = (*by_unit("runs", "s"), *by_unit("curves", "s"), "stack_runs", "cpu", "commit")
 _CURVE = TABLES["curves"].names
-POINT = tuple(name for name in _CURVE[_CURVE.index("iteration") :] if name != "stale")
-
-
-def curve_identity(run: PlannedRun) -> dict[str, Any]:
-    c = run.config
-    return dict(
-        run_key=run.run_key,
-        dataset=c.dataset,
-        activation=c.activation,
-        hidden="-".join(map(str, c.hidden)),
-        method=c.method,
-        label=run.label,
-        seed=c.seed,
-        stale=False,
-    )
-
-
-def identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
-    """The columns that say which run a row is, as the grid calls it now."""
-    c = run.config
-    return curve_identity(run) | dict(
-        grid=grid.name,
-        profile=grid.profile,
-        rule=grid.rule,
-        lane=c.lane,
-        data_official=run.data.official,
-        data_rows=run.data.rows,
-        data_fingerprint=c.data_fingerprint,
-        inputs=c.inputs,
-        network=c.network,
-        constants=c.constants,
-        init=c.init,
-        hyperparameters=json.dumps(dict(c.settings)),
-        n_train_asked=c.n_train,
-        epochs_asked=c.epochs,
-        batch_size=c.batch_size,
-        evaluate_every=c.evaluate_every,
-        gradient_norms=c.gradient_norm,
-    )
+POINT = _CURVE[_CURVE.index("iteration") :]
 
 
 def outcome(found: dict[str, Any], trial: bool = False) -> tuple[Row, list[Row]]:
     """What came of a stored run: the columns of its row, and its curve, a trial's none: no CSV has it."""
     curve = found["curve"]
-    row = {key: found[key] for key in OUTCOME if key in found}
+    row = {key: found[key] for key in (*OUTCOME, "versions") if key in found}
     if curve and not trial:
         best = max(curve, key=lambda point: point["val_accuracy"])
         row["test_accuracy_best_val"] = best.get("test_accuracy")
@@ -112,7 +74,7 @@ def config_of(row: Row, trial: bool = False) -> RunConfig | None:
             init=row["init"],
             method=row["method"],
             constants=row["constants"],
-            settings=tuple(json.loads(row["hyperparameters"]).items()),
+            settings=tuple(_settings(row["method"], json.loads(row["hyperparameters"])).items()),
             seed=int(row["seed"]),
             epochs=int(row["epochs_asked"]),
             batch_size=int(row["batch_size"]),
@@ -121,13 +83,48 @@ def config_of(row: Row, trial: bool = False) -> RunConfig | None:
             gradient_norm=row["gradient_norms"] == "True",
             lane=row["lane"],
         )
-    except (KeyError, ValueError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def is_of_this_code(row: Row, config: RunConfig | None) -> bool:
-    """Whether the present code would train just this run under the row's key."""
-    return config is not None and config.method in methods() and run_key(config) == row["run_key"]
+def _settings(name: str, said: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a row says, in the method's order; one that is younger than the row stands at its default."""
+    known = declared(name) if name in methods() else {}
+    return {key: said.get(key, value) for key, value in known.items()} | said
+
+
+def standing(row: Row, trial: bool = False) -> str | None:
+    """Why the row does not count: it is not the run that its key says, or is of other versions; None: it counts."""
+    return mismatch(row, trial) or outdated(row, trial)
+
+
+def mismatch(row: Row, trial: bool = False) -> str | None:
+    """What of the row does not go with its key; None also for a method that is not here, whose key nobody can tell."""
+    config = config_of(row, trial)
+    if config is None:
+        return "does not say which run it is"
+    try:
+        made_at = versions.from_words(row.get("versions", ""))
+    except ValueError:
+        return f"says no versions ('{row.get('versions', '')}')"
+    if config.method in methods() and run_key(config, made_at) != row["run_key"]:
+        return "has a key that its configuration does not give"
+    return None
+
+
+def outdated(row: Row, trial: bool = False) -> str | None:
+    """Why a row without a `mismatch` does not count under the present versions; None: it counts."""
+    config, made_at = config_of(row, trial), versions.from_words(row["versions"])
+    if config.method not in methods():
+        return f"is of method '{config.method}', which is not here"
+    for component in components(config):
+        then, now = made_at.get(component, 1), versions.current(component)
+        if moved := [step for step in versions.since(component, then) if step.concerns(facts(config, row))]:
+            return f"is of {moved[0]}"
+        if isinstance(then, str) or isinstance(now, str) or then > now:
+            if then != now:
+                return f"is of {component} {then}, and {now} is here"
+    return None
 
 
 def stored(row: Row, curve: Sequence[Row]) -> dict[str, Any]:
@@ -139,8 +136,8 @@ def stored(row: Row, curve: Sequence[Row]) -> dict[str, Any]:
     return run | dict(run_key=row["run_key"], curve=points)
 
 
-_WORDS = ("status", "error", "device", "torch", "commit")
-_STORED = tuple(name for name in OUTCOME if name not in (*LAST, "test_accuracy_best_val"))
+_WORDS = ("status", "error", "device", "cpu", "torch", "commit", "versions")
+_STORED = (*(name for name in OUTCOME if name not in (*LAST, "test_accuracy_best_val")), "versions")
 
 
 def _value(written: str) -> int | float | None:

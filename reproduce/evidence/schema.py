@@ -63,7 +63,7 @@ _IDENTITY = (
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
 _ENDED = (
     "val_accuracy train_loss objective gradient_norm diverged_at seconds train_seconds evaluate_seconds record_seconds "
-    "stack_runs device torch commit run_key checksum stale"
+    "stack_runs device cpu torch commit run_key versions checksum"
 )
 _BESIDE = "grid label at theirs theirs_sd ours ours_sd seeds n_train profile tolerance met source"
 _MACHINE = "data device threads torch"
@@ -80,7 +80,7 @@ TABLES = {
         _columns(
             "run_key dataset activation hidden method label seed iteration epoch parameter_updates "
             "gradient_evaluations flops val_accuracy test_accuracy train_loss objective constraint_gap gradient_norm "
-            "seconds stale"
+            "seconds"
         ), "collect", key=("run_key", "label", "iteration"),
     ),
     "tuning": Table(
@@ -143,11 +143,17 @@ TABLES = {
             Column("ci_high", "number", "upper end of it"), "p p_holm outcome",
         ), "claims",
     ),
+    "keys_1_to_2": Table(
+        "keys_1_to_2.csv", "a run that was trained when keys hashed the text of the code",
+        _columns(
+            Column("key_1", "text", "its key then"), Column("key_2", "text", "its `run_key` now"),
+        ), "",
+    ),
     "audit": Table(
         "audit.csv", "a run that was trained again",
         _columns(
-            "grid profile dataset label seed run_key device torch commit test_accuracy device_now torch_now "
-            "test_accuracy_now allowed same holds"
+            "grid profile dataset label seed run_key device cpu torch commit test_accuracy device_now cpu_now "
+            "torch_now test_accuracy_now allowed same holds wrong_at_most"
         ), "audit",
     ),
     "comparison": Table(

@@ -80,10 +80,22 @@ class Store:
 
     def write(self, runs: Sequence[dict[str, Any]]) -> None:
         """One shard with these runs, whole or not at all."""
-        payload = {"runs": list(runs)}
-        path = self.folder / f"{stack_id([r['run_key'] for r in runs])}.json"
-        write_whole(path, json.dumps({"sha256": _digest(payload), "payload": payload}))
+        write_whole(self.folder / f"{stack_id([r['run_key'] for r in runs])}.json", _shard(runs))
         self.refresh()
+
+    def forget(self, run_key: str) -> bool:
+        """Remove a run from the shards that hold it; False where none does."""
+        gone = False
+        for path in sorted(self.folder.glob("*.json")):
+            runs = self._load(path)
+            if left := [run for run in runs if run["run_key"] != run_key]:
+                if len(left) < len(runs):
+                    write_whole(path, _shard(left))
+            elif runs:
+                path.unlink()
+            gone = gone or len(left) < len(runs)
+        self._runs.pop(run_key, None)
+        return gone
 
     @contextmanager
     def lock(self, run_keys: Sequence[str], wait: bool = False, until: float = float("inf")) -> Iterator[set[str]]:
@@ -153,6 +165,11 @@ def _take(file: int, run_keys: Sequence[str]) -> set[str]:
 
 def stack_id(run_keys: Sequence[str]) -> str:
     return hashlib.sha256("".join(run_keys).encode()).hexdigest()[:24]
+
+
+def _shard(runs: Sequence[dict[str, Any]]) -> str:
+    payload = {"runs": list(runs)}
+    return json.dumps({"sha256": _digest(payload), "payload": payload})
 
 
 def _digest(payload: dict) -> str:

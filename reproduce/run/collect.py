@@ -1,31 +1,37 @@
 """Collect: from the store to the CSVs of a grid, the same bytes for the same runs; no finished row is ever dropped.
 
-A row that the code and the grid of now no longer give stays, marked stale, until `prune` removes it; a CSV that cannot
-be read whole is refused, not written anew.
+The CSVs hold what the grid plans. A row that it plans no longer, or that the present versions no longer give, goes to
+the folder `former` beside them, until `prune` removes that; a CSV that cannot be read whole is refused, not written
+anew.
 """
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from reproduce.evidence.config import RunConfig
 from reproduce.evidence.files import make_folder, malformed, read_text, sweep, write
-from reproduce.evidence.rows import Row, checksum, config_of, curve_identity, identity, is_of_this_code, outcome, text
+from reproduce.evidence.rows import Row, checksum, config_of, outcome, standing, text
 from reproduce.evidence.store import FINAL, Store
 from reproduce.run.grid import Grid
 from reproduce.run.plan import PlannedRun
 
 _ELSEWHERE = "choose another place with RESULTS="
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
+FORMER = "former"  # the folder of rows that the grid plans no longer
+
+Kept = dict[str, list[Row]]  # run key -> its rows, one a label, or the points of its curve
 
 
 def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
     """Write runs.csv and curves.csv of the grid; True if any of them changed.
 
-    First the planned runs, then the stale rows. Rows that an earlier collect wrote stay also where their shards are
-    gone, and rows of more seeds than are planned count on. With no row at all, nothing is written and what is there
-    stays. Raises InputError where a row that is there would be lost.
+    Rows that an earlier collect wrote stay also where their shards are gone, and rows of more seeds than are planned
+    count on. With no row at all, nothing is written and what is there stays. Raises InputError where a row that is
+    there would be lost.
     """
     folder = results / grid.name
     kept, curves = kept_runs(folder, store)
@@ -45,15 +51,69 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
         rows.append(row | text(identity(grid, run)))
         points += [point | text(curve_identity(run)) for point in curve]
     current = {run.run_key for run in planned}
-    for row in (row for key, found in kept.items() if key not in current for row in found):
-        rows.append(row | dict(stale="True"))
-        points += [point | dict(stale="True") for point in _curve_of(row, curves)]
-    if not rows:
+    former = [row for key, found in kept.items() if key not in current for row in found]
+    if not rows and not former:
         return False
-    make_folder(folder, _ELSEWHERE)
-    sweep(folder)
-    changed = write(folder / "runs.csv", rows)
-    return write(folder / "curves.csv", points) or changed
+    curves_of = lambda some: [point for row in some for point in _curve_of(row, curves)]
+    changed = False
+    # A row is in its new place before it leaves the old one, so that a kill in between loses none.
+    both = [*former, *(row for row in _read(folder / FORMER / "runs.csv") if row["run_key"] in current)]
+    steps = ((FORMER, both, curves_of(both)), ("", rows, points), (FORMER, former, curves_of(former)))
+    for place, now, its_points in steps:
+        changed = _write(folder / place, "curves.csv", its_points) or changed
+        changed = _write(folder / place, "runs.csv", now) or changed
+    return changed
+
+
+def _write(folder: Path, name: str, rows: Sequence[Row]) -> bool:
+    """Write a CSV of a grid; where it would be empty, there is none. True where that changed something."""
+    path = folder / name
+    if rows:
+        make_folder(folder, _ELSEWHERE)
+        sweep(folder)
+        return write(path, rows)
+    if there := path.is_file():
+        path.unlink()
+        if folder.name == FORMER and not any(folder.iterdir()):
+            folder.rmdir()
+    return there
+
+
+def curve_identity(run: PlannedRun) -> dict[str, Any]:
+    c = run.config
+    return dict(
+        run_key=run.run_key,
+        dataset=c.dataset,
+        activation=c.activation,
+        hidden="-".join(map(str, c.hidden)),
+        method=c.method,
+        label=run.label,
+        seed=c.seed,
+    )
+
+
+def identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
+    """The columns that say which run a row is, as the grid calls it now."""
+    c = run.config
+    return curve_identity(run) | dict(
+        grid=grid.name,
+        profile=grid.profile,
+        rule=grid.rule,
+        lane=c.lane,
+        data_official=run.data.official,
+        data_rows=run.data.rows,
+        data_fingerprint=c.data_fingerprint,
+        inputs=c.inputs,
+        network=c.network,
+        constants=c.constants,
+        init=c.init,
+        hyperparameters=json.dumps(dict(c.settings)),
+        n_train_asked=c.n_train,
+        epochs_asked=c.epochs,
+        batch_size=c.batch_size,
+        evaluate_every=c.evaluate_every,
+        gradient_norms=c.gradient_norm,
+    )
 
 
 def with_further_seeds(runs: Sequence[PlannedRun], kept: dict[str, list[Row]]) -> list[PlannedRun]:
@@ -64,7 +124,7 @@ def with_further_seeds(runs: Sequence[PlannedRun], kept: dict[str, list[Row]]) -
     planned = {run.run_key for run in runs}
     further: dict[RunConfig, dict[str, RunConfig]] = {}
     for key, found in kept.items():
-        if key not in planned and is_of_this_code(found[0], config := config_of(found[0])):
+        if key not in planned and standing(found[0]) is None and (config := config_of(found[0])):
             further.setdefault(dataclasses.replace(config, seed=0), {})[key] = config
     made: list[PlannedRun] = []
     groups: dict[tuple, list[PlannedRun]] = {}
@@ -89,7 +149,8 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
         return run.label, c.dataset, c.n_train, c.hidden, c.activation, c.constants, c.settings
 
     chosen = {setting(run) for run in runs if run.trial is None}
-    kept = _by_key(results / grid.name / "tuning.csv")
+    folder = results / grid.name
+    kept = _by_key(folder, "tuning.csv")
     rows = []
     for run in (run for run in runs if run.trial is not None):
         found = store.get(run.run_key)
@@ -102,35 +163,36 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
             continue
         rows.append(row | text(identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
     current = {run.run_key for run in runs}
-    rows += [row | dict(stale="True") for key, found in kept.items() if key not in current for row in found]
-    if rows:
-        make_folder(results / grid.name, _ELSEWHERE)
-        sweep(results / grid.name)
-        write(results / grid.name / "tuning.csv", rows)
+    former = [row for key, found in kept.items() if key not in current for row in found]
+    if rows or former:
+        both = [*former, *(row for row in _read(folder / FORMER / "tuning.csv") if row["run_key"] in current)]
+        for place, now in ((FORMER, both), ("", rows), (FORMER, former)):
+            _write(folder / place, "tuning.csv", now)
 
 
-def kept_trials(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
-    """The trials of tuning.csv by run key, as far as the choice among them needs: so it stays without the store."""
-    path = results / grid.name / "tuning.csv"
+def kept_by_key(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
+    """What the CSVs say of runs and trials by key, as far as a plan needs it: so it stays without the store."""
+    folder = results / grid.name
 
-    def accuracy(row: Row) -> float:
+    def accuracy(row: Row, name: str) -> float:
         try:
-            return float(row["val_accuracy"] or "nan")
+            return float(row.get("val_accuracy") or "nan")
         except ValueError:
-            raise malformed(path, f"'val_accuracy' {row['val_accuracy']}", evidence=True) from None
+            raise malformed(folder / name, f"'val_accuracy' {row['val_accuracy']}", evidence=True) from None
 
     return {
-        key: dict(status=rows[0]["status"], curve=[dict(val_accuracy=accuracy(rows[0]))])
-        for key, rows in _by_key(path).items()
+        key: rows[0] | dict(curve=[dict(val_accuracy=accuracy(rows[0], name))])
+        for name in ("runs.csv", "tuning.csv")
+        for key, rows in _by_key(folder, name).items()
     }
 
 
-def kept_runs(folder: Path, store: Store) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """The rows of runs.csv and of curves.csv by run key, as an earlier collect wrote them.
+def kept_runs(folder: Path, store: Store) -> tuple[Kept, Kept]:
+    """The rows of runs.csv and of curves.csv by run key, former ones too, as an earlier collect wrote them.
 
     Raises InputError where the store does not have what is torn off either of them.
     """
-    runs, curves = _by_key(folder / "runs.csv"), _by_key(folder / "curves.csv")
+    runs, curves = _by_key(folder, "runs.csv"), _by_key(folder, "curves.csv")
     lost = lambda keys: [key for key in keys if not store.finished(key)]
     if bare := lost(key for key in curves if key not in runs):
         raise malformed(folder / "runs.csv", f"no row of run {bare[0]}, whose curve is in curves.csv", evidence=True)
@@ -143,50 +205,43 @@ def kept_runs(folder: Path, store: Store) -> tuple[dict[str, list[Row]], dict[st
 
 
 def is_whole(row: Row, curve: Sequence[Row]) -> bool:
-    """Whether a row and its curve are what was collected; of rows older than checksums, whether there is a curve."""
-    return row["checksum"] == checksum(row, curve) if row.get("checksum") else bool(curve) or row["status"] != "done"
+    """Whether a row and its curve are what was collected."""
+    return row.get("checksum") == checksum(row, curve)
 
 
 def prune(folder: Path) -> int:
-    """Remove the stale rows from a grid's CSVs, and CSVs of nothing else; returns how many runs and trials went.
-
-    Rows without a checksum are of a code that did not write any, so they are stale whatever they say.
-    """
-    removed = 0
-    for name in ("curves.csv", "runs.csv", "tuning.csv"):  # rows last: a curve without a row would be refused
-        path = folder / name
-        if path.exists() or path.is_symlink():
-            rows = read_text(path, ["run_key"], evidence=True).to_dict("records")
-            known = (
-                rows
-                if name != "curves.csv"
-                else [row for found in _by_key(folder / "runs.csv").values() for row in found]
-            )
-            sealed = {row["run_key"] for row in known if row.get("checksum")}
-            fresh = [row for row in rows if row.get("stale") != "True" and row["run_key"] in sealed]
-            removed += (len(rows) - len(fresh)) * (name != "curves.csv")
-            if not fresh:
-                path.unlink()
-            elif len(fresh) < len(rows):
-                write(path, fresh)
-    return removed
+    """Remove the rows that the grid plans no longer, the folder `former`; returns how many runs and trials went."""
+    if not (former := folder / FORMER).is_dir():
+        return 0
+    count = sum(len(_read(former / name)) for name in ("runs.csv", "tuning.csv"))
+    shutil.rmtree(former)
+    return count
 
 
-def stale_runs(folder: Path) -> int:
-    """How many rows of runs.csv are stale."""
-    rows = (row for found in _by_key(folder / "runs.csv").values() for row in found)
-    return sum(row.get("stale") == "True" for row in rows)
+def former_runs(folder: Path) -> int:
+    """How many runs of the grid's CSVs are not planned any more."""
+    return len(_read(folder / FORMER / "runs.csv"))
 
 
-def _curve_of(row: Row, curves: dict[str, list[Row]]) -> list[Row]:
+def _curve_of(row: Row, curves: Kept) -> list[Row]:
     return [point for point in curves.get(row["run_key"], []) if point["label"] == row["label"]]
 
 
-def _by_key(path: Path) -> dict[str, list[Row]]:
-    """The rows of a CSV that an earlier collect wrote, by run key; none where there is no such file."""
-    found: dict[str, list[Row]] = {}
-    needed = ["run_key", "label", *(() if path.name == "curves.csv" else ("status", "seed"))]
-    there = path.exists() or path.is_symlink()
-    for row in read_text(path, needed, evidence=True).to_dict("records") if there else ():
-        found.setdefault(row["run_key"], []).append(row)
+def _by_key(folder: Path, name: str) -> Kept:
+    """The rows of a CSV that an earlier collect wrote, by run key, those of `former` after the others.
+
+    A row that stands in both, as a kill between two files leaves it, counts once.
+    """
+    found: Kept = {}
+    needed = ["run_key", "label", *(() if name == "curves.csv" else ("status", "seed"))]
+    for path in (folder / name, folder / FORMER / name):
+        before = {(row["run_key"], row["label"]) for rows in found.values() for row in rows}
+        for row in _read(path, needed):
+            if (row["run_key"], row["label"]) not in before:
+                found.setdefault(row["run_key"], []).append(row)
     return found
+
+
+def _read(path: Path, needed: Sequence[str] = ()) -> list[Row]:
+    there = path.exists() or path.is_symlink()
+    return read_text(path, needed, evidence=True).to_dict("records") if there else []

@@ -26,7 +26,7 @@ def check_copies(names: Iterable[str], folder: str | Path | None = None) -> None
 
 
 def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[str, Identity]:
-    """Of each of the data sets the copy behind most rows in these grids' CSVs; none where all its rows are stale.
+    """Of each of the data sets the copy behind most rows in these grids' CSVs; none where there is none.
 
     Raises InputError for a CSV that cannot be read whole.
     """
@@ -35,9 +35,7 @@ def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[st
     for path in (folder / name for folder in folders for name in ("runs.csv", "tuning.csv")):
         rows = read_text(path, columns, evidence=True).to_dict("records") if path.exists() else []
         for row in rows:
-            # Rows of older code do not say how many images there were.
-            fresh = row["dataset"] in names and row.get("stale") != "True"
-            if fresh and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
+            if row["dataset"] in names and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
                 copy = Identity(row["data_fingerprint"], row["data_official"] == "True", int(row["data_rows"]))
                 found[row["dataset"], copy] += 1
     return {name: copy for (name, copy), _ in reversed(found.most_common())}

@@ -18,7 +18,8 @@ from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
 from am.run import PIECEWISE_LINEAR
-from reproduce.evidence.config import MLP, RunConfig, run_key
+from reproduce.evidence.config import MLP, RunConfig
+from reproduce.evidence.key import counted_key
 from reproduce.run.checks import PER_METHOD
 from reproduce.run.grid import Entry, Grid, widths_of
 from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
@@ -80,7 +81,7 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
                 evaluate_every=every,
                 **common,
             )
-            planned = functools.partial(_planned, base, entry, identity, share)
+            planned = functools.partial(_planned, base, entry, identity, share, lookup)
             settings = entry.settings
             if grid.rule == "tuned":
                 space = {key: s for key, s in entry.method.search_space().items() if key not in entry.given}
@@ -96,7 +97,14 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
 
 
 def _planned(
-    base: RunConfig, entry: Entry, identity: Identity, share: float, settings: Any, seed: int, trial: int | None = None
+    base: RunConfig,
+    entry: Entry,
+    identity: Identity,
+    share: float,
+    lookup: Lookup,
+    settings: Any,
+    seed: int,
+    trial: int | None = None,
 ) -> PlannedRun:
     """The run of a seed with these settings. share: of the set's training rows, which scaled constants follow."""
     in_force = entry.method.scaled(settings, share) if base.constants == "scaled" else settings
@@ -105,7 +113,7 @@ def _planned(
         # A trial looks for a setting: stacked, evaluated at its end alone.
         alone = dict(read_test=False, lane="accuracy", gradient_norm=False, evaluate_every=base.epochs)
         config = dataclasses.replace(config, **alone)
-    return PlannedRun(config, run_key(config), entry.label, identity, trial)
+    return PlannedRun(config, counted_key(config, lookup), entry.label, identity, trial)
 
 
 def short_of_rows(grid: Grid, identities: dict[str, Identity]) -> list[str]:

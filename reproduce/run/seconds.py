@@ -23,6 +23,7 @@ from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
 from am.training import Budget, train
 from reproduce.evidence.config import MLP, RunConfig
+from reproduce.evidence.key import on_cpu
 from reproduce.run.lanes import work_of
 from reproduce.run.plan import PlannedRun
 
@@ -129,7 +130,7 @@ class Estimates:
             found = lookup(run.run_key)
             if not found or found["status"] != "done" or run.config.dataset not in self.shapes:
                 continue
-            if _on_cpu(found["device"]) != (self.device.type == "cpu"):
+            if on_cpu(found["device"]) != (self.device.type == "cpu"):
                 continue
             steps, rows, evaluations, seen = self._sizes(run.config)
             total = totals.setdefault(self._key(run.config), [0.0] * 4)
@@ -170,11 +171,6 @@ class Estimates:
         x = torch.rand(n, inputs, generator=chance).to(self.device)
         y = torch.randint(10, (n,), generator=chance).to(self.device)
         return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=10)
-
-
-def _on_cpu(device: str) -> bool:
-    """Whether a row's `device`, as `am.counters` names it, is a CPU; with threads where its seconds count as speed."""
-    return device == "cpu" or device.endswith(" threads")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, 
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
 from reproduce.evidence.store import Store
-from reproduce.run.collect import collect, collect_trials, kept_runs, kept_trials
+from reproduce.run.collect import collect, collect_trials, kept_by_key, kept_runs
 from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
@@ -135,10 +135,8 @@ class Session:
         return grid.rule == "tuned" and all(run.trial is not None for run in self.wanted[grid.name])
 
     def _found(self, grid: Grid) -> Callable[[str], dict[str, Any] | None]:
-        """Runs by key, and trials that the CSVs alone still have: what was chosen among them keeps its rows."""
-        if grid.rule != "tuned":
-            return self.store.get
-        kept = kept_trials(grid, self.results)
+        """Runs by key, also those that the CSVs alone still have: they keep their rows, and what was chosen of them."""
+        kept = kept_by_key(grid, self.results)
         return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:

@@ -1,14 +1,13 @@
 """The module lane: its networks, its optimizers, its loop, and what a grid may ask of it."""
 
 import dataclasses
-import importlib.metadata
+import importlib.util
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import CPU, PRINTS, SHAPES, place_fixture, read_fixture  # noqa: F401
-from test_config import copy_fixture  # noqa: F401
 from torch import nn
 
 from am.batches import Batches
@@ -22,7 +21,6 @@ from am.modules.optimizers import RULES
 from am.modules.training import ModuleRun, evaluate, train_modules
 from am.optim import SAMT, blocks
 from am.training import Budget
-from reproduce.evidence import config as config_module
 from reproduce.run.plan import plan, stacks
 
 BATCH = 16
@@ -319,14 +317,8 @@ def test_what_the_lane_cannot_train_is_refused_in_a_sentence(read, name):
 
 
 def test_a_package_that_is_not_installed_is_named(read, monkeypatch):
-    real = importlib.metadata.version
-
-    def absent(package: str) -> str:
-        if package == "schedulefree":
-            raise importlib.metadata.PackageNotFoundError(package)
-        return real(package)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "schedulefree" else real(name))
     with pytest.raises(InputError, match="'schedule-free-adamw' needs the package schedulefree there"):
         read(network="cnn", hidden=None, methods=[dict(name="schedule-free-adamw")])
     assert read(network="cnn", hidden=None, methods=[dict(name="sgd")]).networks == {"digits": "cnn"}
@@ -347,42 +339,6 @@ def test_each_data_set_has_its_network_and_each_run_a_stack_of_its_own(read):
     assert found == {dataset: (network, hidden[network]) for dataset, network in networks.items()}
     sizes = {(stack[0].config.network, len(stack)) for stack in stacks(runs, SHAPES, CPU)}
     assert sizes == {("mlp", 2), ("lenet5", 1), ("cnn", 1)}
-
-
-def lane_hashes(*names: str) -> dict[str, str]:
-    return {name: config_module.module_hash.__wrapped__(name) for name in names}
-
-
-def test_a_key_of_the_lane_hashes_the_lane_and_no_key_of_the_stacks_does(copy):
-    before, stacked = lane_hashes("samt", "adam"), config_module.code_hash.__wrapped__("samt")
-    assert before["samt"] != before["adam"]
-    lane = [f"am/modules/{name}.py" for name in ("networks", "optimizers", "training")]
-    users = dict.fromkeys([*lane, "am/optim.py", "am/batches.py", "am/descent.py"], {"samt", "adam"})
-    users |= {"am/methods/adam.py": {"adam"}, "am/methods/samt.py": {"samt"}, "am/penalised.py": set()}
-    users |= {"reproduce/run/lanes.py": set(), "reproduce/show/figures.py": set()}
-    for file, changed in users.items():
-        path = copy / file
-        text = path.read_text()
-        path.write_text(text + "\n_ANOTHER = 1\n")
-        now = lane_hashes(*before)
-        assert {name for name in before if now[name] != before[name]} == changed, file
-        if file in (*lane, "am/optim.py"):
-            assert config_module.code_hash.__wrapped__("samt") == stacked
-        path.write_text(text)
-    assert lane_hashes(*before) == before
-
-
-def test_a_key_of_the_lane_has_the_version_of_the_package_behind_the_method(monkeypatch):
-    before = lane_hashes("schedule-free-adamw", "adam")
-    versions = dict(torch="9.0", schedulefree="1.0")
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: versions[package])
-    old = lane_hashes(*before)
-    assert all(old[name] != before[name] for name in before)
-    versions["torch"] = "9.0+cu128"  # a build is not another version
-    assert lane_hashes(*before) == old
-    versions["schedulefree"] = "1.1"
-    now = lane_hashes(*before)
-    assert now["adam"] == old["adam"] and now["schedule-free-adamw"] != old["schedule-free-adamw"]
 
 
 def test_a_grid_of_the_lane_is_trained_collected_and_adopted_like_any_other(place, capsys):

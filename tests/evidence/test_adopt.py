@@ -4,10 +4,11 @@ import csv
 import shutil
 
 import pytest
-from helpers import CSVS, METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: F401
+from helpers import CSVS, METHODS, TUNED, Place, at_version_2, one_sentence, place_fixture  # noqa: F401
 
 from reproduce.__main__ import main
-from reproduce.evidence.config import code_hash
+from reproduce.evidence.files import write
+from reproduce.evidence.rows import POINT, checksum
 from reproduce.evidence.store import Store
 
 TRIALS = (*CSVS, "tuning.csv")
@@ -79,14 +80,13 @@ def test_a_folder_at_any_depth_is_found(place, depth, tmp_path, capsys):
     assert "holds no CSVs of finished runs" in one_sentence(capsys)
 
 
-def test_rows_of_other_code_are_not_adopted(place, monkeypatch, capsys):
+def test_rows_of_other_versions_are_not_adopted_and_the_report_says_why(place, monkeypatch, capsys):
     place.ran()
     shutil.rmtree(place.store)
-    monkeypatch.setattr(
-        "reproduce.evidence.config.code_hash", lambda name: code_hash(name) + ("edited" if name == "adam" else "")
-    )
+    at_version_2(monkeypatch, "adam")
     assert adopt(place) == 0
-    assert ": 4 adopted, 2 of other code" in capsys.readouterr().out
+    said = "4 adopted, 2 left: the run is of method:adam 1 → 2 (2026-01-01): a fault was mended"
+    assert said in capsys.readouterr().out
 
 
 def change(place: Place, file: str, column: str, value: str, row: int = -1) -> None:
@@ -127,13 +127,49 @@ def test_a_row_with_other_numbers_than_it_was_written_with_stays_out(place, file
     [("seed", "7"), ("seed", "x"), ("hyperparameters", "{}"), ("hyperparameters", "[" * 5000), ("method", "none"),
      ("hidden", ""), ("epochs_asked", "3"), ("n_train_asked", "nan"), ("evaluate_every", "")],
 )  # fmt: skip
-def test_a_row_whose_key_is_not_that_of_its_configuration_is_stale(place, column, value, capsys):
+def test_a_row_whose_key_is_not_that_of_its_configuration_is_refused(place, column, value, capsys):
     place.ran()
     shutil.rmtree(place.store)
     change(place, "runs.csv", column, value)
     capsys.readouterr()
-    assert adopt(place) == 0
-    assert ": 5 adopted, 1 of other code" in capsys.readouterr().out
+    assert adopt(place) == (0 if (column, value) == ("method", "none") else 2)
+    out, err = capsys.readouterr()
+    assert ": 5 adopted" in out
+    assert "is of method 'none', which is not here" in out if value == "none" else "runs.csv: 1 rows stay out" in err
+
+
+def test_a_run_that_is_there_with_other_numbers_is_told_and_stays(place, tmp_path, capsys):
+    place.ran()
+    other = Place(tmp_path / "other")
+    assert adopt(other, place.results) == 0
+    path = place.csvs / "tiny"
+    rows, curves = place.rows(), place.rows(file="curves.csv")
+    rows[0]["train_loss"] = "9.5"
+    key = rows[0]["run_key"]
+    curve = [{name: point[name] for name in POINT} for point in curves if point["run_key"] == key]
+    rows[0]["checksum"] = checksum(rows[0], curve)
+    write(path / "runs.csv", rows)
+    capsys.readouterr()
+    assert adopt(other, place.results) == 2
+    out, err = capsys.readouterr()
+    assert ": 5 already there" in out and "runs.csv: 1 runs are in the store with other numbers" in err
+    assert main(["forget", key, "--results", str(other.results)]) == 2, "it holds no CSVs"
+    assert main(["adopt", str(place.results), "--results", str(other.results)]) == 2
+
+
+def test_a_run_is_forgotten_everywhere_and_no_other_is(place, capsys):
+    place.ran()
+    key = place.rows()[1]["run_key"]
+    assert main(["forget", key, "--results", str(place.results)]) == 0
+    assert key not in {row["run_key"] for file in CSVS[:2] for row in place.rows(file=file)}
+    assert key not in {run["run_key"] for run in place.stored()} and len(place.stored()) == 5
+    capsys.readouterr()
+    assert main(["forget", key, "--results", str(place.results)]) == 2
+    assert f"has the key '{key}'" in one_sentence(capsys)
+    assert place.do("plan", "tiny") == 0
+    assert "6 runs,     5 already there" in capsys.readouterr().out
+    place.run()
+    assert len(place.rows()) == 6
 
 
 DAMAGE = {

@@ -6,8 +6,8 @@ import pytest
 from helpers import METHODS, Place
 
 from reproduce.__main__ import main
-from reproduce.evidence import audit as audited
 from reproduce.evidence.files import read_text, write
+from reproduce.run.engines import work
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_runs_of_another_copy_or_of_other_code_stay_out_and_are_counted(done, ca
     capsys.readouterr()
     assert audit(done, "--rows", "100") == 0
     said = capsys.readouterr().out
-    assert "4 finished runs are of other code, or of images that are not in" in said
+    assert "4 finished runs are of other versions, or of images that are not in" in said
     assert "12 runs: 12 the same in every digit" in said
     for label in ("Adam", "mDLAM", "lost"):
         change(done, "runs.csv", "run_key", "0" * 20, ("label", label))
@@ -93,18 +93,18 @@ def test_runs_of_another_copy_or_of_other_code_stay_out_and_are_counted(done, ca
     assert "no run in" in capsys.readouterr().err
 
 
-def test_a_grid_of_none_but_stale_rows_is_counted_and_the_others_are_drawn(done, capsys):
+def test_a_grid_of_none_but_rows_of_other_versions_is_counted_and_the_others_are_drawn(done, capsys):
     shutil.copytree(done.csvs / "tiny", done.csvs / "older")
     shutil.copy(done.grids / "tiny.toml", done.grids / "older.toml")
     path = done.csvs / "older" / "runs.csv"
     rows = read_text(path, evidence=True).to_dict("records")
-    write(path, [row | dict(stale="True") for row in rows])
+    write(path, [row | dict(versions=row["versions"].replace("loop 1", "loop 2")) for row in rows])
     assert audit(done, "--rows", "1") == 0
-    assert f"{len(rows)} finished runs are of other code" in capsys.readouterr().out
+    assert f"{len(rows)} finished runs are of other versions" in capsys.readouterr().out
 
 
 def test_a_stop_loses_no_row_that_was_trained(done, capsys, monkeypatch):
-    trained, again = [], audited.train_stack
+    trained, again = [], work.train_stack
 
     def stopped(runs, *others):
         if trained:
@@ -112,7 +112,7 @@ def test_a_stop_loses_no_row_that_was_trained(done, capsys, monkeypatch):
         trained.extend(runs)
         return again(runs, *others)
 
-    monkeypatch.setattr(audited, "train_stack", stopped)
+    monkeypatch.setattr(work, "train_stack", stopped)
     assert audit(done, "--rows", "3") == 130
     assert list(read_text(done.results / "audit.csv")["run_key"]) == [run.run_key for run in trained]
 

@@ -6,16 +6,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import CSVS, METHODS, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
+from helpers import CSVS, METHODS, Place, at_version_2, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from am.data import full_rows, identity_of
 from am.methods import method, methods
 from reproduce.__main__ import main
-from reproduce.evidence.config import code_hash
-from reproduce.evidence.files import read_text as files_read
 from reproduce.evidence.schema import by_unit
 from reproduce.evidence.store import Store
 from reproduce.judge.summary import write_summary
+from reproduce.run import collect as collecting
 from reproduce.run.collect import collect
 from reproduce.run.grid import read_grid
 from reproduce.run.plan import plan
@@ -44,20 +43,13 @@ def files(place: Place, grid: str = "tiny") -> dict[str, bytes]:
     return {file: (place.csvs / grid / file).read_bytes() for file in CSVS}
 
 
-def stale(monkeypatch, *names: str) -> None:
-    """As after an edit of these methods: another hash, so other run keys."""
-    monkeypatch.setattr(
-        "reproduce.evidence.config.code_hash", lambda name: code_hash(name) + ("edited" if name in names else "")
-    )
-
-
 def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
     table = pd.read_csv(done.csvs / "tiny" / "runs.csv")
     assert set(RUN_COLUMNS) <= set(table.columns)
     assert list(zip(table.method, table.seed)) == [(m["name"], s) for m in METHODS for s in (0, 1)]
     for column, value in dict(
         grid="tiny", profile="smoke", rule="paper", lane="accuracy", dataset="digits", data_official=True, n_train=100,
-        inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=1, stale=False,
+        inputs="unit", activation="relu", hidden=6, status="done", device="cpu", epochs=2, stack_runs=1,
     ).items():  # fmt: skip
         assert (table[column] == value).all(), column
     fingerprint = identity_of("digits").fingerprint
@@ -196,70 +188,92 @@ def test_training_one_method_first_and_the_others_later_gives_the_csvs_of_all_at
     assert place.untimed() == whole.untimed()
 
 
-def methods_of(rows: list[dict[str, str]], stale: str) -> list[str]:
-    return [row["method"] for row in rows if row["stale"] == stale]
+def labels_of(place: Place, folder: str = "tiny", file: str = "runs.csv") -> list[str]:
+    path = place.csvs / folder / file
+    return list(dict.fromkeys(row["method"] for row in place.rows(folder, file))) if path.exists() else []
 
 
-def test_rows_of_edited_code_stay_are_stale_and_nobody_reads_them(done, monkeypatch, capsys):
-    before = {row["run_key"]: row for row in done.rows()}
+def test_rows_of_another_version_go_to_former_and_nobody_reads_them(done, monkeypatch, capsys):
+    before = files(done)
     with monkeypatch.context() as edited:
-        stale(edited, "adam")
+        at_version_2(edited, "adam")
         capsys.readouterr()
         done.run("tiny", "--methods", "sgd")
-        assert "tiny: 2 rows are stale, of other code or another grid; `make prune` removes" in capsys.readouterr().out
-        assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["mdlam"] * 2
-        assert methods_of(done.rows(), "True") == ["adam"] * 2
-        assert {row["run_key"]: row | dict(stale="False") for row in done.rows()} == before
-        assert set(methods_of(done.rows(file="curves.csv"), "True")) == {"adam"}
-        assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "mdlam"}
-        for file in CSVS[:2]:
-            assert set(files_read(done.csvs / "tiny" / file)["method"]) == {"sgd", "mdlam"}
+        assert "tiny: 2 runs are not of this grid any more and lie in former" in capsys.readouterr().out
+        for file in CSVS:
+            assert labels_of(done, file=file) == ["sgd", "mdlam"]
+        assert labels_of(done, "tiny/former") == labels_of(done, "tiny/former", "curves.csv") == ["adam"]
         done.run()
-        assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["adam"] * 2 + ["mdlam"] * 2
-        assert methods_of(done.rows(), "True") == ["adam"] * 2
-        assert len(done.stored()) == 8  # the old ones stay in the store, for whoever takes the edit back
+        assert labels_of(done) == ["sgd", "adam", "mdlam"] and labels_of(done, "tiny/former") == ["adam"]
+        assert {row["versions"].split(", ")[0] for row in done.rows()} == {
+            "method:sgd 1", "method:adam 2", "method:mdlam 1",
+        }  # fmt: skip
+        assert len(done.stored()) == 8  # the old ones stay in the store, for whoever takes the step back
     shutil.rmtree(done.store)
     assert done.do("collect", "tiny") == 0
-    assert {row["run_key"]: row for row in done.rows() if row["stale"] == "False"} == before  # the edit taken back
-    assert methods_of(done.rows(), "True") == ["adam"] * 2
+    assert files(done) == before  # the step taken back: the rows are back in their place
+    assert labels_of(done, "tiny/former") == ["adam"]  # those of version 2
 
 
-def test_rows_that_the_grid_no_longer_plans_stay_stale_until_they_are_pruned(done, capsys):
+def test_rows_that_a_step_does_not_concern_stay_as_they_are(done, monkeypatch, capsys):
+    before = files(done)
+    at_version_2(monkeypatch, "adam", on="gpu")
+    for shards in ("there", "gone"):
+        capsys.readouterr()
+        assert done.do("plan", "tiny") == 0
+        assert f"6 runs, {6 if shards == 'there' else 0:5} already there" in capsys.readouterr().out
+        assert done.do("collect", "tiny") == 0
+        assert files(done) == before
+        shutil.rmtree(done.store)
+    assert main(["adopt", "--results", str(done.results)]) == 0
+    assert ": 6 adopted" in capsys.readouterr().out
+    assert done.do("plan", "tiny") == 0
+    assert "6 runs,     6 already there" in capsys.readouterr().out
+
+
+def test_rows_that_the_grid_no_longer_plans_lie_in_former_until_they_are_pruned(done, capsys):
     before = files(done)
     done.write(methods=METHODS[:2])
     done.run()
-    assert methods_of(done.rows(), "False") == ["sgd"] * 2 + ["adam"] * 2
-    assert methods_of(done.rows(), "True") == ["mdlam"] * 2
+    assert labels_of(done) == ["sgd", "adam"] and labels_of(done, "tiny/former") == ["mdlam"]
+    shutil.rmtree(done.store)
     done.write()
     assert done.do("collect", "tiny") == 0
-    assert files(done) == before
+    assert files(done) == before and not (done.csvs / "tiny" / "former").exists()
     done.write(methods=METHODS[:2])
     assert done.do("collect", "tiny") == 0
     capsys.readouterr()
-    for count in (2, 0):
+    for said in (f"{done.csvs / 'tiny'}: 2 former rows removed\n", ""):
         assert main(["prune", "--results", str(done.results)]) == 0
-        assert capsys.readouterr().out == f"{done.csvs / 'tiny'}: {count} stale rows removed\n"
-        assert [row["method"] for row in done.rows()] == ["sgd"] * 2 + ["adam"] * 2
-        assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "adam"}
-        assert {row["method"] for row in done.rows(file="summary.csv")} == {"sgd", "adam"}
-
-
-def test_rows_that_carry_no_checksum_are_of_older_code_and_pruned(done, capsys):
-    for name in ("runs.csv", "curves.csv"):
-        path = done.csvs / "tiny" / name
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if name == "runs.csv":
-            frame.loc[frame["method"] == "adam", "checksum"] = ""
-        frame.drop(columns=["stale"]).to_csv(path, index=False)
-    capsys.readouterr()
-    assert main(["prune", "--results", str(done.results)]) == 0
-    assert capsys.readouterr().out == f"{done.csvs / 'tiny'}: 2 stale rows removed\n"
-    assert {row["method"] for row in done.rows()} == {"sgd", "mdlam"}
-    assert {row["method"] for row in done.rows(file="curves.csv")} == {"sgd", "mdlam"}
+        assert capsys.readouterr().out == said
+        for file in CSVS:
+            assert labels_of(done, file=file) == ["sgd", "adam"]
     assert main(["prune", "tinny", "--results", str(done.results)]) == 2
     assert "unknown grid 'tinny'; did you mean 'tiny'?" in capsys.readouterr().err
-    assert main(["prune", "fair", "--results", str(done.results)]) == 2
-    assert "the grid fair has no CSVs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moved", ["away", "back"])
+def test_a_stop_while_rows_move_to_or_from_former_loses_none(done, moved, monkeypatch):
+    done.write(methods=METHODS[:2])
+    if moved == "back":
+        assert done.do("collect", "tiny") == 0
+        done.write()
+    shutil.rmtree(done.store)
+    written, whole = [], collecting._write
+
+    def stopped(folder, name, rows):
+        if len(written) == stop:
+            raise KeyboardInterrupt
+        written.append(name)
+        return whole(folder, name, rows)
+
+    monkeypatch.setattr(collecting, "_write", stopped)
+    for stop in range(7):  # noqa: B007  read by `stopped`
+        written.clear()
+        assert done.do("collect", "tiny") == (130 if stop < 6 else 0)
+        there = {row["method"] for folder in ("tiny", "tiny/former") if (done.csvs / folder / "runs.csv").exists()
+                 for row in done.rows(folder)}  # fmt: skip
+        assert there == {"sgd", "adam", "mdlam"}, stop
 
 
 @pytest.mark.parametrize("shards", ["there", "gone"])
@@ -273,7 +287,7 @@ def test_fewer_seeds_than_are_there_lose_none(place, shards):
         assert files(place) == before
     place.run("tiny", "--seeds", "1")
     assert [row["seed"] for row in place.rows()] == ["0", "1", "2"] * 3
-    assert {row["stale"] for row in place.rows()} == {"False"}
+    assert not (place.csvs / "tiny" / "former").exists()
 
 
 def test_with_no_run_at_all_nothing_is_written_and_nothing_is_lost(done, monkeypatch, capsys):
@@ -282,11 +296,11 @@ def test_with_no_run_at_all_nothing_is_written_and_nothing_is_lost(done, monkeyp
     assert not (done.csvs / "other").exists()
     assert done.do("collect", "other") == 0
     assert "no finished runs" in capsys.readouterr().out
-    stale(monkeypatch, "sgd", "adam", "mdlam")
+    at_version_2(monkeypatch, "sgd", "adam", "mdlam")
     before = {file: done.rows(file=file) for file in CSVS[:2]}
     assert done.do("collect", "tiny") == 0
     for file, rows in before.items():
-        assert done.rows(file=file) == [row | dict(stale="True") for row in rows]
+        assert done.rows("tiny/former", file) == rows and not (done.csvs / "tiny" / file).exists()
 
 
 @pytest.mark.parametrize("shards", ["there", "gone"])
@@ -348,6 +362,6 @@ def test_data_that_are_not_official_are_marked(place):
     arrays["x_train"][0, 0, 0] ^= 1  # one pixel of other data: other runs
     np.savez(data / "mnist.npz", **arrays)
     place.run("tiny", "--data", str(data))
-    assert len(keys & {row["run_key"] for row in place.rows() if row["stale"] == "False"}) == 2
-    assert {row["run_key"] for row in place.rows() if row["stale"] == "True"} < keys
+    assert len(keys & {row["run_key"] for row in place.rows()}) == 2
+    assert {row["run_key"] for row in place.rows("tiny/former")} < keys
     assert len({run["run_key"] for run in place.stored()}) == 6

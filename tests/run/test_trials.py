@@ -7,7 +7,6 @@ import pytest
 from helpers import CSVS, METHODS, TUNED, Place, cheap_figures, one_sentence, place_fixture  # noqa: F401
 
 from am.methods import methods
-from reproduce.evidence.config import code_hash
 
 
 @pytest.fixture
@@ -62,7 +61,6 @@ def test_a_failed_trial_is_told_and_nothing_is_chosen_until_it_is_done(tuned, mo
     other = Place(tmp_path / "other")
     other.write(text=(tuned.grids / "tiny.toml").read_text())
     real = methods()["adam"]
-    code_hash("adam")
 
     def fail(*args):
         raise ArithmeticError("no")

@@ -15,11 +15,14 @@ from typing import Any
 
 import torch
 
-from am.data import Data, Images, load, prepare, training_rows
+from am.counters import processor
+from am.data import Data, Identity, Images, load, prepare, training_rows
 from am.errors import InputError
 from am.methods import method
-from reproduce.evidence.config import RunConfig
+from reproduce.evidence.config import RunConfig, components
+from reproduce.evidence.key import run_key
 from reproduce.evidence.store import Store
+from reproduce.evidence.versions import in_words, of
 from reproduce.run.engines.worker import Work
 from reproduce.run.lanes import train_runs
 from reproduce.run.plan import PlannedRun
@@ -148,7 +151,9 @@ def train_stack(
     """
     config = runs[0].config
     chosen = method(config.method)
-    origin = dict(torch=torch.__version__, commit=commit())
+    origin = dict(torch=torch.__version__, commit=commit(), versions=in_words(of(components(config))))
+    if any(run_key(run.config) != run.run_key for run in runs):
+        raise InputError("the versions of the code have changed since this command began; start it again.")
     n_train = config.n_train or None
     try:
         prepared = data(config)
@@ -171,10 +176,20 @@ def train_stack(
         print(f"{config.dataset}, {runs[0].label}: {sentence}", file=sys.stderr)
         blank = dict(status="failed", error=sentence, stack_runs=len(runs), curve=[])
         return [dict(run_key=run.run_key, n_train=n_train, **blank, **origin) for run in runs]
+    origin["cpu"] = processor(prepared.x.device)
     return [
         dict(run_key=run.run_key, error="", n_train=n_train, **dataclasses.asdict(result), **origin)
         for run, result in zip(runs, results)
     ]
+
+
+def alone(folder: str | None, device: torch.device) -> Callable[[RunConfig, str], dict[str, Any]]:
+    """`train(config, key)`: one run by itself, as the accuracy lane trains it, as the store has it."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    loaded = DataOnDevice(folder, device)
+    blank = Identity("", False, 0)
+    return lambda config, key: train_stack([PlannedRun(config, key, config.method, blank)], loaded, lambda _: None)[0]
 
 
 def _sentence(error: Exception) -> str:
@@ -184,8 +199,11 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {said}"
 
 
+CHECKOUT = Path(__file__).parents[3]
+
+
 @functools.cache
-def commit(root: Path = Path(__file__).parents[3]) -> str:
+def commit(root: Path = CHECKOUT) -> str:
     """The commit of the code, '+' where the working tree has other or further files; empty outside a checkout of it."""
 
     def git(*words: str) -> str:

@@ -1,0 +1,24 @@
+"""Forget: remove one run, by its key, from the store and from every CSV of a results folder."""
+
+from pathlib import Path
+
+from am.errors import InputError
+from reproduce.evidence.adopt import EVIDENCE, folders_of
+from reproduce.evidence.files import read_text, write
+from reproduce.evidence.store import Store
+
+
+def forget(key: str, results: Path) -> str:
+    """Remove the run, from the CSVs first, and say where it was; raises InputError where it is nowhere."""
+    store, removed = Store(results), []
+    for folder in folders_of(results):
+        for path in (folder / name for name in EVIDENCE):
+            rows = read_text(path, ["run_key"], evidence=True).to_dict("records") if path.exists() else []
+            if len(left := [row for row in rows if row["run_key"] != key]) < len(rows):
+                write(path, left)
+                removed.append(str(path))
+    if store.forget(key):
+        removed.append(str(store.folder))
+    if not removed:
+        raise InputError(f"no run in {results} has the key '{key}'.")
+    return f"{key} removed from {', '.join(removed)}"
