@@ -8,6 +8,7 @@ anew.
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,17 @@ def kept_runs(folder: Path, store: Store) -> tuple[Kept, Kept]:
 def is_whole(row: Row, curve: Sequence[Row]) -> bool:
     """Whether a row and its curve are what was collected."""
     return row.get("checksum") == checksum(row, curve)
+
+
+def not_counted(folder: Path) -> Counter[str]:
+    """Why finished runs and trials of the grid's CSVs do not count under the present versions, and how many each."""
+    return Counter(
+        why
+        for name in ("runs.csv", "tuning.csv")
+        for rows in _by_key(folder, name).values()
+        for row in rows
+        if row["status"] in FINAL and (why := standing(row, name == "tuning.csv"))
+    )
 
 
 def prune(folder: Path) -> int:

@@ -19,7 +19,7 @@ from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, 
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
 from reproduce.evidence.store import Store
-from reproduce.run.collect import collect, collect_trials, kept_by_key, kept_runs
+from reproduce.run.collect import collect, collect_trials, kept_by_key, kept_runs, not_counted
 from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
@@ -246,6 +246,8 @@ def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
         if grid.replaced:
             values = ", ".join(f"{key} = {json.dumps(value)}" for key, value in grid.replaced.items())
             print(f"  {'':<{width}}  smoke, in place of what {grid.file} says: {values}")
+        for why, count in not_counted(session.results / grid.name).items():
+            print(f"  {'':<{width}}  {count} runs in its CSVs do not count: each {why}")
         for sentence in short_of_rows(session.narrowed[grid.name], session.identities):
             print(f"  {'':<{width}}  {sentence}")
     for name in session.absent:

@@ -198,6 +198,9 @@ def test_rows_of_another_version_go_to_former_and_nobody_reads_them(done, monkey
     with monkeypatch.context() as edited:
         at_version_2(edited, "adam")
         capsys.readouterr()
+        assert done.do("plan", "tiny") == 0
+        said = "2 runs in its CSVs do not count: each is of method:adam 1 → 2 (2026-01-01): a fault was mended"
+        assert said in capsys.readouterr().out
         done.run("tiny", "--methods", "sgd")
         assert "tiny: 2 runs are not of this grid any more and lie in former" in capsys.readouterr().out
         for file in CSVS:
