@@ -19,9 +19,9 @@ if __name__ == "__main__":
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce import commands
-from reproduce.run.checks import MOST, clipped, shown
-from reproduce.run.grid import APART
-from reproduce.run.places import PROFILES
+from reproduce.evidence.places import PROFILES
+from reproduce.plan.checks import MOST, clipped, shown
+from reproduce.plan.grid import APART
 
 MOST_JOBS = 1_000  # processes; more cores than any machine has
 MOST_ROWS = 1_000_000  # of an audit

@@ -22,7 +22,7 @@ from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
 from reproduce.evidence import versions
 from reproduce.evidence.schema import by_unit
-from reproduce.run.grid import read_grid
+from reproduce.plan.grid import read_grid
 
 ROOT = Path(__file__).parent.parent
 CSVS = ("runs.csv", "curves.csv", "summary.csv")

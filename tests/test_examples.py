@@ -14,7 +14,7 @@ import pytest
 from helpers import ROOT
 
 from reproduce.__main__ import main
-from reproduce.run.grid import load_grid
+from reproduce.plan.grid import load_grid
 
 EXAMPLES = ROOT / "examples"
 

@@ -18,7 +18,7 @@ from am.errors import InputError
 from reproduce.bench.measure import spread
 from reproduce.bench.targets import write_targets
 from reproduce.evidence.files import as_toml, write
-from reproduce.run.grid import APART, FOLDER
+from reproduce.plan.grid import APART, FOLDER
 
 
 def light(before: Path, folder: str | None, results: Path, repetitions: int = 2, share: int = 20) -> Path:

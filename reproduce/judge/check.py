@@ -13,13 +13,13 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.evidence.files import read
+from reproduce.evidence.places import place
 from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
 from reproduce.judge.verdicts import JUDGED, NOT_REPRODUCED, PARTLY, REPRODUCED
-from reproduce.run.grid import targets_of
-from reproduce.run.places import place
+from reproduce.plan.grid import targets_of
 
 RISEN = 1e-3  # of its lowest value: an objective that ends further above it has not fallen monotonically
 SAYING = ("better", "worse", "best")  # outcomes that say more than that nothing was found

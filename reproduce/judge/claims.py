@@ -17,14 +17,14 @@ import pandas as pd
 
 from am.errors import InputError, unknown
 from reproduce.evidence.files import Stale, make_folder, write, write_whole
+from reproduce.evidence.places import place
 from reproduce.evidence.schema import TABLES, titled
 from reproduce.judge.measures import Claim, Evidence, measure_of, unit_of, without_runs
 from reproduce.judge.rows import in_words
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
-from reproduce.run.grid import datasets_of, targets_of
-from reproduce.run.places import place
+from reproduce.plan.grid import datasets_of, targets_of
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 EVIDENCE = ("paper", "light")

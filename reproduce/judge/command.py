@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from am.errors import InputError
+from reproduce.evidence.places import place
 from reproduce.judge.check import disagreements
 from reproduce.judge.claims import EVIDENCE, write_claims
 from reproduce.judge.derived import write_derived
 from reproduce.judge.published import write_comparisons
-from reproduce.run.places import place
 
 
 def judge(results: Path, profiles: Sequence[str], grid_folder: Path | None = None) -> None:

@@ -18,7 +18,7 @@ from reproduce.judge.convergence import convergence_table
 from reproduce.judge.improvement import improvement_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes
 from reproduce.judge.targets import cost_table, target_table
-from reproduce.run.grid import Target, targets_of
+from reproduce.plan.grid import Target, targets_of
 
 COMPARED = ("fair", "fair_minibatch", "tiam_accuracy", "samt_accuracy", "samt_networks")
 PER_GRID = ("convergence", "stability", "to_target", "step_cost", "improvement")

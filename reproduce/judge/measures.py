@@ -16,7 +16,7 @@ from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE, only_labels, too_few
 from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import at_equal_cost, cost_to_target, step_costs, targets, with_block_gradients
-from reproduce.run.grid import Target
+from reproduce.plan.grid import Target
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from am.errors import InputError
 from am.methods import methods
 from reproduce.judge.estimates import spread
 from reproduce.judge.rows import is_finished, listed, only_labels, pivot_seeds, require_columns, scores
-from reproduce.run.grid import Target
+from reproduce.plan.grid import Target
 
 # Each step takes one gradient of all layers, which is counted once, and then works on single layers.
 FULL_FIRST = ("locoprop", "proxprop")

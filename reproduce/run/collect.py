@@ -17,8 +17,8 @@ from reproduce.evidence.config import RunConfig
 from reproduce.evidence.files import make_folder, malformed, read_text, sweep, write
 from reproduce.evidence.rows import Row, checksum, config_of, outcome, standing, text
 from reproduce.evidence.store import FINAL, Store
-from reproduce.run.grid import Grid
-from reproduce.run.plan import PlannedRun
+from reproduce.plan.grid import Grid
+from reproduce.plan.plan import PlannedRun
 
 _ELSEWHERE = "choose another place with RESULTS="
 EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")

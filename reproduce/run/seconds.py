@@ -24,8 +24,8 @@ from am.methods import method
 from am.training import Budget, train
 from reproduce.evidence.config import MLP, RunConfig
 from reproduce.evidence.key import on_cpu
+from reproduce.plan.plan import PlannedRun
 from reproduce.run.lanes import work_of
-from reproduce.run.plan import PlannedRun
 
 PATIENCE = 2.0  # seconds that a calibration may take, all together
 ROWS = 4_000  # of the made-up data: enough that a full-batch step's tensors leave the fast caches

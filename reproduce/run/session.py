@@ -18,15 +18,15 @@ import torch
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
+from reproduce.evidence.places import PROFILES, place
 from reproduce.evidence.store import Store
+from reproduce.plan.grid import APART, Grid, grid_names, load_grid
+from reproduce.plan.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.collect import collect, collect_trials, kept_by_key, kept_runs, not_counted
 from reproduce.run.copies import check_copies, identities_of_rows
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
-from reproduce.run.grid import APART, Grid, grid_names, load_grid
 from reproduce.run.lanes import needed_bytes
-from reproduce.run.places import PROFILES, place
-from reproduce.run.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
 from reproduce.run.seconds import Estimates, Progress, shown
 
 

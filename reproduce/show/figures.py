@@ -20,7 +20,7 @@ from am.errors import InputError, unknown
 from am.modules.networks import NETWORKS
 from reproduce.evidence.files import Stale, finite, malformed, read, read_text, sweep, write_whole
 from reproduce.judge.claims import counted_from
-from reproduce.run.grid import Grid, Target
+from reproduce.plan.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.factors import effect_pages, interaction_pages

@@ -20,12 +20,12 @@ from markupsafe import Markup
 
 from am.errors import InputError
 from reproduce.evidence.files import Stale, finite, malformed, read, read_text, write_whole
+from reproduce.evidence.places import PROFILES
 from reproduce.evidence.schema import titled
 from reproduce.judge.claims import counted_from
 from reproduce.judge.targets import with_block_gradients
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
-from reproduce.run.grid import grid_names, load_grid
-from reproduce.run.places import PROFILES
+from reproduce.plan.grid import grid_names, load_grid
 from reproduce.show.cells import Table, number_cell, table_of
 from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
 from reproduce.show.figures import csvs_of, draw, svg_of

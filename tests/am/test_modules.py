@@ -21,7 +21,7 @@ from am.modules.optimizers import RULES
 from am.modules.training import ModuleRun, evaluate, train_modules
 from am.optim import SAMT, blocks
 from am.training import Budget
-from reproduce.run.plan import plan, stacks
+from reproduce.plan.plan import plan, stacks
 
 BATCH = 16
 IMAGES = dict(lenet5="mnist", cnn="cifar10", resnet20="cifar10")  # network -> a data set that it takes

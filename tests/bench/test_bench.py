@@ -25,7 +25,7 @@ from reproduce.bench.memory import peak_of
 from reproduce.bench.mini_batch import GRAPHED, graphs
 from reproduce.bench.suite import shortened
 from reproduce.bench.targets import Target, _targets, judged, write_targets
-from reproduce.run.grid import FOLDER, grid_names, read_grid
+from reproduce.plan.grid import FOLDER, grid_names, read_grid
 
 FULL_BATCH = ("tiam", "mdlam", "dladmm", "bcd")
 

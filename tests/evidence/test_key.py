@@ -13,7 +13,7 @@ from reproduce.evidence.config import RunConfig, components
 from reproduce.evidence.files import read_text
 from reproduce.evidence.key import counted_key, run_key
 from reproduce.evidence.rows import mismatch
-from reproduce.run.plan import plan, stacks
+from reproduce.plan.plan import plan, stacks
 
 
 def config(**changes) -> RunConfig:

@@ -15,7 +15,7 @@ from reproduce.judge.check import disagreements
 from reproduce.judge.claims import load_claims, write_claims
 from reproduce.judge.stability import stability_table
 from reproduce.judge.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED
-from reproduce.run.grid import Target
+from reproduce.plan.grid import Target
 
 FOUND = load_claims()
 EACH = {claim.measure: replace(claim, against=claim.against[:2]) for claim in FOUND}  # a claim of every measure

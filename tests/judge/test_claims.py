@@ -24,7 +24,7 @@ from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.targets import cost_to_target
 from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, NOT_TESTED, PARTLY, REPRODUCED, RULES
-from reproduce.run.grid import FOLDER, Target, datasets_of, grid_names, load_grid, targets_of
+from reproduce.plan.grid import FOLDER, Target, datasets_of, grid_names, load_grid, targets_of
 
 CLAIM = """
 [protocols]

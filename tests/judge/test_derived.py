@@ -10,7 +10,7 @@ from frames import STEPS, draws, make_runs, make_sweep
 from reproduce.judge.claims import load_claims
 from reproduce.judge.derived import write_derived
 from reproduce.judge.targets import COSTS
-from reproduce.run.grid import grid_names, targets_of
+from reproduce.plan.grid import grid_names, targets_of
 
 
 def put(results, grid, runs, curves=None):

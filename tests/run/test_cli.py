@@ -18,7 +18,7 @@ import am.methods
 from am.data import NAMES
 from am.methods import methods
 from reproduce.__main__ import main, parser
-from reproduce.run.grid import APART, grid_names
+from reproduce.plan.grid import APART, grid_names
 from reproduce.show import figures
 
 COMMANDS = (
@@ -124,7 +124,7 @@ def pretend_a_gpu(monkeypatch) -> None:
     """Its name and memory; nothing is put on it, not even the steps of a calibration."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "A GPU")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *args: SimpleNamespace(total_memory=80 * 10**9))
-    monkeypatch.setattr("reproduce.run.plan.largest_stack", lambda *args: 8)
+    monkeypatch.setattr("reproduce.plan.plan.largest_stack", lambda *args: 8)
     monkeypatch.setattr("reproduce.run.seconds.Estimates.prepare", lambda self, stacks: None)
 
 

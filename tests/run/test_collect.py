@@ -14,10 +14,10 @@ from reproduce.__main__ import main
 from reproduce.evidence.schema import by_unit
 from reproduce.evidence.store import Store
 from reproduce.judge.summary import write_summary
+from reproduce.plan.grid import read_grid
+from reproduce.plan.plan import plan
 from reproduce.run import collect as collecting
 from reproduce.run.collect import collect
-from reproduce.run.grid import read_grid
-from reproduce.run.plan import plan
 from reproduce.show import figures
 
 DRAW = figures.figures_of

@@ -19,12 +19,12 @@ from am.errors import InputError
 from am.methods import methods
 from reproduce.evidence.config import RunConfig
 from reproduce.evidence.store import Store
+from reproduce.plan.grid import read_grid
+from reproduce.plan.plan import PlannedRun, plan, stacks
 from reproduce.run import lanes
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
-from reproduce.run.grid import read_grid
-from reproduce.run.plan import PlannedRun, plan, stacks
 from reproduce.run.seconds import Estimates
 
 CPU = torch.device("cpu")

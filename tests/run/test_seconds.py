@@ -5,8 +5,8 @@ import re
 import pytest
 from helpers import CPU, PRINTS, SHAPES, place_fixture, read_fixture  # noqa: F401
 
+from reproduce.plan.plan import plan, stacks
 from reproduce.run import seconds
-from reproduce.run.plan import plan, stacks
 from reproduce.run.seconds import LATE, Estimates, Progress, Rate
 
 LIKE = dict(status="done", train_seconds=3.0, evaluate_seconds=0.5)  # a stored run

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from am.errors import InputError
 from am.modules.networks import NETWORKS
 from reproduce.judge.estimates import mean_intervals
-from reproduce.run.grid import Target
+from reproduce.plan.grid import Target
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of

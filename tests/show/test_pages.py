@@ -15,7 +15,7 @@ from am.data import DATASETS
 from reproduce.bench.targets import write_targets
 from reproduce.evidence.files import read
 from reproduce.evidence.schema import network_title
-from reproduce.run.grid import grid_names
+from reproduce.plan.grid import grid_names
 from reproduce.show.tables import AXES, MARKERS, accuracy_table, fill, markdown, pages
 
 PAGES = pages(ROOT)

@@ -23,9 +23,9 @@ from reproduce.evidence.config import RunConfig, components
 from reproduce.evidence.key import run_key
 from reproduce.evidence.store import Store
 from reproduce.evidence.versions import in_words, of
+from reproduce.plan.plan import PlannedRun
 from reproduce.run.engines.worker import Work
 from reproduce.run.lanes import train_runs
-from reproduce.run.plan import PlannedRun
 
 
 def device_of(name: str) -> torch.device:

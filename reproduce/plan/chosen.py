@@ -1,6 +1,6 @@
 """One setting for all data sets: of each label of a tuned grid the trial that is best over all, from its tuning.csv.
 
-A tuned grid trains every data set with the trial that is best there (`reproduce.run.tuning`). The trials of all data
+A tuned grid trains every data set with the trial that is best there (`reproduce.plan.tuning`). The trials of all data
 sets are the points of one design, so that one of them can be chosen for all: what a grid of rule "paper" can state.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 from am.data import full_rows, training_rows
 from am.errors import InputError, unknown
 from reproduce.evidence.files import as_toml, malformed, read_text
+from reproduce.evidence.places import PROFILES, place
 from reproduce.evidence.rows import Row
 from reproduce.evidence.store import FINAL
-from reproduce.run.grid import Entry, Grid
-from reproduce.run.places import PROFILES, place
-from reproduce.run.tuning import trial_settings
+from reproduce.plan.grid import Entry, Grid
+from reproduce.plan.tuning import trial_settings
 
 PROBLEM = ("dataset", "activation", "hidden", "n_train_asked", "constants")  # what a trial is scored on
 COLUMNS = (*PROBLEM, "data_rows", "label", "hyperparameters", "trial", "status", "val_accuracy", "run_key")

@@ -10,9 +10,9 @@ from am.data import Identity
 from am.errors import InputError
 from am.methods import method, methods
 from reproduce.__main__ import main
-from reproduce.run.grid import read_grid
-from reproduce.run.plan import plan
-from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
+from reproduce.plan.grid import read_grid
+from reproduce.plan.plan import plan
+from reproduce.plan.tuning import TUNING_SEED, best_trial, trial_settings
 
 FINGERPRINTS = {"digits": Identity("0" * 64, True, 1437)}
 GRID = """

@@ -1,7 +1,7 @@
 """A grid's runs, in the order of its CSV, and how they are stacked.
 
 Under rule "paper" a method setting runs as the grid and the method's defaults give it; under rule "tuned" its search
-space is tried first (`reproduce.run.tuning`), and the seeds run with what was chosen.
+space is tried first (`reproduce.plan.tuning`), and the seeds run with what was chosen.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from am.methods import method
 from am.run import PIECEWISE_LINEAR
 from reproduce.evidence.config import MLP, RunConfig
 from reproduce.evidence.key import counted_key
-from reproduce.run.checks import PER_METHOD
-from reproduce.run.grid import Entry, Grid, widths_of
-from reproduce.run.tuning import TUNING_SEED, best_trial, trial_settings
+from reproduce.plan.checks import PER_METHOD
+from reproduce.plan.grid import Entry, Grid, widths_of
+from reproduce.plan.tuning import TUNING_SEED, best_trial, trial_settings
 
 
 @dataclass(frozen=True)

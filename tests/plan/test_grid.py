@@ -6,8 +6,8 @@ import pytest
 from helpers import CPU, PRINTS, SHAPES, grid_text, read_fixture  # noqa: F401
 
 from am.errors import InputError
-from reproduce.run.grid import PROFILES, grid_names, load_grid, read_grid
-from reproduce.run.plan import plan, stacks
+from reproduce.plan.grid import PROFILES, grid_names, load_grid, read_grid
+from reproduce.plan.plan import plan, stacks
 
 
 def refusal(read, **changes) -> str:

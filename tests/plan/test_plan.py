@@ -8,7 +8,7 @@ from am.data import Identity
 from am.machine import CPU_STACK, largest_stack
 from am.methods import method
 from reproduce.evidence.config import RunConfig
-from reproduce.run.plan import PlannedRun, plan, rounds, stacks
+from reproduce.plan.plan import PlannedRun, plan, rounds, stacks
 
 
 def planned(read, **changes) -> list[PlannedRun]:

@@ -12,8 +12,8 @@ from helpers import METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: 
 from am.methods import method
 from reproduce.__main__ import main
 from reproduce.evidence.files import read_text
-from reproduce.run.grid import read_grid
-from reproduce.run.tuning import trial_settings
+from reproduce.plan.grid import read_grid
+from reproduce.plan.tuning import trial_settings
 
 SETS = ["digits", "mnist"]
 BLOCKS = [dict(name="sgd"), dict(name="adam", init="normal(0.1)", set=dict(beta1=0.8)), dict(name="tiam")]

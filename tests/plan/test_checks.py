@@ -8,9 +8,9 @@ import pytest
 from helpers import PRINTS, grid_text, place_fixture, read_fixture  # noqa: F401
 
 from am.errors import InputError
-from reproduce.run.checks import LABEL_CHARACTERS, MISSING, MOST_RUNS
-from reproduce.run.grid import grid_names, read_grid
-from reproduce.run.plan import plan, short_of_rows
+from reproduce.plan.checks import LABEL_CHARACTERS, MISSING, MOST_RUNS
+from reproduce.plan.grid import grid_names, read_grid
+from reproduce.plan.plan import plan, short_of_rows
 
 SECONDS = 5  # to refuse anything: what is absurd is never expanded
 

@@ -5,8 +5,8 @@ from helpers import METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: 
 
 from am.data import identity_of
 from reproduce.__main__ import main
-from reproduce.run.grid import read_grid
-from reproduce.run.plan import plan, share_of
+from reproduce.plan.grid import read_grid
+from reproduce.plan.plan import plan, share_of
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 7])

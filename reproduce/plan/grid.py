@@ -1,6 +1,6 @@
 """Grids: one TOML file per table or figure, scaled by a profile; everything is checked before anything runs.
 
-A grid is data sets x networks x activations x method settings x seeds. `reproduce.run.plan` turns it into runs.
+A grid is data sets x networks x activations x method settings x seeds. `reproduce.plan.plan` turns it into runs.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from am.methods import method
 from am.modules.networks import NETWORKS
 from am.modules.optimizers import check_module
 from reproduce.evidence.config import MLP
-from reproduce.run.checks import (
+from reproduce.evidence.places import PROFILES
+from reproduce.plan.checks import (
     MOST_RUNS,
     PER_METHOD,
     TYPES,
@@ -35,7 +36,6 @@ from reproduce.run.checks import (
     told,
     unknown_key,
 )
-from reproduce.run.places import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "grids"
 # Not part of "all": a trial of the pipeline, and grids that would add hours to `light` on two cores.

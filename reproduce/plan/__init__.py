@@ -1,0 +1,1 @@
+"""From grids, files of TOML, to the list of runs."""
