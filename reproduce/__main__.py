@@ -149,10 +149,6 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     _places(sub, "results", "figures", profile=False)
     text = "only these parts, letters separated by commas (default: all; h needs a GPU)"
     sub.add_argument("--only", default="", help=text)
-    text = "instead, time a twentieth of profile light in that checkout and in this one"
-    sub.add_argument("--light", type=Path, metavar="BEFORE", help=text)
-    text = "instead, time iterations of TIAM and mDLAM there and here"
-    sub.add_argument("--earlier", type=Path, metavar="BEFORE", help=text)
     command("methods", commands.list_methods, "List the methods, their settings and search spaces.")
     sub = command("grids", commands.list_grids, "List the grids and the question that each answers.")
     _grids_option(sub)

@@ -268,21 +268,7 @@ def chosen(args: argparse.Namespace) -> None:
 
 def bench(args: argparse.Namespace) -> None:
     from reproduce.bench.command import bench as measured
-    from reproduce.bench.command import rows_of
-    from reproduce.bench.earlier import earlier
-    from reproduce.bench.measure import Scale
-    from reproduce.bench.suite import light
 
-    if instead := [f"--{name}" for name in ("light", "earlier") if getattr(args, name)]:
-        beside = instead[1:] + ["--only"] * bool(args.only) + ["--device"] * (args.device != "cpu")
-        if beside:
-            raise InputError(f"{instead[0]} is a measurement of its own, on the CPU; leave {beside[0]} out.")
-    if args.light:
-        print(light(args.light, args.data, args.results))
-        return
-    if args.earlier:
-        print(earlier(args.earlier, *rows_of(args.data, Scale().rows, device_of("cpu")), args.results))
-        return
     only = [word for word in args.only.split(",") if word]
     print(f"{measured(args.data, device_of(args.device), args.results, args.figures, only)}/*.csv")
 

@@ -67,12 +67,6 @@ def _targets() -> list[Target]:
             where = dict(method=name, runs=1, against=against)
             title = f"{method(name).title} epoch over the loop, {against}, one run alone"
             made.append(Target(title, "epoch", where, required))
-    for threads in (1, 2):
-        for name in ("tiam", "mdlam"):
-            where, more = dict(method=name, threads=threads), f"{threads} thread{'s' * (threads > 1)}"
-            title = method(name).title
-            made.append(Target(f"{title} iteration over that of 322f281, {more}", "earlier", where, 1.5, device="cpu"))
-            made.append(Target(f"{title} share of the limit, {more}", "earlier", where, 0.6, "share", device="cpu"))
     made += [
         Target("AM-Adam epoch over per-layer autograd", "epoch", dict(method="am-adam", runs=CPU_STACK), 3),
         Target("SAMT step, FLOPs over the least", "limit", dict(method="samt"), 1.6, "flops_over_least", False),
@@ -85,7 +79,6 @@ def _targets() -> list[Target]:
             False,
         ),
         Target("16 stacked runs over runs in a row, batch 32", "stacking", dict(runs=16, batch=32), 2, device="cpu"),
-        Target("grids of light, a twentieth of their epochs, over commit a69e4af", "light", {}, 1.5, device="cpu"),
         Target("64 stacked runs over runs in a row, batch 32", "stacking", dict(runs=64, batch=32), 30, device="cuda"),
         Target("CUDA graphs over eager steps, one run", "graphs", dict(runs=1), 3, device="cuda"),
     ]

@@ -224,8 +224,6 @@ COLUMNS = {
         Column("seconds_at_gemm_rate", "number", "what the matrix products would take at the best rate", "s"),
         Column("data", "text", "the rows measured on"),
         Column("threads", "integer", "threads of the process"),
-        Column("grids", "text", "grids that were run"),
-        Column("before_seconds", "number", "the earlier checkout", "s"),
         Column("required", "text", "what was asked for"),
         Column("low", "number", "lower quartile of it"),
         Column("high", "number", "upper quartile of it"),

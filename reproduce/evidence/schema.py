@@ -226,21 +226,6 @@ TABLES = {
             Column("seconds", "number", "that share of the step", "s"), "calls seconds_at_gemm_rate", _MACHINE,
         ), "bench",
     ),
-    "light": Table(
-        "bench/light.csv", "the suite, before and after",
-        _columns(
-            "grids", Column("epochs", "text", "share of the profile's epochs"), "repetitions before_seconds",
-            Column("seconds", "number", "this checkout", "s"), "ratio~",
-        ), "bench",
-    ),
-    "earlier": Table(
-        "bench/earlier.csv", "an iteration in an earlier checkout and in this one, in alternation",
-        _columns(
-            "method hidden n runs threads repetitions before_seconds",
-            Column("seconds", "number", "an iteration here", "s"), "ratio~ gemm_flops_per_second limit_seconds",
-            Column("share", "number", "limit_seconds over the measured seconds"), *_ends(_SHARE), "data device torch",
-        ), "bench",
-    ),
     "targets": Table(
         "bench/targets.csv", "something asked of the library's speed, memory or precision",
         _columns(

@@ -23,9 +23,7 @@ from reproduce.bench.limits import fitted, least_gradient, least_samt, least_tia
 from reproduce.bench.measure import Bench, Scale, difference, launch
 from reproduce.bench.memory import peak_of
 from reproduce.bench.mini_batch import GRAPHED, graphs
-from reproduce.bench.suite import shortened
 from reproduce.bench.targets import Target, _targets, judged, write_targets
-from reproduce.plan.grid import FOLDER, grid_names, read_grid
 
 FULL_BATCH = ("tiam", "mdlam", "dladmm", "bcd")
 
@@ -200,19 +198,12 @@ def test_one_part_leaves_the_others_as_they_are(tmp_path):
     assert targets.loc["TIAM iteration over the straightforward one, 100-100", "met"] == "yes"
 
 
-def test_a_wrong_part_and_a_wrong_checkout_are_refused(tmp_path, capsys):
+def test_a_wrong_part_is_refused(tmp_path, capsys):
     places = ["--results", str(tmp_path), "--figures", str(tmp_path)]
     assert main(["bench", "--only", "a,q", *places]) == 2
     assert "'q'" in one_sentence(capsys)
     assert main(["bench", "--only", "a,h", "--device", "cpu", *places]) == 2
     assert "bench h times CUDA graphs and the device is the cpu" in one_sentence(capsys)
-    assert main(["bench", "--light", str(tmp_path), *places]) == 2
-    assert "no checkout" in one_sentence(capsys)
-    assert main(["bench", "--light", str(ROOT), *places]) == 2
-    assert "this checkout" in one_sentence(capsys)
-    for beside in (["--only", "a"], ["--device", "cuda"], ["--earlier", str(tmp_path)]):
-        assert main(["bench", "--light", str(tmp_path), *beside, *places]) == 2
-        assert f"--light is a measurement of its own, on the CPU; leave {beside[0]} out." in one_sentence(capsys)
 
 
 def graph_rows(device, dtype, record):
@@ -244,14 +235,3 @@ def test_peak_memory_is_measured_in_a_process_of_its_own():
     baseline, peak = json.loads(done.stdout)
     smallest = 2 * 4 * 5_000 * (3 * 138 + 2 * 128)  # z, a and the last iterates
     assert smallest < peak - baseline < 10 * smallest
-
-
-@pytest.mark.parametrize("name", grid_names())
-def test_a_shortened_grid_differs_in_its_epochs_alone(name, tmp_path):
-    path = FOLDER / f"{name}.toml"
-    (tmp_path / path.name).write_text(shortened(path.read_text(), 10))
-    long, short = read_grid(path, "light"), read_grid(tmp_path / path.name, "light")
-    assert max(1, long.epochs // 10) <= short.epochs <= max(1, long.evaluate_every, long.epochs // 10)
-    assert short.evaluate_every == long.evaluate_every and short.seeds == long.seeds
-    assert [e.label for e in short.entries] == [e.label for e in long.entries]
-    assert [e.settings for e in short.entries] == [e.settings for e in long.entries]
