@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce import commands
-from reproduce.evidence.places import PROFILES
+from reproduce.evidence.places import FIGURES, PROFILES, RESULTS, figures_folder
 from reproduce.plan.checks import MOST, clipped, shown
 from reproduce.plan.grid import APART
 
@@ -104,7 +104,7 @@ def _session_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--debug", action="store_true", help="print the traceback of a run that fails")
     below = "those of profiles light and smoke lie below it, in light and smoke"
     sub.add_argument("--results", type=Path, help=f"folder of CSVs (default: results); {below}")
-    sub.add_argument("--figures", type=Path, help=f"folder of figures (default: figures); {below}")
+    sub.add_argument("--figures", type=Path, help=f"folder of figures ({_FIGURES}); {below}")
 
 
 def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -194,10 +194,15 @@ def _time_option(sub: argparse.ArgumentParser, text: str) -> None:
     sub.add_argument("--for", type=_seconds, dest="seconds", metavar="TIME", help=text)
 
 
+_FIGURES = f"default: {FIGURES}; below --results where that is another folder"
+
+
 def _places(sub: argparse.ArgumentParser, *names: str, profile: bool = True) -> None:
     for name in names:
-        text = f"folder of {'CSVs' if name == 'results' else name} (default: {name})"
-        sub.add_argument(f"--{name}", type=Path, default=Path(name), help=text)
+        if name == "figures":
+            sub.add_argument("--figures", type=Path, help=f"folder of figures ({_FIGURES})")
+        else:
+            sub.add_argument("--results", type=Path, default=RESULTS, help=f"folder of CSVs (default: {RESULTS})")
     if profile:
         text = f"only the CSVs of this profile, one of {', '.join(PROFILES)} (default: of every one that has some)"
         sub.add_argument("--profile", help=text)
@@ -213,6 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if strange:
             raise InputError(_unrecognized(strange, words, args.command))
         _load_methods()
+        if getattr(args, "figures", "") is None:
+            args.figures = figures_folder(args.results)
         status = args.does(args) or 0
         sys.stdout.flush()  # here, where a pipe that nobody reads from is no surprise
         return status

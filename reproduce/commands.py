@@ -20,7 +20,7 @@ from reproduce.evidence.adopt import adopt as adopt_folder
 from reproduce.evidence.adopt import folders_of
 from reproduce.evidence.files import Stale, make_folder, read_text, write, write_whole
 from reproduce.evidence.forget import forget as forget_run
-from reproduce.evidence.places import PROFILES, grids_to_show, place, profiles_with_csvs
+from reproduce.evidence.places import FIGURES, PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.evidence.schema import page
 from reproduce.evidence.store import Store
 from reproduce.plan.chosen import chosen_of, profiles_with_trials
@@ -45,8 +45,12 @@ def run(args: argparse.Namespace) -> None:
         from reproduce.judge.command import judge  # with the figures' modules seconds that CSVs alone do not need
 
         judge(session.place, [session.profile], args.grid_folder)
+        part = (args.methods or args.datasets or args.seeds) and session.figures == place(FIGURES, session.profile)
         for grid in session.grids:  # after the numbers to be met, which they draw
-            _draw(session, grid)
+            if part and (drawn := session.figures / grid.name).exists():  # whole, as committed
+                print(f"{drawn}/ stays as it is, for this run was of a part; `make figures` draws what there is.")
+            else:
+                _draw(session, grid)
     missing = {run.run_key for run in session.missing()}
     if failed := {key for key in missing if session.store.get(key)}:
         raise InputError(

@@ -6,6 +6,12 @@ from pathlib import Path
 from am.errors import InputError, unknown
 
 PROFILES = ("smoke", "light", "paper")
+RESULTS, FIGURES = Path("results"), Path("figures")
+
+
+def figures_folder(results: Path | None) -> Path:
+    """Where the figures of these results go: what is trained elsewhere is drawn there, beside no other's figures."""
+    return FIGURES if results is None or results.resolve() == RESULTS.resolve() else results / "figures"
 
 
 def place(root: Path, profile: str) -> Path:

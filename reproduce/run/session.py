@@ -10,7 +10,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ import torch
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
-from reproduce.evidence.places import PROFILES, place
+from reproduce.evidence.places import PROFILES, RESULTS, figures_folder, place
 from reproduce.evidence.store import Store
 from reproduce.plan.grid import APART, Grid, grid_names, load_grid
 from reproduce.plan.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
@@ -42,9 +41,9 @@ class Session:
                 "--graphs (GRAPHS=1) was asked for and the device is the CPU, which has no CUDA graphs; leave it out."
             )
         self.profile = args.profile or ("paper" if self.device.type == "cuda" else "light")
-        self.place = args.results or Path("results")
+        self.place = args.results or RESULTS
         self.results = place(self.place, self.profile)
-        self.figures = place(args.figures or Path("figures"), self.profile)
+        self.figures = place(args.figures or figures_folder(args.results), self.profile)
         self.folder, self._grid_folder = args.data, args.grid_folder
         self.end = time.monotonic() + (getattr(args, "seconds", None) or math.inf)
         self.seeds_per_round = args.seeds_per_round

@@ -71,6 +71,20 @@ def test_the_real_figures_are_drawn_once_and_then_left(place, monkeypatch):
     assert place.snapshot() == before
 
 
+def test_a_part_of_a_grid_leaves_the_figures_and_results_elsewhere_have_figures_there(done, monkeypatch, capsys):
+    monkeypatch.chdir(done.root)
+    words = ["run", "tiny", "--grids", str(done.grids), "--profile", "smoke", "--device", "cpu", "--jobs", "1"]
+    before = {path: path.stat().st_mtime_ns for path in done.figures.rglob("*")}
+    assert before
+    capsys.readouterr()
+    for part in (["--methods", "sgd"], ["--seeds", "1"], ["--datasets", "digits"]):
+        assert main([*words, *part]) == 0
+        assert "figures/smoke/tiny/ stays as it is" in capsys.readouterr().out
+    assert main([*words, "--methods", "sgd", "--results", "elsewhere"]) == 0
+    assert list((done.root / "elsewhere" / "figures" / "smoke" / "tiny").glob("*.png"))
+    assert {path: path.stat().st_mtime_ns for path in done.figures.rglob("*")} == before
+
+
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "link to a file", "link to nothing"])
 @pytest.mark.parametrize("file", CSVS[:2])
 def test_what_is_no_file_in_the_place_of_a_csv_is_refused(done, kind, file, capsys):
