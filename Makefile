@@ -1,4 +1,4 @@
-# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  ROWS=n  SHARE=2/3  STYLE=paper  WIDTH=1|2  FROM="folder ..."
+# Variables: PROFILE=smoke|light|paper  DATA=folder  DEVICE=cpu|cuda  SEEDS=n  METHODS=a,b  DATASETS=a,b  RESULTS=folder  FIGURES=folder  GRIDS=folder  GRAPHS=1  FOR=2h  ROUND=n  ROWS=n  SHARE=2/3  STYLE=paper  WIDTH=1|2  FROM="folder ..."  OF=component  WHY="..."  MOVES="..."
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -10,8 +10,13 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") 
 KIND := $(if $(PROFILE),--profile $(PROFILE)) $(if $(GRIDS),--grids "$(GRIDS)")
 CSVS := $(if $(RESULTS),--results "$(RESULTS)")
 PLACES := $(CSVS) $(if $(FIGURES),--figures "$(FIGURES)") $(KIND)
+# As they were typed: neither make nor the shell looks into them.
+override OF := $(value OF)
+override WHY := $(value WHY)
+override MOVES := $(value MOVES)
+export OF WHY MOVES
 
-.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt audit prune methods grids clean env ray-check
+.PHONY: help quickstart test lint test-slow gpu-check plan reproduce-all figures tables claims check bench bench-gpu report collect columns adopt audit prune version fingerprints methods grids clean env ray-check
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,6 +79,12 @@ ray-check: $(READY)  ## With requirements-distributed.txt: a cluster of two node
 
 prune: $(READY)  ## Remove the rows that the grids plan no longer, the folders `former`.
 	$(PYTHON) -m reproduce prune $(CSVS) $(KIND)
+
+version: $(READY)  ## Step the version of what moved and was meant to. OF=method:tiam WHY="..." MOVES='on = "gpu"': for such rows alone.
+	@$(PYTHON) -m reproduce version --of "$$OF" --why "$$WHY" --moves "$$MOVES"
+
+fingerprints: $(READY)  ## Write the fingerprints that are missing, of a new method for example; those that are there stay.
+	$(PYTHON) -m reproduce fingerprints
 
 LOOK := $(if $(STYLE),--style $(STYLE)) $(if $(METHODS),--methods $(METHODS)) $(if $(WIDTH),--columns $(WIDTH))
 

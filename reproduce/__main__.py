@@ -180,6 +180,16 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("prune", commands.prune, text, "grids to prune (default: all that have CSVs)")
     _grids_option(sub)
     _places(sub, "results")
+    text = "Step the version of what moved and was meant to: versions.toml, and its fingerprints as they are now."
+    sub = command("version", commands.version, text)
+    text = "components, separated by commas, for example method:tiam, or tiam where that is one alone"
+    sub.add_argument("--of", required=True, help=text)
+    sub.add_argument("--why", required=True, help="what moved, and why; a stale row says so")
+    text = "the rows that are other now, by their facts, for example 'on = \"gpu\", stack_runs = 1' (default: all)"
+    sub.add_argument("--moves", default="", help=text)
+    command(
+        "fingerprints", commands.fingerprints, "Write the fingerprints that are missing; those that are there stay."
+    )
     sub = command("clean", commands.clean, "Delete the store of finished runs; CSVs and figures stay.")
     _places(sub, "results", profile=False)
     command("raycheck", commands.ray_check, "Check --engine ray on a local cluster of two nodes that loses one.")

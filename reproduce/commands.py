@@ -9,6 +9,7 @@ import random
 import shutil
 import sys
 import time
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -281,6 +282,27 @@ def ray_check(args: argparse.Namespace) -> None:
     from reproduce.run.engines.ray_check import check  # Ray need not be installed
 
     check()
+
+
+def version(args: argparse.Namespace) -> None:
+    from reproduce.evidence.fingerprint import step_version
+
+    try:
+        moves = tomllib.loads(f"moves = {{ {args.moves} }}") if args.moves.isprintable() else {}
+    except tomllib.TOMLDecodeError:
+        moves = {}
+    if list(moves) != ["moves"]:
+        raise InputError(
+            f"MOVES must be facts of rows, for example 'on = \"gpu\", stack_runs = 1', not {args.moves!r}."
+        )
+    of = [word.strip() for word in args.of.split(",") if word.strip()]
+    print("\n".join(step_version(of, args.why, moves["moves"])))
+
+
+def fingerprints(args: argparse.Namespace) -> None:
+    from reproduce.evidence.fingerprint import write_missing
+
+    print("\n".join(write_missing()) or "Every component has its fingerprints.")
 
 
 def list_methods(args: argparse.Namespace) -> None:
