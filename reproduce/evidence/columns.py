@@ -76,6 +76,7 @@ COLUMNS = {
         Column("evaluate_every", "number", "epochs between evaluations", later=True),
         Column("gradient_norms", "flag", "whether evaluations took the gradient's norm", later=True),
         Column("checksum", "text", "hash of what came of the run, its curve in it: `adopt` takes no other", later=True),
+        Column("seal", "text", "hash of every other column but `chosen`, and of the curve's seconds", later=True),
         Column("iteration", "integer", "steps so far"),
         Column("epoch", "number", "passes over the training images so far"),
         Column("constraint_gap", "number", "root mean square of a - h(z) over hidden units and samples"),

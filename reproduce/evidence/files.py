@@ -3,12 +3,15 @@
 import contextlib
 import csv
 import fcntl
+import functools
+import gc
 import io
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +21,28 @@ from am.errors import InputError
 from reproduce.evidence.columns import COLUMNS
 from reproduce.evidence.schema import TABLES
 
+MOST_SHOWN = 60  # characters of a field in a sentence
+EVIDENCE = ("runs", "curves", "tuning", "manifest")  # what these files of a grid hold may be all that is left of runs
+
 
 class Stale(InputError):
-    """All rows of a runs.csv are of other code or another grid: there is nothing to show or to judge."""
+    """No row of a runs.csv counts: there is nothing to show or to judge."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A CSV as text, before anybody asks what it says. numbers: the line of the file on which each row ends."""
+
+    path: Path
+    names: list[str]
+    rows: list[list[str]]
+    numbers: list[int]
+
+    def only(self, kept: Sequence[int]) -> "Sheet":
+        """The sheet with the rows at these places alone."""
+        if len(kept) == len(self.rows):
+            return self
+        return replace(self, rows=[self.rows[i] for i in kept], numbers=[self.numbers[i] for i in kept])
 
 
 def require_file(path: Path) -> None:
@@ -44,58 +66,137 @@ def sweep(folder: Path) -> None:
             pass  # being written, gone meanwhile, or another user's
 
 
-def malformed(path: Path, found: str, evidence: bool = False) -> InputError:
-    """What is raised for a CSV that the suite did not write. evidence: its rows may be all that is left of runs."""
-    if evidence:
+def malformed(path: Path, found: str, evidence: object = None) -> InputError:  # evidence: until no caller passes it
+    """What is raised for a CSV that the suite did not write. Nobody is told to delete what is evidence, by its name."""
+    if path.stem in EVIDENCE:
         return InputError(
             f"{path} is malformed ({found}), and writing it anew would lose its rows; restore it, for example by "
             "`git checkout`, or move it away."
         )
+    return InputError(f"{path} is malformed ({found}); delete it and run `make {_target(path)}` to write it anew.")
+
+
+def _target(path: Path) -> str:
+    """The make target that writes a CSV."""
     table = TABLES.get(path.stem)
     target = "reproduce-all" if table is None else table.target
-    target = f"reproduce-{path.parent.name}" if target == "collect" else target
-    return InputError(f"{path} is malformed ({found}); delete it and run `make {target}` to write it anew.")
+    return f"reproduce-{path.parent.name}" if target == "collect" else target
 
 
-def read_text(path: Path, columns: Sequence[str] = (), evidence: bool = False) -> pd.DataFrame:
-    """A CSV as text, "" for an empty field. Raises InputError where it lacks one of `columns` or is no CSV.
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Makes 100,000 lists without the collector of cycles, which looks through all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
-    A column that is later than the CSV is empty. Stale rows are left out, and with them the column that marks them,
-    unless the CSV is read as `evidence`, whose every row counts. Raises Stale for a runs.csv of none but stale rows.
+
+def read_sheet(path: Path) -> Sheet:
+    """A CSV as text. What a spreadsheet changes without harm is taken back: a BOM, line ends, TRUE for True.
+
+    So are the apostrophes that `write` sets. Raises InputError for what is no CSV.
     """
     require_file(path)
     try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            content = file.read()
+        _check_separators(path, content)
         # Not pandas' reader: it fills up a row that was torn.
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
+        reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+        lines, numbers = [], []
+        with uncollected():
+            for line in reader:
+                if line:
+                    lines.append(line)
+                    numbers.append(reader.line_num)
     except FileNotFoundError:
-        target = malformed(path, "").args[0].partition("`make ")[2].partition("`")[0]
-        raise InputError(f"{path} is not there; run `make {target}` to write it.") from None
-    except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
-        raise malformed(path, " ".join(str(error).split()), evidence) from None
-    if evidence and not path.read_bytes().endswith(b"\n"):
-        raise malformed(path, "its last line is torn", evidence)
+        raise InputError(f"{path} is not there; run `make {_target(path)}` to write it.") from None
+    except UnicodeDecodeError:
+        raise malformed(path, "it is no text in UTF-8") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise malformed(path, " ".join(str(error).split())) from None
+    if path.stem in EVIDENCE and not content.endswith("\n"):
+        raise malformed(path, "its last line is torn")
     if not lines:
-        raise malformed(path, "no columns in it", evidence)
-    if twice := [name for name in lines[0] if lines[0].count(name) > 1]:
-        raise malformed(path, f"the column '{twice[0]}' twice", evidence)
-    for line in lines:
-        if len(line) != len(lines[0]):
-            raise malformed(path, f"a row of {len(line)} fields under {len(lines[0])} columns", evidence)
-    frame = pd.DataFrame(lines[1:], columns=lines[0], dtype=str)
+        raise malformed(path, "no columns in it")
+    names = lines[0]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise malformed(path, f"the column '{_short(twice[0])}' twice")
+    for line, number in zip(lines, numbers):
+        if len(line) != len(names):
+            raise malformed(path, f"a row of {len(line)} fields under {len(names)} columns, in line {number}")
+    sheet = Sheet(path, names, lines[1:], numbers[1:])
+    _take_back(sheet, content)
+    return sheet
+
+
+def _check_separators(path: Path, content: str) -> None:
+    """Raises InputError where a spreadsheet has written another kind of CSV: no separator but the comma is taken."""
+    head = content.partition("\n")[0]
+    for sign, word in ((";", "semicolons"), ("\t", "tabs")):
+        if head.count(sign) > head.count(","):
+            raise InputError(
+                f"{path} is separated by {word}, as a spreadsheet saves it; take the file from git or export it with "
+                "commas."
+            )
+
+
+def _take_back(sheet: Sheet, content: str) -> None:
+    """Undo, in the rows themselves, what `write` and spreadsheets do. Raises InputError for decimal commas."""
+    kinds = {i: kind_of(sheet.path, name) for i, name in enumerate(sheet.names)}
+    texts = [i for i, kind in kinds.items() if kind == "text"]
+    if re.search(r"'[=+\-@\t]", content):
+        for row in sheet.rows:
+            for i in texts:
+                row[i] = re.sub(rf"^'({_FORMULA})", r"\1", row[i])
+    for i in (i for i, kind in kinds.items() if kind == "flag"):
+        for row in sheet.rows:
+            if row[i] in ("TRUE", "FALSE", "true", "false"):
+                row[i] = row[i].capitalize()
+    if re.search(r'"-?\d+,\d+', content):
+        for row, number in zip(sheet.rows, sheet.numbers):
+            for i, field in enumerate(row):
+                if kinds[i] not in ("text", "flag", "") and re.fullmatch(r"-?\d+,\d+(?:[eE][+-]?\d+)?", field):
+                    raise InputError(
+                        f"{sheet.path} has decimal commas ('{sheet.names[i]}' {_short(field)} in line {number}), as a "
+                        "spreadsheet saves them; take the file from git or export it with decimal points."
+                    )
+
+
+@functools.cache
+def _kinds(stem: str) -> dict[str, str]:
+    table = TABLES.get(stem)
+    return {name: column.kind for name, column in COLUMNS.items()} | (
+        {column.name: column.kind for column in table.columns} if table else {}
+    )
+
+
+def kind_of(path: Path, name: str) -> str:
+    """The kind of a CSV's column, one of KINDS; "" for one that the schema does not know."""
+    return _kinds(path.stem).get(name, "")
+
+
+def read_text(path: Path, columns: Sequence[str] = (), evidence: object = None) -> pd.DataFrame:  # as `malformed`
+    """A CSV as text, "" for an empty field. Raises InputError where it lacks one of `columns` or is no CSV.
+
+    A column that is later than the CSV is empty. Who judges or shows what is in runs.csv, curves.csv and tuning.csv
+    reads them by `reproduce.evidence.door`, which gives the rows that count.
+    """
+    return frame_of(read_sheet(path), columns)
+
+
+def frame_of(sheet: Sheet, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """The sheet as a frame of text; `columns` must be there, and one that is later than the CSV is empty."""
+    frame = pd.DataFrame(sheet.rows, columns=sheet.names, dtype=str)
     for name in columns:
         if name not in frame and name in COLUMNS and COLUMNS[name].later:
             frame[name] = ""
         if name not in frame:
-            raise malformed(path, f"no column '{name}'", evidence)
-    if "stale" in frame and not evidence:
-        fresh = frame[frame["stale"] != "True"].drop(columns="stale").reset_index(drop=True)
-        if path.name == "runs.csv" and len(frame) and fresh.empty:
-            target = f"make reproduce-{path.parent.name}"
-            raise Stale(
-                f"{path}: all {len(frame)} rows are stale, of other code or another grid; `{target}` trains anew."
-            )
-        return fresh
+            raise malformed(sheet.path, f"no column '{name}'")
     return frame
 
 
@@ -105,22 +206,26 @@ def read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     Columns that the schema does not know stay text. Raises InputError for what is not a value of its kind, and for two
     rows that share the table's key.
     """
-    frame, table = read_text(path, columns), TABLES.get(path.stem)
-    known = {column.name: column for column in table.columns} if table else COLUMNS
+    return typed(read_sheet(path), columns)
+
+
+def typed(sheet: Sheet, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """The sheet as `read` gives it."""
+    frame, table = frame_of(sheet, columns), TABLES.get(sheet.path.stem)
     for name in frame:
-        column = known.get(name)
-        if name in columns and column and column.kind in ("text", "flag") and (frame[name] == "").any():
-            raise malformed(path, f"an empty '{name}'")
-        if column and column.kind != "text":
-            frame[name] = _typed(path, frame[name], column.kind)
+        kind = kind_of(sheet.path, name)
+        if name in columns and kind in ("text", "flag") and (empty := frame[name] == "").any():
+            raise malformed(sheet.path, f"an empty '{name}' in line {sheet.numbers[int(empty.argmax())]}")
+        if kind not in ("", "text"):
+            frame[name] = _values(sheet, frame[name], kind)
     key = [name for name in table.key if name in frame] if table else []
     if key and (twice := frame.duplicated(key)).any():
-        found = (f"{name.removesuffix('_key')} {frame[name][twice].iloc[0]}" for name in key)
-        raise malformed(path, f"two points of {', '.join(found)}")
+        found = (f"{name.removesuffix('_key')} {_short(str(frame[name][twice].iloc[0]))}" for name in key)
+        raise malformed(sheet.path, f"two points of {', '.join(found)}")
     return frame
 
 
-def _typed(path: Path, text: pd.Series, kind: str) -> pd.Series:
+def _values(sheet: Sheet, text: pd.Series, kind: str) -> pd.Series:
     if kind == "flag":
         wrong, values = ~text.isin(("True", "False", "")), text.map({"True": True, "False": False})
     else:
@@ -129,8 +234,15 @@ def _typed(path: Path, text: pd.Series, kind: str) -> pd.Series:
         if kind == "share":
             wrong |= (values < 0) | (values > 1)
     if wrong.any():
-        raise malformed(path, f"'{text.name}' {text[wrong].iloc[0]}")
+        at = int(wrong.argmax())
+        raise malformed(sheet.path, f"'{text.name}' {_short(text.iloc[at])} in line {sheet.numbers[at]}")
     return values
+
+
+def _short(text: str) -> str:
+    """A field as a sentence can hold it: on one line, and not for ever."""
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def finite(frame: pd.DataFrame) -> pd.DataFrame:
@@ -145,18 +257,20 @@ def write(path: Path, rows: pd.DataFrame | Iterable[dict[str, str]], digits: int
     have: a column that nobody declared is a KeyError.
     """
     names = TABLES[path.stem].names
+    texts = {name for name in names if kind_of(path, name) == "text"}
     if isinstance(rows, pd.DataFrame):
         if unknown := [name for name in rows if name not in names]:
             raise KeyError(f"{path.name} has no column {unknown[0]}")
-        text_columns = rows.select_dtypes(exclude="number").columns
-        content = rows.assign(**{name: rows[name].map(_no_formula) for name in text_columns}).to_csv(
+        content = rows.assign(**{name: rows[name].map(_no_formula) for name in rows if name in texts}).to_csv(
             index=False, float_format=None if digits is None else f"%.{digits}g"
         )
     else:
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
+        writer.writerows(
+            {name: _no_formula(value) if name in texts else value for name, value in row.items()} for row in rows
+        )
         content = text.getvalue()
     require_file(path)
     if path.is_file() and path.read_bytes() == content.encode():
@@ -165,9 +279,15 @@ def write(path: Path, rows: pd.DataFrame | Iterable[dict[str, str]], digits: int
     return True
 
 
+_FORMULA = r"'*[=+\-@\t]"  # what text begins with that a spreadsheet would compute, or that has been guarded before
+
+
 def _no_formula(value: object) -> object:
-    """A field that a spreadsheet would take for a formula, with the apostrophe that makes it text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith("=") else value
+    """Text that a spreadsheet would take for a formula, with the apostrophe that makes it text.
+
+    The one rule for = + - @ and tab; numbers, whose columns have another kind, have none. `read_sheet` takes it off.
+    """
+    return f"'{value}" if isinstance(value, str) and re.match(_FORMULA, value) else value
 
 
 def markdown_cell(text: str) -> str:

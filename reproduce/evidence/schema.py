@@ -63,7 +63,7 @@ _IDENTITY = (
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
 _ENDED = (
     "val_accuracy train_loss objective gradient_norm diverged_at seconds train_seconds evaluate_seconds record_seconds "
-    "stack_runs device cpu torch commit run_key versions checksum"
+    "stack_runs device cpu torch commit run_key versions checksum seal"
 )
 _BESIDE = "grid label at theirs theirs_sd ours ours_sd seeds n_train profile tolerance met source"
 _MACHINE = "data device threads torch"
