@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce import commands
+from reproduce.evidence import door
 from reproduce.evidence.places import FIGURES, PROFILES, RESULTS, figures_folder
 from reproduce.plan.checks import MOST, clipped, shown
 from reproduce.plan.grid import APART
@@ -219,7 +220,18 @@ def _places(sub: argparse.ArgumentParser, *names: str, profile: bool = True) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the words say and return the exit status: 2 for what is refused, in a sentence on stderr."""
+    """Do what the words say and return the exit status: 2 for what is refused, in a sentence on stderr.
+
+    1 where it was done, and CSVs that it read have rows that do not count; each reason is a sentence on stderr.
+    """
+    door.told()  # what an earlier command in this process left
+    status = _done(argv)
+    for sentence in (said := door.told()):
+        print(sentence, file=sys.stderr)
+    return status or min(len(said), 1)
+
+
+def _done(argv: Sequence[str] | None) -> int:
     try:
         for word in sys.argv[1:] if argv is None else argv:
             if not word.isprintable():

@@ -11,12 +11,13 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from am.data import NAMES, data_folder, identity_of, missing
 from am.errors import InputError, unknown
 from am.methods import methods
+from reproduce.evidence import door
 from reproduce.evidence.adopt import adopt as adopt_folder
 from reproduce.evidence.adopt import folders_of
 from reproduce.evidence.files import Stale, make_folder, read_text, write, write_whole
@@ -113,7 +114,7 @@ def figures(args: argparse.Namespace) -> None:
     has = _methods_of_each(args, words) if words and not args.grids else {}
     for results, name, grid in _with_csvs(args):
         out = place(root, grid.profile)
-        with _told_if_stale():
+        with suppress(Stale):  # the door tells why no row counts, and the other grids go on
             target = next(iter(grid.targets), None)
             mine = dataclasses.replace(paper, methods=has[results, name]) if (results, name) in has else paper
             if words and not mine.methods:
@@ -126,8 +127,8 @@ def _methods_of_each(args: argparse.Namespace, words: Sequence[str]) -> dict[tup
     """(folder of the profile, grid) -> which of the methods it has; raises InputError for one that no grid has."""
     there = {}
     for results, name, _ in _with_csvs(args):
-        with suppress(Stale):  # which is told where the grid would be drawn
-            there[results, name] = set(read_text(results / name / "runs.csv", ["method"])["method"])
+        with suppress(Stale):
+            there[results, name] = set(door.text(results / name, "runs", ["method"])["method"])
     every = set().union(*there.values())
     if absent := [word for word in words if word not in every]:
         raise unknown("method", absent[0], sorted(every), str(args.results))
@@ -151,20 +152,11 @@ def _with_csvs(args: argparse.Namespace) -> Iterator[tuple[Path, str, Grid]]:
             yield place(args.results, profile), name, load_grid(name, profile, folder=args.grid_folder)
 
 
-@contextmanager
-def _told_if_stale() -> Iterator[None]:
-    """A grid of none but stale rows is told, and the others go on."""
-    try:
-        yield
-    except Stale as error:
-        print(error, file=sys.stderr)
-
-
 def tables(args: argparse.Namespace) -> None:
     from reproduce.show.tables import fill, pages, tables_of
 
     for results, name, grid in _with_csvs(args):
-        with _told_if_stale():
+        with suppress(Stale):  # the door tells why no row counts, and the other grids go on
             for path in tables_of(results, name, grid.title):
                 print(path)
     for target in [args.page] if args.page else pages(Path()):

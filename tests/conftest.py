@@ -24,6 +24,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def csvs_by_hand(request):
+    """Tests of statistics and figures make up numbers, which have no checksums: there alone the door takes them.
+
+    A CSV with checksums is looked at as everywhere. tests/evidence/test_door.py has the door as it is.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in ("judge", "show"):
+            patch.setattr("reproduce.evidence.door.foreign", lambda sheet: None)
+        yield
+
+
 def tiny_data(
     dtype: torch.dtype = torch.float64, device: str = "cpu", scale: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,7 +34,7 @@ _KEYS = tuple(field.name for field in dataclasses.fields(Claim) if field.name !=
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
     """Every claim under every one of its protocols; raises InputError for a key, protocol or list that is not there."""
-    raw = tomllib.loads(path.read_text())
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
     protocols, lists = raw["protocols"], raw.get("lists", {})
     found = []
     for block in raw["claim"]:
@@ -66,12 +66,12 @@ def counted_from(grid: str) -> int:
 
 def protocols_of(path: Path) -> dict[str, str]:
     """Protocol -> what it means, in a sentence."""
-    return tomllib.loads(path.read_text())["protocols"]
+    return tomllib.loads(path.read_text(encoding="utf-8"))["protocols"]
 
 
 def changes_of(path: Path) -> list[str]:
     """What was changed in the rules of all claims after runs, a sentence each."""
-    return tomllib.loads(path.read_text()).get("changed", [])
+    return tomllib.loads(path.read_text(encoding="utf-8")).get("changed", [])
 
 
 def judge_all(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.evidence.files import Stale, read, write
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, write
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.improvement import improvement_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes
@@ -33,12 +34,12 @@ def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
     for path in sorted(results.glob("*/runs.csv")):
         grid, curves = path.parent.name, path.with_name("curves.csv")
         try:
-            runs = read(path)
+            runs = door.runs(path.parent)
         except Stale:
             for name in PER_GRID:
                 path.with_name(f"{name}.csv").unlink(missing_ok=True)
             continue
-        points = read(curves) if curves.exists() else pd.DataFrame()
+        points = door.curves(path.parent) if curves.exists() else pd.DataFrame()
         for name, made in _tables(grid, runs, points, targets_of(grid, grid_folder)).items():
             target = path.with_name(f"{name}.csv")
             table = _or_none(made)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from am.errors import InputError, unknown
-from reproduce.evidence.files import read
+from reproduce.evidence import door
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE, only_labels, too_few
@@ -57,7 +57,7 @@ class Claim:
 class Evidence:
     """The CSVs of a grid under a profile, each read once.
 
-    runs: what counts, the present code's rows; seeds on which trials were made are not among them.
+    runs: what counts, by the door; seeds on which trials were made are not among them.
     """
 
     folder: Path
@@ -65,20 +65,19 @@ class Evidence:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        runs = read(self.folder / "runs.csv")
+        runs = door.runs(self.folder)
         return runs if self.tuning.empty else runs[~runs["seed"].isin(self.tuning["seed"])]
 
     @cached_property
     def tuning(self) -> pd.DataFrame:
-        path = self.folder / "tuning.csv"
-        return read(path) if path.exists() else pd.DataFrame()
+        return door.trials(self.folder) if (self.folder / "tuning.csv").exists() else pd.DataFrame()
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         path = self.folder / "curves.csv"
         if not path.exists():
             raise InputError(f"{path.name} of the grid {self.folder.name} is missing; `make collect` writes it.")
-        return read(path)
+        return door.curves(self.folder)
 
     def goal(self, reference: str) -> pd.Series:
         """The accuracy to reach on each data set; InputError where the grid has no such target."""

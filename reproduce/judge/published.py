@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.evidence.files import Stale, make_folder, markdown_cell, read, write, write_whole
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, make_folder, markdown_cell, write, write_whole
 from reproduce.evidence.schema import TABLES
 from reproduce.judge.rows import is_finished
 
@@ -30,7 +31,7 @@ def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
     or "not run" where its grid has no CSVs. n_train and profile say at what scale ours was run.
     """
     rows = []
-    for number in tomllib.loads(NUMBERS.read_text())[kind]:
+    for number in tomllib.loads(NUMBERS.read_text(encoding="utf-8"))[kind]:
         row = dict(
             grid=number["grid"], label=number["label"], at=number["at"], theirs=number["accuracy"],
             theirs_sd=number.get("sd"),
@@ -51,7 +52,7 @@ def comparison(results: Path, kind: str = "published") -> pd.DataFrame:
 
 def _ours(folder: Path, label: str, at: float) -> dict | None:
     try:
-        runs, curves = read(folder / "runs.csv"), read(folder / "curves.csv")
+        runs, curves = door.runs(folder), door.curves(folder)
     except Stale:
         return None
     found = curves[(curves["label"] == label) & ((curves["epoch"] - at).abs() < 1e-9)]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from reproduce.evidence.files import Stale, read, write
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, write
 from reproduce.evidence.schema import TABLES
 from reproduce.judge.estimates import mean_interval
 from reproduce.judge.rows import CHANCE, SETTING, STATUSES, check_one_row_per_seed, is_finished, require_columns
@@ -56,7 +57,7 @@ def write_summary(folder: Path) -> bool:
     """Write summary.csv beside a grid's runs.csv; True if it changed. Without a run that counts there is none."""
     path = folder / "summary.csv"
     try:
-        runs = read(folder / "runs.csv") if (folder / "runs.csv").exists() else None
+        runs = door.runs(folder) if (folder / "runs.csv").exists() else None
     except Stale:
         runs = None
     if runs is not None:

@@ -323,6 +323,6 @@ def make_label(place: str, text: str, settings: dict[str, Any]) -> str:
         raise InputError(f"{place}: {name} has {len(label):,} characters; at most {LABEL_CHARACTERS} are taken.")
     if not label.isprintable():
         raise InputError(f"{place}: {name} must be printable text on one line.")
-    if label != label.strip() or label.startswith("="):
-        raise InputError(f"{place}: {name} must begin and end with a word, not with a blank or '='.")
+    if label != label.strip():
+        raise InputError(f"{place}: {name} must begin and end with a word, not with a blank.")
     return label

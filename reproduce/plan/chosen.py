@@ -13,7 +13,8 @@ from typing import Any
 
 from am.data import full_rows, training_rows
 from am.errors import InputError, unknown
-from reproduce.evidence.files import as_toml, malformed, read_text
+from reproduce.evidence import door
+from reproduce.evidence.files import as_toml, malformed
 from reproduce.evidence.places import PROFILES, place
 from reproduce.evidence.rows import Row
 from reproduce.evidence.store import FINAL
@@ -68,7 +69,7 @@ def chosen_of(grid: Grid, results: Path) -> list[Chosen]:
     if grid.rule != "tuned":
         raise InputError(f"{grid.file}: 'rule' is '{grid.rule}', so there are no trials to choose from.")
     path = results / grid.name / "tuning.csv"
-    rows = [row for row in read_text(path, COLUMNS).to_dict("records") if row["status"] in FINAL]
+    rows = [row for row in door.text(path.parent, "tuning", COLUMNS).to_dict("records") if row["status"] in FINAL]
     return [_best(grid, entry, [row for row in rows if row["label"] == entry.label], path) for entry in grid.entries]
 
 
@@ -117,4 +118,4 @@ def _accuracy(path: Path, row: Row) -> float:
             return accuracy
     except ValueError:
         pass
-    raise malformed(path, f"'val_accuracy' {row['val_accuracy']}", evidence=True)
+    raise malformed(path, f"'val_accuracy' {row['val_accuracy']}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reproduce.evidence import door
 from reproduce.evidence.columns import COLUMNS
 from reproduce.evidence.files import read_text
 from reproduce.evidence.schema import activation_title, dataset_title, titled
@@ -54,7 +55,7 @@ class Table:
 
 
 def table_of(path: Path) -> Table:
-    frame = read_text(path)
+    frame = door.text(path.parent, "tuning") if path.name == "tuning.csv" else read_text(path)
     same = [column for column in frame if len(frame) > 1 and frame[column].nunique() == 1]
     shares = _shares(path.stem)
     common = [(_heading(c, shares), _shown(c, frame[c].iloc[0], "", shares).text) for c in same if frame[c].iloc[0]]

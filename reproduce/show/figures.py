@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from am.errors import InputError, unknown
 from am.modules.networks import NETWORKS
-from reproduce.evidence.files import Stale, finite, malformed, read, read_text, sweep, write_whole
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, finite, malformed, read, sweep, write_whole
 from reproduce.judge.claims import counted_from
 from reproduce.plan.grid import Grid, Target
 from reproduce.show.curves import curve_pages
@@ -219,9 +220,9 @@ def draw(
 
 def _read_runs(results: Path, grid: str) -> pd.DataFrame:
     path = results / grid / "runs.csv"
-    runs = finite(read(path, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
+    runs = finite(door.runs(path.parent, _RUN_COLUMNS))[list(_RUN_COLUMNS)]
     for name in ("constants", "network"):  # empty in CSVs from before the column
-        runs[name] = read_text(path, [name])[name]
+        runs[name] = door.text(path.parent, "runs", [name])[name]
     if runs.empty:
         raise malformed(path, "no runs in it")
     same = ["dataset", "n_train", "activation", "hidden", "constants", "label", "seed"]
@@ -255,7 +256,7 @@ def _is_object(text: str) -> bool:
 
 def _read_curves(results: Path, grid: str) -> pd.DataFrame:
     # Without a train_loss, which tables of one's own may lack, no run is known to be lost.
-    found = finite(read(results / grid / "curves.csv", _CURVE_COLUMNS))
+    found = finite(door.curves(results / grid, _CURVE_COLUMNS))
     return found.reindex(columns=[*_CURVE_COLUMNS, "train_loss"])
 
 

@@ -19,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from am.errors import InputError
-from reproduce.evidence.files import Stale, finite, malformed, read, read_text, write_whole
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, finite, malformed, read_text, write_whole
 from reproduce.evidence.places import PROFILES
 from reproduce.evidence.schema import titled
 from reproduce.judge.claims import counted_from
@@ -169,10 +170,10 @@ def _folders(results: Path, figures: Path, beside: Sequence[tuple[Path, Path]]) 
 
 
 def _is_stale(folder: Path) -> bool:
-    """Whether a grid has none but stale runs: no section shows those."""
+    """Whether no run of a grid counts: no section shows those."""
     try:
         if (folder / "runs.csv").exists():
-            read_text(folder / "runs.csv")
+            door.text(folder, "runs")
     except Stale:
         return True
     return False
@@ -199,16 +200,16 @@ def _render(values: dict[str, Any]) -> str:
 
 
 def _read_runs(folder: Path) -> pd.DataFrame:
-    runs = finite(read(folder / "runs.csv", _NEEDED))
-    runs["network"] = read_text(folder / "runs.csv", ["network"])["network"]  # empty in CSVs from before the column
+    runs = finite(door.runs(folder, _NEEDED))
+    runs["network"] = door.text(folder, "runs", ["network"])["network"]  # empty in CSVs from before the column
     if runs.empty:
         raise malformed(folder / "runs.csv", "no runs in it")
     return runs
 
 
-def _read_curves(path: Path, runs: pd.DataFrame) -> pd.DataFrame:
+def _read_curves(folder: Path, runs: pd.DataFrame) -> pd.DataFrame:
     """The curves as numbers; seconds only where the runs were alone on the device."""
-    curves = finite(read(path, ("run_key", "label", "iteration", "epoch", "test_accuracy")))
+    curves = finite(door.curves(folder, ("run_key", "label", "iteration", "epoch", "test_accuracy")))
     return curves if (runs.lane == "time").all() else curves.drop(columns="seconds", errors="ignore")
 
 
@@ -285,7 +286,7 @@ def _section(
     files = [(path.name, Path(os.path.relpath(path, page)).as_posix()) for path in csvs]
     chart, legend, images = None, [], []
     if runs is not None and (folder / "curves.csv").exists():
-        chart, legend = chart_of(runs, with_block_gradients(runs, _read_curves(folder / "curves.csv", runs)))
+        chart, legend = chart_of(runs, with_block_gradients(runs, _read_curves(folder, runs)))
         with matplotlib.style.context(str(STYLE), after_reset=True):
             marks = Marks(floors, since=counted_from(name))
             drawn = draw(*csvs_of(folder.parent, name), target=target, marks=marks, kinds=tuple(STILL))

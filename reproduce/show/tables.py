@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.evidence.files import Stale, markdown_cell, read, write_whole
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, markdown_cell, write_whole
 from reproduce.evidence.schema import dataset_title, network_title
 from reproduce.judge.compare import bold
 from reproduce.judge.rows import MIN_SEEDS
@@ -174,14 +175,14 @@ def latex(table: Table, caption: str) -> str:
 def tables_of(results: Path, grid: str, title: str) -> list[Path]:
     """Write the two tables of a grid from its runs.csv; returns their paths.
 
-    Raises Stale, and removes both, where it has none but stale rows.
+    Raises Stale, and removes both, where none of its rows counts.
     """
     path = results / grid / "runs.csv"
     if not path.exists():
         raise InputError(f"{path} is missing; run `make reproduce-{grid}` first.")
     targets = [results / grid / name for name in ("table.md", "table.tex")]
     try:
-        table = accuracy_table(read(path))
+        table = accuracy_table(door.runs(path.parent))
     except Stale:
         for target in targets:  # or a page would still be filled from it
             target.unlink(missing_ok=True)
@@ -214,7 +215,7 @@ def fill(page: Path, results: Path) -> list[str]:
         if table is None:
             return match[0]
         filled.append(match[2])
-        return f"{match[1]}{table.read_text()}{match[3]}"
+        return f"{match[1]}{table.read_text(encoding='utf-8')}{match[3]}"
 
     new = MARKERS.sub(replace, text)
     if new != text:
