@@ -16,7 +16,7 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.evidence import manifest, rows
-from reproduce.evidence.files import Sheet, Stale, frame_of, malformed, read_sheet, typed, uncollected
+from reproduce.evidence.files import Sheet, Stale, frame_of, malformed, read_sheet, shown, typed, uncollected
 from reproduce.evidence.schema import TABLES
 from reproduce.evidence.seal import Columns
 
@@ -290,11 +290,11 @@ class _Look:
             i, column = some[0]
             row = self.sheet.rows[i]
             first = f"line {self.sheet.numbers[i]}" + (f" of {self.sheet.path.name}" if path != self.sheet.path else "")
-            first += f", '{self._of(row, 'label')}', seed {self._of(row, 'seed')}"
+            first += f", '{shown(self._of(row, 'label'))}', seed {shown(self._of(row, 'seed'))}"
             first += f", by its '{column}'" if column else ""
             count = f"{len(some)} rows" if path == self.sheet.path else f"{len(some)} runs"
             remedy = "run `make run` to train them anew" if what.startswith("do not count") else RESTORE
-            found.append(f"{path}: {count} {what} (the first is {_clean(first)}) and are left out; {remedy}.")
+            found.append(f"{path}: {count} {what} (the first is {first}) and are left out; {remedy}.")
         return [*found, *self._strangers()]
 
     def _strangers(self) -> list[str]:
@@ -308,8 +308,3 @@ class _Look:
             f"{path}: {len(some)} rows are of no run of {self.sheet.path.name} (the first is line {first}) and are "
             f"left out; {RESTORE}."
         ]
-
-
-def _clean(text: str) -> str:
-    shown = text if text.isprintable() else repr(text)[1:-1]
-    return shown if len(shown) < 200 else f"{shown[:200]}..."

@@ -125,7 +125,7 @@ def read_sheet(path: Path) -> Sheet:
         raise malformed(path, "no columns in it")
     names = lines[0]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise malformed(path, f"the column '{_short(twice[0])}' twice")
+        raise malformed(path, f"the column '{shown(twice[0])}' twice")
     for line, number in zip(lines, numbers):
         if len(line) != len(names):
             raise malformed(path, f"a row of {len(line)} fields under {len(names)} columns, in line {number}")
@@ -162,7 +162,7 @@ def _take_back(sheet: Sheet, content: str) -> None:
             for i, field in enumerate(row):
                 if kinds[i] not in ("text", "flag", "") and re.fullmatch(r"-?\d+,\d+(?:[eE][+-]?\d+)?", field):
                     raise InputError(
-                        f"{sheet.path} has decimal commas ('{sheet.names[i]}' {_short(field)} in line {number}), as a "
+                        f"{sheet.path} has decimal commas ('{sheet.names[i]}' {shown(field)} in line {number}), as a "
                         "spreadsheet saves them; take the file from git or export it with decimal points."
                     )
 
@@ -220,7 +220,7 @@ def typed(sheet: Sheet, columns: Sequence[str] = ()) -> pd.DataFrame:
             frame[name] = _values(sheet, frame[name], kind)
     key = [name for name in table.key if name in frame] if table else []
     if key and (twice := frame.duplicated(key)).any():
-        found = (f"{name.removesuffix('_key')} {_short(str(frame[name][twice].iloc[0]))}" for name in key)
+        found = (f"{name.removesuffix('_key')} {shown(str(frame[name][twice].iloc[0]))}" for name in key)
         raise malformed(sheet.path, f"two points of {', '.join(found)}")
     return frame
 
@@ -235,14 +235,14 @@ def _values(sheet: Sheet, text: pd.Series, kind: str) -> pd.Series:
             wrong |= (values < 0) | (values > 1)
     if wrong.any():
         at = int(wrong.argmax())
-        raise malformed(sheet.path, f"'{text.name}' {_short(text.iloc[at])} in line {sheet.numbers[at]}")
+        raise malformed(sheet.path, f"'{text.name}' {shown(text.iloc[at])} in line {sheet.numbers[at]}")
     return values
 
 
-def _short(text: str) -> str:
+def shown(text: str) -> str:
     """A field as a sentence can hold it: on one line, and not for ever."""
-    shown = text if text.isprintable() else repr(text)[1:-1]
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+    line = text if text.isprintable() else repr(text)[1:-1]
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
 
 
 def finite(frame: pd.DataFrame) -> pd.DataFrame:
