@@ -55,7 +55,7 @@ def physical_memory() -> int:
 def cgroup_memory(membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """Bytes that the cgroups of this process, version 1 or 2, allow it at the most; None where they set no limit."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     limits = []
@@ -70,7 +70,7 @@ def cgroup_memory(membership: Path = Path("/proc/self/cgroup")) -> int | None:
             if not folder.is_relative_to(root):
                 break
             try:
-                limits.append(int((folder / file).read_text()))
+                limits.append(int((folder / file).read_text(encoding="utf-8")))
             except (OSError, ValueError):  # "max", or no such group here
                 pass
     return min(limits, default=None)

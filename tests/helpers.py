@@ -115,7 +115,7 @@ class Place:
         """A grid file: `text`, or the tiny grid with changes."""
         self.grids.mkdir(parents=True, exist_ok=True)
         path = self.grids / f"{name}.toml"
-        path.write_text(grid_text(**changes) if text is None else text)
+        path.write_text(grid_text(**changes) if text is None else text, encoding="utf-8")
         return path
 
     def words(self, command: str, *words: str) -> list[str]:
@@ -152,7 +152,7 @@ class Place:
         """`python -m reproduce run` in a process, and a process group, of its own."""
         env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **{MARK: mark})
         command = [sys.executable, "-m", "reproduce", *self.words("run", *words)]
-        log = open(self.root / "log.txt", "a")
+        log = open(self.root / "log.txt", "a", encoding="utf-8")
         return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
 
     def shards(self) -> list[Path]:
@@ -160,10 +160,12 @@ class Place:
 
     def stored(self) -> list[dict]:
         """Every run of every shard."""
-        return [run for path in self.shards() for run in json.loads(path.read_text())["payload"]["runs"]]
+        return [
+            run for path in self.shards() for run in json.loads(path.read_text(encoding="utf-8"))["payload"]["runs"]
+        ]
 
     def rows(self, grid: str = "tiny", file: str = "runs.csv") -> list[dict[str, str]]:
-        with open(self.csvs / grid / file, newline="") as f:
+        with open(self.csvs / grid / file, encoding="utf-8", newline="") as f:
             return list(csv.DictReader(f))
 
     def untimed(self, grid: str = "tiny") -> dict[str, Any]:
@@ -187,7 +189,7 @@ def cheap_figures(
         path = out / grid / f"accuracy_epochs.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(hashlib.sha256(content).hexdigest())
+        part.write_text(hashlib.sha256(content).hexdigest(), encoding="utf-8")
         os.replace(part, path)
         written.append(path)
     return written
@@ -220,7 +222,7 @@ def read_fixture(tmp_path):
 
     def read(text: str | None = None, profile_asked: str = "smoke", **changes):
         path = tmp_path / "tiny.toml"
-        path.write_text(grid_text(**changes) if text is None else text)
+        path.write_text(grid_text(**changes) if text is None else text, encoding="utf-8")
         return read_grid(path, profile_asked)
 
     return read

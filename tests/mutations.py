@@ -112,12 +112,12 @@ def mutated_grid(draw: random.Random, place: Place) -> str:
     """A grid `other` that is nearly one; what was done."""
     kind = draw.choice(("value", "value", "value", "block", "block", "text", "text", "bytes", "tuned", "file", "name"))
     path = place.write("other", methods=[dict(m) for m in METHODS])
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if kind == "value":
         key, value = draw.choice(KEYS), draw.choice(VALUES)
         lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
         lines.insert(0, f"{key} = {value}")
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return f"{key} = {value[:40]}"
     if kind in ("block", "tuned"):
         change = draw.choice(BLOCKS)
@@ -126,7 +126,7 @@ def mutated_grid(draw: random.Random, place: Place) -> str:
         place.write("other", **more)
         return f"{kind} {str(change)[:60]}"
     if kind == "text":
-        path.write_text(mutated_text(draw, text)[1])
+        path.write_text(mutated_text(draw, text)[1], encoding="utf-8")
     elif kind == "bytes":
         path.write_bytes(mutated_bytes(draw, path.read_bytes()))
     elif kind == "file":
@@ -227,7 +227,7 @@ FIELDS = ("", "nan", "inf", "-1", "1e999", "=1+1", "True", "x" * 200_000, "é", 
 
 def mutated_field(draw: random.Random, path: Path) -> str:
     """One field of a CSV, a row or a column."""
-    lines = [line.split(",") for line in path.read_text().splitlines()]
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
     kind = draw.choice(("field", "field", "field", "row", "rows", "column", "head", "torn"))
     i, j = draw.randrange(1, len(lines)), draw.randrange(len(lines[0]))
     name = lines[0][j]
@@ -243,7 +243,7 @@ def mutated_field(draw: random.Random, path: Path) -> str:
         lines[0][j] = draw.choice(("", "label", "x"))
     else:
         lines[-1] = lines[-1][: draw.randrange(1, len(lines[-1]))]
-    path.write_text("\n".join(map(",".join, lines)) + draw.choice(("\n", "", "\r\n")))
+    path.write_text("\n".join(map(",".join, lines)) + draw.choice(("\n", "", "\r\n")), encoding="utf-8")
     return f"{kind} {name} of {path.name}"
 
 
@@ -263,7 +263,7 @@ def mutated_evidence(draw: random.Random, place: Place) -> str:
     elif kind == "file":
         what = f"{no_file(draw, path)} as {path.name}"
     elif kind == "encoding":
-        path.write_text(path.read_text(), encoding=draw.choice(("utf-16", "utf-32", "utf-8-sig")))
+        path.write_text(path.read_text(encoding="utf-8"), encoding=draw.choice(("utf-16", "utf-32", "utf-8-sig")))
         what = f"encoding of {path.name}"
     else:
         path = draw.choice(sorted(p for p in place.store.iterdir() if p.is_file()))

@@ -32,7 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     for folder in ("am", "reproduce"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("own_method.py", "own_method_twin.py"):
-        (target,) = re.findall(rf"cp examples/{name} (\S+)", (EXAMPLES / name).read_text())
+        (target,) = re.findall(rf"cp examples/{name} (\S+)", (EXAMPLES / name).read_text(encoding="utf-8"))
         shutil.copy(EXAMPLES / name, tmp_path / target)
     return tmp_path
 
@@ -56,7 +56,7 @@ def test_a_grid_of_ones_own_is_run_and_plotted(tmp_path, monkeypatch):
     results, figures = tmp_path / "results", tmp_path / "figures"
     words = ["--grids", EXAMPLES, "--profile", "smoke", "--device", "cpu", "--jobs", "1"]
     assert main(["run", "own_grid", *map(str, [*words, "--results", results, "--figures", figures])]) == 0
-    with open(results / "smoke" / "own_grid" / "runs.csv", newline="") as file:
+    with open(results / "smoke" / "own_grid" / "runs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     labels = {f"{title}, step {rate}" for title in ("SGD", "Momentum") for rate in ("0.01", "0.1")}
     assert {row["label"] for row in rows} == labels and {row["status"] for row in rows} == {"done"}

@@ -9,12 +9,16 @@ from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def pins() -> dict[str, Version]:
     """What the two files of requirements pin, by name."""
-    lines = [line for name in ("requirements.txt", "requirements-distributed.txt") for line in (ROOT / name).open()]
+    lines = [
+        line
+        for name in ("requirements.txt", "requirements-distributed.txt")
+        for line in (ROOT / name).open(encoding="utf-8")
+    ]
     pinned = [line.strip().split("==") for line in lines if "==" in line]
     return {name: Version(version) for name, version in pinned}
 

@@ -64,7 +64,9 @@ def peak_of(case: dict[str, Any]) -> tuple[int, int]:
 
 def _peak_resident() -> int:
     """Bytes; not ru_maxrss, which a process inherits from the one that started it."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    ]
     return 1024 * int(line.split()[1])
 
 

@@ -60,7 +60,7 @@ class Store:
     def _load(self, path: Path) -> list[dict[str, Any]]:
         regular = path.is_file() and not path.is_symlink()
         try:
-            shard = json.loads(path.read_text()) if regular else None
+            shard = json.loads(path.read_text(encoding="utf-8")) if regular else None
             if shard["sha256"] == _digest(shard["payload"]):
                 return shard["payload"]["runs"]
         except (ValueError, KeyError, TypeError, OSError, RecursionError):
@@ -132,7 +132,7 @@ def _make_place(folder: Path) -> None:
     """Make the store's folder and sweep it; raises OSError where it cannot be made or written."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".probe.{os.getpid()}.part"  # swept where a kill leaves it
-    probe.write_text("")
+    probe.write_text("", encoding="utf-8")
     probe.unlink()
     sweep(folder)
 

@@ -31,7 +31,7 @@ def emptied(path: Path) -> None:
 
 
 def web_page(path: Path) -> None:
-    path.write_text("<html>404 not found</html>")
+    path.write_text("<html>404 not found</html>", encoding="utf-8")
 
 
 def single_array(path: Path) -> None:
@@ -217,6 +217,6 @@ def test_a_fault_while_writing_leaves_no_file(tmp_path, monkeypatch, fault, plac
 
 def test_an_unusable_folder_is_named(tmp_path, monkeypatch):
     FakeTorchvision(monkeypatch)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"file/mnist\.npz cannot be written \(.+\); choose another data folder"):
         load("mnist", tmp_path / "file")

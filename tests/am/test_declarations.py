@@ -142,7 +142,7 @@ def drop(tmp_path, monkeypatch):
     monkeypatch.setattr(am.methods, "__path__", [*am.methods.__path__, str(tmp_path)])
 
     def write(stem: str, name: str) -> None:
-        (tmp_path / f"{stem}.py").write_text(SCRATCH.replace("{name}", name))
+        (tmp_path / f"{stem}.py").write_text(SCRATCH.replace("{name}", name), encoding="utf-8")
         methods.cache_clear()
 
     yield write

@@ -16,11 +16,11 @@ def groups(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
 
     def limit(membership: str, files: dict[str, str]) -> int | None:
-        (tmp_path / "self").write_text(membership)
+        (tmp_path / "self").write_text(membership, encoding="utf-8")
         for name, text in files.items():
             path = tmp_path / "cgroup" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         return machine.cgroup_memory(tmp_path / "self")
 
     return limit

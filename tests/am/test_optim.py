@@ -396,12 +396,12 @@ def test_sparse_gradients_are_refused():
 
 def test_the_module_needs_torch_alone_and_no_other_needs_it():
     own = Path(am.optim.__file__)
-    nodes = list(ast.walk(ast.parse(own.read_text())))
+    nodes = list(ast.walk(ast.parse(own.read_text(encoding="utf-8"))))
     named = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     named |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert {name for name in named if name.split(".")[0] not in sys.stdlib_module_names} == {"torch", "am.errors"}
     imports = re.compile(r"^\s*(from am\.optim |import am\.optim|from am import .*\boptim\b)", re.MULTILINE)
-    others = [path for path in own.parent.rglob("*.py") if imports.search(path.read_text())]
+    others = [path for path in own.parent.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))]
     assert others == []  # a run's key hashes what its method imports
 
 

@@ -401,8 +401,8 @@ def test_the_example_trains_lenet_on_the_rows_at_hand(tmp_path, monkeypatch, cap
 
 def test_the_pages_loop_is_the_examples():
     page, example = (ROOT / path for path in ("docs/own-network.md", "examples/own_network.py"))
-    loop = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
-    assert loop in example.read_text() and len(loop.splitlines()) <= 10
+    loop = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert loop in example.read_text(encoding="utf-8") and len(loop.splitlines()) <= 10
 
 
 @pytest.mark.slow

@@ -390,7 +390,7 @@ def test_a_slow_twin_shares_nothing_that_is_not_tested_on_its_own():
 def imported(path: Path) -> set[str]:
     """Full names of what a file imports."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -303,7 +303,7 @@ def test_a_run_is_shown_in_a_line_and_a_method_may_be_given_itself():
 
 
 def test_the_readmes_example_runs_and_learns(capsys):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = re.search(r"## Train one by hand.*?```python\n(.*?)```", text, re.DOTALL)[1]
     names: dict = {}
     exec(code, names)

@@ -191,9 +191,9 @@ def test_one_part_leaves_the_others_as_they_are(tmp_path):
     cpu, quiet = torch.device("cpu"), lambda text: None
     (tmp_path / "bench").mkdir()
     kept = "method,hidden,majoriser,ratio,ratio_low,ratio_high\ntiam,100-100,gradient kept,9,8,10\n"
-    (tmp_path / "bench" / "iteration.csv").write_text(kept)
+    (tmp_path / "bench" / "iteration.csv").write_text(kept, encoding="utf-8")
     out = bench(str(tmp_path), cpu, tmp_path, tmp_path / "figures", ["g"], TINY, quiet)
-    assert (out / "iteration.csv").read_text() == kept and not (out / "epoch.csv").exists()
+    assert (out / "iteration.csv").read_text(encoding="utf-8") == kept and not (out / "epoch.csv").exists()
     targets = pd.read_csv(out / "targets.csv").set_index("target")
     assert targets.loc["TIAM iteration over the straightforward one, 100-100", "met"] == "yes"
 

@@ -92,7 +92,7 @@ def test_rows_of_other_versions_are_not_adopted_and_the_report_says_why(place, m
 def change(place: Place, file: str, column: str, value: str, row: int = -1) -> None:
     rows = place.rows(file=file)
     rows[row][column] = value
-    with open(place.csvs / "tiny" / file, "w", newline="") as f:
+    with open(place.csvs / "tiny" / file, "w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -19,12 +19,12 @@ COMMITTED = sorted(path for path in (ROOT / "results").rglob("*.csv") if not {".
 
 
 def test_the_page_of_columns_is_the_schemas():
-    assert (ROOT / "docs" / "columns.md").read_text() == page(), "python -m reproduce columns"
+    assert (ROOT / "docs" / "columns.md").read_text(encoding="utf-8") == page(), "python -m reproduce columns"
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_committed_csv_has_the_tables_columns_in_their_order_and_kind(path):
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         found = next(csv.reader(file))
     names = TABLES[path.stem].names
     assert found == [name for name in names if name in found]
@@ -60,24 +60,27 @@ GOOD = "run_key,label,iteration,epoch,test_accuracy\nab12,SGD,0,0.0,0.1\nab12,SG
     "old, new, found",
     [
         ("iteration", "iterration", "no column 'iteration'"),
-        ("0.9", "1.2", "'test_accuracy' 1.2"),
-        ("1.0,0.9", "one,0.9", "'epoch' one"),
-        ("SGD,5", ",5", "an empty 'label'"),
-        ("ab12,SGD,5,1.0,0.9", "ab12,SGD", "a row of 2 fields under 5 columns"),
-        (GOOD, "", "no columns in it"),
+        ("0.9", "1.2", "'test_accuracy' 1.2 in line 3"),
+        ("1.0,0.9", "one,0.9", "'epoch' one in line 3"),
+        ("SGD,5", ",5", "an empty 'label' in line 3"),
+        ("ab12,SGD,5,1.0,0.9", "ab12,SGD", "a row of 2 fields under 5 columns, in line 3"),
+        (GOOD, "\n", "no columns in it"),
+        (GOOD, GOOD[:-1], "its last line is torn"),
     ],
 )
 def test_what_is_no_value_of_its_kind_is_refused_with_the_place_and_the_command(tmp_path, old, new, found):
     path = tmp_path / "fair" / "curves.csv"
     path.parent.mkdir()
-    path.write_text(GOOD)
+    path.write_text(GOOD, encoding="utf-8")
     needed = ("run_key", "label", "iteration", "epoch", "test_accuracy", "seconds")
     assert read(path, needed)["seconds"].isna().all(), "a later column is empty"
-    path.write_text(GOOD.replace(old, new))
+    path.write_text(GOOD.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read(path, needed)
-    expected = f"{path} is malformed ({found}); delete it and run `make reproduce-fair` to write it anew."
-    assert str(caught.value) == expected
+    assert str(caught.value) == (
+        f"{path} is malformed ({found}), and writing it anew would lose its rows; restore it, for example by `git "
+        "checkout`, or move it away."
+    )
 
 
 def test_a_csv_that_is_not_there_or_not_a_grids_names_its_command(tmp_path):

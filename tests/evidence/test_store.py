@@ -124,7 +124,7 @@ def test_a_damaged_shard_s_runs_run_again_and_give_the_same_csvs(place: Place, c
     place.run()
     before, stored = place.untimed(), place.stored()
     torn, *whole = place.shards()
-    lost = json.loads(torn.read_text())["payload"]["runs"]
+    lost = json.loads(torn.read_text(encoding="utf-8"))["payload"]["runs"]
     torn.write_bytes(torn.read_bytes()[:-10])
     others = {path: path.stat().st_mtime_ns for path in whole}
     capsys.readouterr()
@@ -151,10 +151,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
                 InputError, match="file.csv cannot be written .No space left on device.; what was there is untouched."
             ):
                 write_whole(path, "new and longer\n")
-        assert path.read_text() == "old\n"
+        assert path.read_text(encoding="utf-8") == "old\n"
         assert list(tmp_path.iterdir()) == [path]
     write_whole(path, "new\n")
-    assert path.read_text() == "new\n"
+    assert path.read_text(encoding="utf-8") == "new\n"
 
 
 def test_bytes_are_written_as_they_are_and_an_equal_file_stays(tmp_path):
@@ -178,13 +178,13 @@ def test_a_file_that_cannot_be_written_says_what_to_do(tmp_path):
 def test_a_half_written_part_of_a_killed_process_is_no_shard(results, capsys):
     store = Store(results)
     store.write([a_run("a")])
-    (results / ".store" / ".0123.json.99.part").write_text('{"sha')
+    (results / ".store" / ".0123.json.99.part").write_text('{"sha', encoding="utf-8")
     assert Store(results).finished("a")
     assert capsys.readouterr().err == ""
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for folder in ("file", "file/below"):
         with pytest.raises(InputError, match=r"cannot be written \(.+\); choose another with RESULTS=\."):
             Store(tmp_path / folder)
@@ -266,7 +266,7 @@ def in_place(path, kind: str) -> None:
     elif kind == "FIFO":
         os.mkfifo(path)
     elif kind == "file":
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
     else:
         path.symlink_to(path.parent / "nowhere" if kind == "link to nothing" else path.parent.parent)
 
@@ -301,7 +301,7 @@ def test_parts_of_killed_processes_go_and_what_is_being_written_stays(results):
     folder = Store(results).folder
     left, written, young = (folder / f".{name}.json.99.part" for name in ("left", "written", "young"))
     for path in (left, written, young):
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
     for path in (left, written):
         os.utime(path, (0, 0))
     with open(written, "rb") as file:

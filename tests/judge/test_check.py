@@ -28,7 +28,7 @@ def write_toml(path, claim):
     lines = ["[protocols]", f'"{protocol}" = "As it is."', "[[claim]]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     lines += ["[[claim.protocol]]", f'name = "{protocol}"', f'grid = "{grid}"']
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def judged(folder, claim, monkeypatch, runs, curves):

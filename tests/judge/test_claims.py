@@ -56,7 +56,7 @@ def judge_all(results, claims):
 @pytest.fixture
 def claims(tmp_path):
     path = tmp_path / "claims.toml"
-    path.write_text(CLAIM)
+    path.write_text(CLAIM, encoding="utf-8")
     return path
 
 
@@ -79,10 +79,10 @@ def test_what_cannot_be_judged_says_why(tmp_path, claims):
 def test_a_typo_in_a_claim_names_the_key(tmp_path, claims):
     for wrong, right in (("against", "agianst"), ("equal", "eqaul"), ("rivals", "rivlas")):
         claims.write_text(CLAIM.replace(f'name = "{wrong}"', f'name = "{right}"').replace(f'"{wrong}"', f'"{right}"')
-                          .replace(f"{wrong} = \"r", f"{right} = \"r"))  # fmt: skip
+                          .replace(f"{wrong} = \"r", f"{right} = \"r"), encoding="utf-8")  # fmt: skip
         with pytest.raises(InputError, match=f"claims.toml: X-1.*did you mean '{wrong}'"):
             judge_all(tmp_path, claims)
-    claims.write_text(CLAIM.partition("[[claim.protocol]]")[0])
+    claims.write_text(CLAIM.partition("[[claim.protocol]]")[0], encoding="utf-8")
     with pytest.raises(InputError, match=r"claims.toml: X-1 has no \[\[claim.protocol\]\]"):
         judge_all(tmp_path, claims)
 
@@ -101,7 +101,7 @@ def test_the_claims_name_grids_labels_and_rules_that_exist():
         there = labels.get(claim.grid, set())
         assert named and named <= there, (claim.id, claim.grid, named - there)
         assert claim.rule in RULES and claim.counts_against and claim.measure.partition(":")[0] in MEASURES
-    for number in sum(tomllib.loads(NUMBERS.read_text()).values(), []):
+    for number in sum(tomllib.loads(NUMBERS.read_text(encoding="utf-8")).values(), []):
         assert number["label"] in labels[number["grid"]] and number["source"]
 
 
@@ -120,7 +120,8 @@ def judge(tmp_path, text: str) -> pd.Series:
     path = tmp_path / "claims.toml"
     path.write_text(
         f'[protocols]\np = "P."\n[[claim]]\nid = "X"\npaper = "TIAM"\nsentence = "S."\ncounts_against = "C."\n{text}\n'
-        '[[claim.protocol]]\nname = "p"\ngrid = "g"\n'
+        '[[claim.protocol]]\nname = "p"\ngrid = "g"\n',
+        encoding="utf-8",
     )
     return judge_all(tmp_path, path).iloc[0]
 
@@ -226,7 +227,7 @@ def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
 
 def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tmp_path, claims):
     up, down = [0.91, 0.92, 0.93, 0.92, 0.91], [0.81, 0.82, 0.83, 0.81, 0.82]
-    claims.write_text(CLAIM + '[[claim.protocol]]\nname = "other"\ngrid = "h"\nnote = "really"\n')
+    claims.write_text(CLAIM + '[[claim.protocol]]\nname = "other"\ngrid = "h"\nnote = "really"\n', encoding="utf-8")
     write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
     fewer = runs_of({"A": up[:3], "B": down[:3]})
     write_runs(tmp_path / "light" / "g", fewer.assign(n_train=50, run_key="light " + fewer["run_key"]))
@@ -339,7 +340,7 @@ def test_costs_between_overlapping_evaluations_are_tied():
 
 
 def test_a_folder_of_other_grids_takes_no_target_from_the_suites_claims(tmp_path):
-    (tmp_path / "mine.toml").write_text((FOLDER / "quickstart.toml").read_text())
+    (tmp_path / "mine.toml").write_text((FOLDER / "quickstart.toml").read_text(encoding="utf-8"), encoding="utf-8")
     assert targets_of("samt_updates", tmp_path) == targets_of("samt_updates") != ()
     assert datasets_of("tiam_convergence", "paper", tmp_path) == datasets_of("tiam_convergence", "paper") != ()
     assert targets_of("nobodys", tmp_path) == datasets_of("nobodys", "paper", tmp_path) == ()

@@ -24,7 +24,7 @@ def test_published_numbers_are_met_or_not_at_their_evaluation(tmp_path):
     runs.assign(n_train=5_000).to_csv(tmp_path / "published" / "runs.csv", index=False)
     assert set(comparison(tmp_path, "released")["met"]) == {"fewer images", "not run"}, "half of theirs says nothing"
     (path,) = write_comparisons(tmp_path)
-    assert path.name == "released_code.csv" and "released code" in path.with_suffix(".md").read_text()
+    assert path.name == "released_code.csv" and "released code" in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_only_what_an_author_printed_is_published(tmp_path):
@@ -36,4 +36,4 @@ def test_only_what_an_author_printed_is_published(tmp_path):
     assert path.name == "comparison.csv" and set(table["label"]) == {"BCD"}
     assert table["source"].str.contains("notebook").all() and not table["source"].str.startswith("released code").any()
     assert list(table["met"]) == ["yes", "not run", "yes"] and table["seeds"].max() == 3
-    assert "No number of the SAMT and TIAM papers could be read" in path.with_suffix(".md").read_text()
+    assert "No number of the SAMT and TIAM papers could be read" in path.with_suffix(".md").read_text(encoding="utf-8")

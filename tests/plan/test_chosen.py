@@ -74,7 +74,9 @@ def test_one_trial_of_each_label_is_best_over_all_data_sets_and_can_be_pasted(tu
     chosen = method("tiam")
     design = trial_settings(chosen.settings(), chosen.search_space(), 3)[number]
     assert tiam["set"] == {name: getattr(design, name) for name in chosen.search_space()}, "not scaled to the rows"
-    (tuned.grids / "pasted.toml").write_text(tuned.write("pasted", methods=[]).read_text() + text)
+    (tuned.grids / "pasted.toml").write_text(
+        tuned.write("pasted", methods=[]).read_text(encoding="utf-8") + text, encoding="utf-8"
+    )
     pasted = read_grid(tuned.grids / "pasted.toml", "smoke")
     assert [entry.settings for entry in pasted.entries][2] == design
 

@@ -85,7 +85,7 @@ def test_a_profile_scales_a_grid(read):
 
 def test_seeds_and_methods_narrow_a_grid(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(grid_text())
+    path.write_text(grid_text(), encoding="utf-8")
     narrow = read_grid(path, "smoke", seeds=5, only=["adam", "sgd"])
     assert narrow.seeds == 5
     assert [entry.method.name for entry in narrow.entries] == ["sgd", "adam"]
@@ -259,7 +259,7 @@ def test_unknown_grid_profile_and_folder_are_refused(tmp_path):
         load_grid("quickstart", "smoke", only=["adm"])
     with pytest.raises(InputError, match="holds no grid"):
         load_grid("quickstart", "smoke", folder=tmp_path)
-    (tmp_path / "mine.toml").write_text(grid_text())
+    (tmp_path / "mine.toml").write_text(grid_text(), encoding="utf-8")
     assert grid_names(tmp_path) == ["mine"]
     assert load_grid("mine", "smoke", folder=tmp_path).name == "mine"
 
@@ -284,6 +284,6 @@ def test_as_many_images_as_there_are_is_fine(read):
 @pytest.mark.parametrize("name", ["light", "smoke", "paper", "bench"])
 def test_a_grid_with_the_name_of_a_folder_of_results_is_refused(tmp_path, name):
     path = tmp_path / f"{name}.toml"
-    path.write_text(grid_text())
+    path.write_text(grid_text(), encoding="utf-8")
     with pytest.raises(InputError, match=f"{name}.toml: '{name}' is the name of a folder of results; call the grid"):
         read_grid(path, "smoke")

@@ -59,7 +59,7 @@ def test_tuned_rows_and_trials_stay_when_their_shards_are_gone(tuned):
 
 def test_a_failed_trial_is_told_and_nothing_is_chosen_until_it_is_done(tuned, monkeypatch, capsys, tmp_path):
     other = Place(tmp_path / "other")
-    other.write(text=(tuned.grids / "tiny.toml").read_text())
+    other.write(text=(tuned.grids / "tiny.toml").read_text(encoding="utf-8"))
     real = methods()["adam"]
 
     def fail(*args):

@@ -42,7 +42,7 @@ trials = 3
 def grid_at(tmp_path, text=GRID):
     path = tmp_path / "grids" / "tuned.toml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return read_grid(path, "smoke")
 
 
@@ -110,9 +110,9 @@ def test_a_tuned_grid_runs_in_one_command_and_writes_its_trials(tmp_path, capsys
     grid_at(tmp_path)
     places = ["--results", str(tmp_path / "r"), "--figures", str(tmp_path / "f"), "--grids", str(tmp_path / "grids")]
     assert main(["run", "tuned", "--profile", "smoke", "--jobs", "1", *places]) == 0
-    with open(tmp_path / "r" / "smoke" / "tuned" / "tuning.csv", newline="") as file:
+    with open(tmp_path / "r" / "smoke" / "tuned" / "tuning.csv", encoding="utf-8", newline="") as file:
         trials = list(csv.DictReader(file))
-    with open(tmp_path / "r" / "smoke" / "tuned" / "runs.csv", newline="") as file:
+    with open(tmp_path / "r" / "smoke" / "tuned" / "runs.csv", encoding="utf-8", newline="") as file:
         runs = list(csv.DictReader(file))
     assert len(trials) == 6 and len(runs) == 4
     assert not any(name.startswith("test_") for name in trials[0])

@@ -196,7 +196,7 @@ def test_figures_and_tables_are_written_from_the_csvs(place, capsys):
     assert place.do("figures") == 0
     assert (place.drawn / "tiny" / "accuracy_epochs.png").exists()
     assert place.do("tables", "tiny") == 0
-    assert "mDLAM" in (place.csvs / "tiny" / "table.md").read_text()
+    assert "mDLAM" in (place.csvs / "tiny" / "table.md").read_text(encoding="utf-8")
     assert not place.store.exists()
     capsys.readouterr()
     assert place.do("figures", "--results", str(place.root / "nowhere")) == 2
@@ -285,7 +285,7 @@ def test_cuda_without_a_device_gets_one_sentence_and_loses_nothing(finished, cap
 
 @pytest.mark.parametrize("below", ["file", "file/below"])
 def test_a_results_folder_that_cannot_be_written_gets_one_sentence(finished, below, capsys):
-    (finished.root / "file").write_text("not a folder")
+    (finished.root / "file").write_text("not a folder", encoding="utf-8")
     before = finished.snapshot()
     for command in ("run", "plan", "collect"):
         capsys.readouterr()
@@ -295,7 +295,7 @@ def test_a_results_folder_that_cannot_be_written_gets_one_sentence(finished, bel
 
 
 def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
-    (finished.csvs / "other").write_text("a file where the folder of CSVs should be")
+    (finished.csvs / "other").write_text("a file where the folder of CSVs should be", encoding="utf-8")
     before = finished.snapshot()
     capsys.readouterr()
     assert finished.do("run", "other") == 2
@@ -311,7 +311,7 @@ def test_a_grid_s_folder_that_cannot_be_made_keeps_the_store(finished, capsys):
 
 def test_a_figures_folder_that_cannot_be_written_keeps_runs_and_csvs(finished, monkeypatch, capsys):
     monkeypatch.setattr(figures, "figures_of", DRAW)
-    (finished.root / "file").write_text("not a folder")
+    (finished.root / "file").write_text("not a folder", encoding="utf-8")
     before = finished.snapshot()
     capsys.readouterr()
     assert finished.do("run", "other", "--figures", str(finished.root / "file" / "below")) == 2
@@ -438,7 +438,7 @@ SLIPS = {  # in a method's file, and what is said of it
 def test_a_slip_in_a_methods_file_is_a_sentence_that_names_it(code, said, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "am" / "methods"
     folder.mkdir(parents=True)
-    (folder / "being_written.py").write_text(code)
+    (folder / "being_written.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(am.methods, "__path__", [str(folder)])
     am.methods.methods.cache_clear()
     try:

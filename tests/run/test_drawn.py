@@ -53,7 +53,7 @@ def test_figures_follow_the_title_and_the_numbers_to_be_met(place, monkeypatch):
     place.run()
     numbers = "grid,label,at,theirs,theirs_sd\ntiny,SGD,1,0.5,\n"
     (place.csvs / "published").mkdir()
-    (place.csvs / "published" / "comparison.csv").write_text(numbers)
+    (place.csvs / "published" / "comparison.csv").write_text(numbers, encoding="utf-8")
     place.run()
     place.run()
     assert drawn == ["tiny"] * 2
@@ -118,7 +118,7 @@ def test_a_corrupt_note_of_what_was_drawn_draws_again(place, note):
 def test_parts_that_a_kill_left_are_swept_wherever_a_file_is_written(done):
     left = [folder / ".a.csv.1.part" for folder in (done.store, done.csvs / "tiny", done.drawn / "tiny")]
     for path in left:
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
         os.utime(path, (0, 0))
     done.run()
     assert not any(path.exists() for path in left)

@@ -94,7 +94,11 @@ def test_each_stack_is_one_shard_and_a_second_time_nothing_is_trained(place, tra
     made = planned(place)
     run_local(made, None, CPU, place.results, 1, lambda i, share: None)
     assert trained == [[run.run_key for run in stack] for stack in made]
-    assert [len(json.loads(path.read_text())["payload"]["runs"]) for path in place.shards()] == [2, 2, 2]
+    assert [len(json.loads(path.read_text(encoding="utf-8"))["payload"]["runs"]) for path in place.shards()] == [
+        2,
+        2,
+        2,
+    ]
     before = place.snapshot()
     run_local(made, None, CPU, place.results, 1, lambda i, share: None)
     assert len(trained) == len(made)
@@ -310,7 +314,7 @@ def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
     assert commit(tmp_path) == ""  # no checkout
     for folder in ("am/methods", "reproduce/grids", "results"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "old.py").write_text("")
+        (tmp_path / folder / "old.py").write_text("", encoding="utf-8")
     git("init")
     git("add", ".")
     git("commit", "-m", "old")
@@ -322,16 +326,16 @@ def test_the_commit_tells_changed_and_untracked_files_of_the_code(tmp_path):
         return found.endswith("+")
 
     assert not marked()
-    (tmp_path / "results" / "new.csv").write_text("")
+    (tmp_path / "results" / "new.csv").write_text("", encoding="utf-8")
     assert not marked()
     for file in ("am/methods/mine.py", "reproduce/grids/mine.toml"):
-        (tmp_path / file).write_text("")
+        (tmp_path / file).write_text("", encoding="utf-8")
         assert marked()
         (tmp_path / file).unlink()
-    (tmp_path / "am/methods/old.py").write_text("x = 1")
+    (tmp_path / "am/methods/old.py").write_text("x = 1", encoding="utf-8")
     assert marked()
     (installed := tmp_path / "lib/site-packages/am").mkdir(parents=True)
-    (installed / "new.py").write_text("")
+    (installed / "new.py").write_text("", encoding="utf-8")
     assert commit(installed.parent) == ""  # below a checkout, not of it
     commit.cache_clear()
 

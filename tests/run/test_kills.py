@@ -61,11 +61,11 @@ n, ended = 0, None
 while ended != 0:
     n += 1
     place = Place(Path(sys.argv[2]) / str(n))
-    place.write(text=Path(sys.argv[3]).read_text())
+    place.write(text=Path(sys.argv[3]).read_text(encoding="utf-8"))
     ended = forked(lambda: killed_at(n, place))
     there = [run["run_key"] for run in place.stored()]
     resumed = forked(lambda: again(place))
-    trained = json.loads((place.root / "trained.json").read_text())
+    trained = json.loads((place.root / "trained.json").read_text(encoding="utf-8"))
     print("MOMENT", json.dumps(dict(n=n, ended=ended, there=there, resumed=resumed, trained=trained)), flush=True)
 """
 
@@ -93,7 +93,7 @@ def test_a_kill_at_every_write_loses_only_what_was_in_flight(place, tmp_path, ru
         assert sorted(moment["there"] + moment["trained"]) == sorted(keys)
         there = Place(tmp_path / str(moment["n"]))
         assert there.untimed() == reference
-        drawn = {path.read_text() for path in (there.drawn / "tiny").glob("accuracy_epochs.*")}
+        drawn = {path.read_text(encoding="utf-8") for path in (there.drawn / "tiny").glob("accuracy_epochs.*")}
         content = b"".join((there.csvs / "tiny" / file).read_bytes() for file in ("runs.csv", "curves.csv"))
         assert drawn == {hashlib.sha256(content).hexdigest()}  # the figures are those of these CSVs
         for file in ("tiny/table.md", "claims.csv"):
@@ -106,7 +106,7 @@ def marked(mark: str) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                state = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
                 if state != "Z" and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
             except OSError:
@@ -157,7 +157,7 @@ def test_killed_again_and_again_it_ends_with_the_csvs_of_an_uninterrupted_run(bu
     counts = Counter(run["run_key"] for run in busy.stored())
     assert len(counts) == 24 and set(counts.values()) == {1}
     whole = Place(tmp_path / "whole")
-    whole.write(text=(busy.grids / "tiny.toml").read_text())
+    whole.write(text=(busy.grids / "tiny.toml").read_text(encoding="utf-8"))
     whole.run()  # in this process, without workers
     assert busy.untimed() == whole.untimed()
 
@@ -180,7 +180,7 @@ def test_a_stop_in_the_middle_ends_with_a_sentence_and_loses_nothing(busy, mark,
         os.kill(workers[0], signal.SIGKILL)
     assert command.wait(PATIENCE) == status
     until(lambda: not marked(mark), lambda: True)
-    log = (busy.root / "log.txt").read_text()
+    log = (busy.root / "log.txt").read_text(encoding="utf-8")
     assert "Traceback" not in log
     assert log.splitlines()[-1].startswith(last)
     assert 2 <= len(busy.stored()) < 24
@@ -196,7 +196,10 @@ def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark,
     they do not, `exp` and `log` of the last few take another path, and differ in their last bits.
     """
     busy.write(methods=METHODS[:2], activations=BENT, epochs=150, batch_size=10, hidden=[[32]])
-    busy.write("other", text=(busy.grids / "tiny.toml").read_text().replace('"leaky_relu", "selu", "celu"', '"gelu"'))
+    busy.write(
+        "other",
+        text=(busy.grids / "tiny.toml").read_text(encoding="utf-8").replace('"leaky_relu", "selu", "celu"', '"gelu"'),
+    )
     commands = [
         busy.start("tiny", "--jobs", "1", "--seeds-per-round", "2", mark=mark),
         busy.start("other", "tiny", "--jobs", "2", mark=mark),
@@ -205,10 +208,10 @@ def test_two_commands_at_once_share_the_work_and_leave_the_same_csvs(busy, mark,
     counts = Counter(run["run_key"] for run in busy.stored())
     assert len(counts) == 28 and set(counts.values()) == {1}
     assert not list(busy.root.rglob("*.part"))
-    log = (busy.root / "log.txt").read_text()
+    log = (busy.root / "log.txt").read_text(encoding="utf-8")
     assert "torn" not in log and "Traceback" not in log
     whole = Place(tmp_path / "whole")
-    whole.write(text=(busy.grids / "tiny.toml").read_text())
+    whole.write(text=(busy.grids / "tiny.toml").read_text(encoding="utf-8"))
     whole.run()
     assert alone(busy) == alone(whole)
 
@@ -225,7 +228,7 @@ def test_the_number_of_jobs_changes_no_number(place, tmp_path):
     place.write(
         hidden=[[100, 100]], n_train=1000, batch_size=500, methods=[*METHODS, dict(name="samt"), dict(name="gd")]
     )
-    text = (place.grids / "tiny.toml").read_text()
+    text = (place.grids / "tiny.toml").read_text(encoding="utf-8")
     several = Place(tmp_path / "several")
     several.write(text=text)
     assert several.start("tiny", "--jobs", "2").wait(PATIENCE) == 0
@@ -275,7 +278,8 @@ def session(leader):
     found = {}
     for entry in Path("/proc").iterdir():
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
+            stat = (entry / "stat").read_text(encoding="utf-8") if entry.name.isdigit() else ""
+            fields = stat.rpartition(")")[2].split()
             if fields and fields[0] != "Z" and int(fields[3]) == leader:
                 found[int(entry.name)] = (entry / "cmdline").read_bytes()
         except OSError:
@@ -284,7 +288,7 @@ def session(leader):
 
 def fresh(name):
     place = Place(Path(sys.argv[2]) / name)
-    place.write(text=Path(sys.argv[3]).read_text())
+    place.write(text=Path(sys.argv[3]).read_text(encoding="utf-8"))
     return place
 
 def whole(place):
@@ -353,7 +357,7 @@ def test_sixty_kills_at_random_moments_of_training_lose_nothing(place, tmp_path)
         assert end == dict(status=0, orphans=0, keys=keys, most=1, same=True, left=[])
     caught = sum(kill["caught"] and kill["workers"] == 2 for kill in kills)
     assert caught > 30
-    logs = "".join(path.read_text() for path in tmp_path.glob("*/log.txt"))
+    logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*/log.txt"))
     assert "Traceback" not in logs and "torn" not in logs
     victims = Counter(kill["victim"] for kill in kills)
     print(

@@ -48,7 +48,7 @@ def workers_of(parent: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and b"spawn_main" in (entry / "cmdline").read_bytes():
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                if int((entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]) == parent:
                     found.append(int(entry.name))
         except OSError:
             pass  # it ended meanwhile
@@ -57,7 +57,7 @@ def workers_of(parent: int) -> list[int]:
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
@@ -78,7 +78,7 @@ def test_a_stop_at_any_moment_is_one_sentence(place, stop, status, moment, times
     place.write(methods=METHODS[:2], activations=["relu", "elu"], epochs=2000, batch_size=10)
     command = place.start("tiny", "--jobs", "2")
     loaded = Path(f"/proc/{command.pid}/maps")
-    wait_for(lambda: "libtorch" in loaded.read_text(), command)
+    wait_for(lambda: "libtorch" in loaded.read_text(encoding="utf-8"), command)
     workers = []
     if moment != "imports":
         workers = wait_for(lambda: len(found := workers_of(command.pid)) == 2 and found, command)
@@ -94,7 +94,7 @@ def test_a_stop_at_any_moment_is_one_sentence(place, stop, status, moment, times
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(map(alive, workers))
-    log = (place.root / "log.txt").read_text()
+    log = (place.root / "log.txt").read_text(encoding="utf-8")
     assert "Traceback" not in log and "Error" not in log
     assert log.count(SENTENCE) == 1 and log.rstrip().endswith(SENTENCE)
 

@@ -34,7 +34,7 @@ def test_make_help_lists_every_target_and_needs_no_environment(tmp_path):
     assert not (tmp_path / ".venv").exists()
     listed = set(re.findall(r"^  make (\S+) +\S", text, re.MULTILINE))
     assert {re.sub("-tiam_accuracy", "-%", target) for target in TARGETS} <= listed
-    phony = re.search(r"^\.PHONY: (.*)$", (tmp_path / "Makefile").read_text(), re.MULTILINE)[1].split()
+    phony = re.search(r"^\.PHONY: (.*)$", (tmp_path / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
     assert set(phony) <= listed
     for variable in ("PROFILE=", "DATA=", "DEVICE=", "SEEDS=", "METHODS="):
         assert variable in text

@@ -145,7 +145,7 @@ def no_network(*args: object) -> None:
 def test_command_lines(finished, monkeypatch, capsys):
     monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: None)
     monkeypatch.setattr("am.data._torchvision_parts", no_network)
-    (finished.root / "file").write_text("no folder")
+    (finished.root / "file").write_text("no folder", encoding="utf-8")
     tally = Tally("words")
     keep = finished.root.with_name(f"{finished.root.name}-kept")
     shutil.copytree(finished.root, keep)
@@ -179,7 +179,7 @@ def readable(place: Place) -> list[dict]:
     for path in place.shards():
         if path.is_file() and path.resolve().is_relative_to(place.root):
             try:
-                runs += json.loads(path.read_text())["payload"]["runs"]
+                runs += json.loads(path.read_text(encoding="utf-8"))["payload"]["runs"]
             except (ValueError, KeyError, TypeError):
                 continue
     return runs

@@ -43,7 +43,7 @@ def test_a_bad_word_gets_one_sentence(place, word, capsys):
 def test_clean_deletes_a_store_and_nothing_else(place, capsys):
     keep = place.root / "photos"
     keep.mkdir()
-    (keep / "one.txt").write_text("one")
+    (keep / "one.txt").write_text("one", encoding="utf-8")
     for folder in (keep, place.root / "nowhere"):
         assert main(["clean", "--results", str(folder)]) == 2
         assert "is no results folder, with no .store and no CSVs" in one_sentence(capsys)
@@ -51,14 +51,14 @@ def test_clean_deletes_a_store_and_nothing_else(place, capsys):
     place.store.symlink_to(keep)
     assert main(["clean", "--results", str(place.results)]) == 2
     assert f"{place.store} is no folder of finished runs" in one_sentence(capsys)
-    assert (keep / "one.txt").read_text() == "one" and place.store.is_symlink()
+    assert (keep / "one.txt").read_text(encoding="utf-8") == "one" and place.store.is_symlink()
     place.store.unlink()
-    place.store.write_text("a file")
+    place.store.write_text("a file", encoding="utf-8")
     assert main(["clean", "--results", str(place.results)]) == 2
-    assert place.store.read_text() == "a file"
+    assert place.store.read_text(encoding="utf-8") == "a file"
     place.store.unlink()
     (place.results / "tiny").mkdir()
-    (place.results / "tiny" / "runs.csv").write_text("")
+    (place.results / "tiny" / "runs.csv").write_text("", encoding="utf-8")
     capsys.readouterr()
     assert main(["clean", "--results", str(place.results)]) == 0
     assert "nothing to delete" in capsys.readouterr().out
@@ -89,7 +89,7 @@ def shared(place) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     place.run("tiny", "--results", str(folder / "results"), "--figures", str(folder / "figures"))
-    (folder / "page.md").write_text("<!-- table: tiny -->\n<!-- end -->\n")
+    (folder / "page.md").write_text("<!-- table: tiny -->\n<!-- end -->\n", encoding="utf-8")
     yield folder
     shutil.rmtree(folder)
 
@@ -142,7 +142,7 @@ def test_nothing_but_a_file_is_replaced(tmp_path):
     with pytest.raises(InputError, match="it is no regular file"):
         write_whole(pipe, "text")
     assert stat.S_ISFIFO(pipe.stat().st_mode) and list(tmp_path.iterdir()) == [pipe]
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         write_whole(tmp_path / "file" / "below.csv", "text")
 
@@ -153,12 +153,12 @@ def test_no_field_of_a_csv_begins_as_a_formula_does(tmp_path):
     for _ in range(2):  # what is read and written again stays as it is
         write(path, [row])
         row = read_text(path).iloc[0].to_dict()
-        assert row["error"] == "'=cmd|' /C calc'!A0" and row["hyperparameters"] == '{"a": "=1"}'
-    for line in path.read_text().splitlines():
+        assert row["error"] == "=cmd|' /C calc'!A0" and row["hyperparameters"] == '{"a": "=1"}'
+    for line in path.read_text(encoding="utf-8").splitlines():
         assert not any(field.strip('"').startswith("=") for field in line.split(","))
     frame = pd.DataFrame(dict(claim=["=1+1"], seeds=[3]))
     write(tmp_path / "claims.csv", frame)
-    assert (tmp_path / "claims.csv").read_text() == "claim,seeds\n'=1+1,3\n"
+    assert (tmp_path / "claims.csv").read_text(encoding="utf-8") == "claim,seeds\n'=1+1,3\n"
 
 
 def npy(array: np.ndarray) -> bytes:

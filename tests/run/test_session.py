@@ -62,7 +62,7 @@ def test_a_plan_writes_nothing(place, capsys):
     assert "to train: 6 runs" in capsys.readouterr().out
     assert everything(place) == before
     place.run()
-    (place.store / ".left.part").write_text("")
+    (place.store / ".left.part").write_text("", encoding="utf-8")
     os.utime(place.store / ".left.part", (0, 0))  # a run would sweep it
     before = everything(place)
     assert place.do("plan", "tiny") == 0
@@ -73,7 +73,7 @@ def test_a_plan_writes_nothing(place, capsys):
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_plan_says_what_stands_in_the_store_s_place(place, kind, capsys):
     place.results.mkdir()
-    place.store.write_text("") if kind == "file" else place.store.symlink_to("nowhere")
+    place.store.write_text("", encoding="utf-8") if kind == "file" else place.store.symlink_to("nowhere")
     assert place.do("plan", "tiny") == 2
     assert "cannot be written (File exists)" in one_sentence(capsys)
 

@@ -5,7 +5,7 @@ from reproduce.show.cells import number_cell, table_of
 
 
 def write(path, text):
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return table_of(path)
 
 

@@ -33,8 +33,8 @@ def small(tmp_path_factory):
     write_csvs(folder / "results", "g", labels, {"digits": 0.95}, seeds=2, evaluations=5, diverged=lost)
     stale, kept = folder / "figures" / "g" / "objective-2.png", folder / "figures" / "g" / "objective_rate.png"
     stale.parent.mkdir(parents=True)
-    stale.write_text("")
-    kept.write_text("")
+    stale.write_text("", encoding="utf-8")
+    kept.write_text("", encoding="utf-8")
     return folder, figures_of(folder / "results", "g", folder / "figures", "Title with a $ sign")
 
 
@@ -54,6 +54,7 @@ def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
 def test_equal_csvs_give_equal_bytes_in_another_process(small, tmp_path):
     code = (
         "import sys; from pathlib import Path; from reproduce.show.figures import figures_of;"
+        "from reproduce.evidence import door; door.foreign = lambda sheet: None;"  # as in tests/conftest.py
         "figures_of(Path(sys.argv[1]), 'g', Path(sys.argv[2]), 'Title with a $ sign')"
     )
     root = Path(figures.__file__).parents[2]
@@ -65,7 +66,7 @@ def test_equal_csvs_give_equal_bytes_in_another_process(small, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
-    (tmp_path / "figures").write_text("a file where the folder should be")
+    (tmp_path / "figures").write_text("a file where the folder should be", encoding="utf-8")
     with pytest.raises(InputError, match=r"accuracy_epochs\.pdf cannot be written .*FIGURES="):
         figures_of(small[0] / "results", "g", tmp_path / "figures")
 
@@ -89,7 +90,6 @@ def set_cell(column: str, value):
     [
         ("runs.csv", lambda t: t.drop(columns="label"), "no column 'label'"),
         ("curves.csv", lambda t: t.drop(columns="objective"), "no column 'objective'"),
-        ("runs.csv", lambda t: t[:0], "no runs in it"),
         ("runs.csv", set_cell("test_accuracy", "good"), "'test_accuracy' good"),
         ("curves.csv", set_cell("test_accuracy", 97.5), "'test_accuracy' 97.5"),
         ("runs.csv", set_cell("data_official", "maybe"), "'data_official' maybe"),
@@ -105,14 +105,15 @@ def test_a_malformed_csv_is_one_sentence_with_the_place(tmp_path, name, spoil, f
     spoil(pd.read_csv(path, dtype=dict(run_key=str))).to_csv(path, index=False)
     with pytest.raises(InputError) as caught:
         figures_of(tmp_path, "g", tmp_path / "figures")
-    assert str(caught.value) == f"{path} is malformed ({found}); delete it and run `make reproduce-g` to write it anew."
+    assert str(caught.value).startswith(f"{path} is malformed ({found}"), "evidence, which nobody is told to delete"
+    assert str(caught.value).endswith("restore it, for example by `git checkout`, or move it away.")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage\x9d", b'a,b\n1,2\n3,4,5,"6\n'])
 def test_a_file_that_is_no_csv_is_one_sentence(tmp_path, content):
     write_csvs(tmp_path, "g", {"GD": LABELS["GD"]}, {"digits": 0.9}, seeds=1, evaluations=1)
     (tmp_path / "g" / "runs.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"runs\.csv is malformed .*; delete it and run `make reproduce-g`"):
+    with pytest.raises(InputError, match=r"runs\.csv is malformed .*; restore it, for example by `git checkout`"):
         figures_of(tmp_path, "g", tmp_path / "figures")
 
 

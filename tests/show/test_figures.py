@@ -216,7 +216,7 @@ def test_for_a_paper_there_is_no_title_and_no_note_but_a_caption_beside(tmp_path
     write_csvs(tmp_path, "g", LABELS, {"mnist": 0.95, "svhn": 0.8}, seeds=3, evaluations=5)
     paper = figures.Paper(("sgd", "adam", "tiam"), one_column=True)
     written = figures_of(tmp_path, "g", tmp_path / "out", "A title", paper=paper)
-    caption = (tmp_path / "out" / "g" / "accuracy_epochs.txt").read_text()
+    caption = (tmp_path / "out" / "g" / "accuracy_epochs.txt").read_text(encoding="utf-8")
     assert caption.startswith("A title. Mean over seeds; band: 95 % t interval of the mean.")
     assert {path.suffix for path in written} == {".pdf", ".png", ".txt"}
     runs, curves = figures.csvs_of(tmp_path, "g")

@@ -30,7 +30,7 @@ def tables_in(page: Path) -> list[tuple[str, str]]:
     """(name, content) of a page's tables."""
     return [
         (found[2], found[0].removeprefix(found[1]).removesuffix(found[3]))
-        for found in MARKERS.finditer(page.read_text())
+        for found in MARKERS.finditer(page.read_text(encoding="utf-8"))
     ]
 
 
@@ -42,7 +42,7 @@ def accuracy_tables() -> dict[str, str]:
 
 @every_page
 def test_every_marker_has_its_end(page):
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count("<!-- table:") == text.count("<!-- end -->") == len(tables_in(page))
 
 
@@ -112,7 +112,7 @@ def test_twenty_numbers_of_the_pages_are_the_means_of_their_rows():
     cells = [cell for name, content in accuracy_tables().items() for cell in cells_of(name, content)]
     assert len(cells) >= CELLS
     for name, words, text in cells[:: len(cells) // CELLS][:CELLS]:
-        with open(RESULTS / name / "runs.csv", newline="") as file:
+        with open(RESULTS / name / "runs.csv", encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if matches(row, words)]
         values = [100 * float(row["test_accuracy"]) for row in rows if row["status"] == "done"]
         expected = f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
@@ -121,22 +121,22 @@ def test_twenty_numbers_of_the_pages_are_the_means_of_their_rows():
 
 @every_page
 def test_what_a_page_links_to_is_there(page):
-    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
         assert target.exists(), link
         if anchor:
-            heads = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, link
 
 
 def test_the_readmes_loop_of_samt_runs_and_learns():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     names: dict = {}
     exec(re.search(r"## Use SAMT on your network.*?```python\n(.*?)```", text, re.DOTALL)[1], names)
     assert (names["net"](names["x"]).argmax(1) == names["y"]).double().mean() > 0.85
 
 
 def test_the_readme_is_short():
-    text = MARKERS.sub("", (ROOT / "README.md").read_text())
+    text = MARKERS.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(text.splitlines()) <= 150

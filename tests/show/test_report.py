@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.source = path.read_text()
+        self.source = path.read_text(encoding="utf-8")
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
         self.parts: list[str] = []
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 def write(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -330,8 +330,10 @@ def test_no_results_are_refused_in_one_sentence(tmp_path, capsys):
 def test_a_malformed_csv_is_named(tmp_path, file, old, new, found):
     tiny(tmp_path)
     path = tmp_path / "tiny" / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new) if file != "summary.csv" else "")
+    assert old in path.read_text(encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(old, new) if file != "summary.csv" else "", encoding="utf-8"
+    )
     with pytest.raises(InputError, match=rf"^{re.escape(str(path))} is malformed \((?i:.*{found})[^\n]*\)[^\n]*\.$"):
         write_report(tmp_path, tmp_path, tmp_path / "page.html")
 

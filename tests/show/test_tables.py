@@ -35,15 +35,16 @@ def test_a_network_of_the_module_lane_is_called_by_its_name():
 
 def test_a_page_is_filled_between_its_markers_only(tmp_path):
     (tmp_path / "g").mkdir()
-    (tmp_path / "g" / "table.md").write_text("| new |\n")
-    (tmp_path / "claims.md").write_text("| claims |\n")
+    (tmp_path / "g" / "table.md").write_text("| new |\n", encoding="utf-8")
+    (tmp_path / "claims.md").write_text("| claims |\n", encoding="utf-8")
     page = tmp_path / "page.md"
     page.write_text(
         "a\n<!-- table: g -->\nold\n<!-- end -->\nb\n<!-- table: claims -->\n<!-- end -->\n"
-        "<!-- table: h -->\nkept\n<!-- end -->\n"
+        "<!-- table: h -->\nkept\n<!-- end -->\n",
+        encoding="utf-8",
     )
     assert fill(page, tmp_path) == ["g", "claims"]
-    assert page.read_text() == (
+    assert page.read_text(encoding="utf-8") == (
         "a\n<!-- table: g -->\n| new |\n<!-- end -->\nb\n<!-- table: claims -->\n| claims |\n<!-- end -->\n"
         "<!-- table: h -->\nkept\n<!-- end -->\n"
     )
@@ -95,7 +96,7 @@ def test_one_seed_is_called_one_seed_and_nothing_is_bold():
 def test_the_pages_of_a_checkout_are_its_readme_and_docs(tmp_path):
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/b.md", "docs/a.md", "docs/a.txt", "other.md"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("", encoding="utf-8")
     assert [str(page.relative_to(tmp_path)) for page in pages(tmp_path)] == ["README.md", "docs/a.md", "docs/b.md"]
     assert pages(tmp_path / "docs") == []
 
@@ -107,12 +108,12 @@ def test_networks_stand_by_depth_and_then_by_width():
     assert shown == ["100", "50-50", "100-100", "200-200", "500-500", "1000-1000", "100-100-100"]
 
 
-def test_a_grid_of_none_but_stale_rows_leaves_no_table_that_a_page_would_show(tmp_path):
+def test_a_grid_of_no_row_that_counts_leaves_no_table_that_a_page_would_show(tmp_path):
     runs = make_runs({"A": {"mnist": [0.9, 0.8]}})
-    write_runs(tmp_path / "g", runs.assign(stale=False))
+    write_runs(tmp_path / "g", runs)
     written = tables_of(tmp_path, "g", "A title")
     assert all(path.exists() for path in written)
-    runs.assign(stale=True).to_csv(tmp_path / "g" / "runs.csv", index=False)
+    runs.assign(checksum="").to_csv(tmp_path / "g" / "runs.csv", index=False)
     with pytest.raises(Stale):
         tables_of(tmp_path, "g", "A title")
     assert not any(path.exists() for path in written)

@@ -55,7 +55,7 @@ def check(tell: Callable[[str], None] = print) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-check-") as name, contextlib.ExitStack() as stack:
         place = Path(name)
         (place / "grids").mkdir()
-        (place / "grids" / "check.toml").write_text(GRID)
+        (place / "grids" / "check.toml").write_text(GRID, encoding="utf-8")
         local = _start(place, "local", "--jobs", "2")
         stack.callback(local.kill)
         cluster = Cluster()  # most of its start is waiting, and the local engine trains meanwhile
@@ -99,7 +99,7 @@ def _start(place: Path, folder: str, *words: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "reproduce", "run", "check", "--profile", "smoke", "--device", "cpu"]
     places = ["--grids", "grids", "--results", folder, "--csvs-only", "--seeds-per-round", "2"]
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    with open(place / f"{folder}.txt", "w") as log:
+    with open(place / f"{folder}.txt", "w", encoding="utf-8") as log:
         return subprocess.Popen([*command, *places, *words], cwd=place, env=env, stdout=log, stderr=log)
 
 
@@ -114,7 +114,7 @@ def _end(command: subprocess.Popen, place: Path, folder: str) -> None:
 
 
 def _log(place: Path, folder: str) -> str:
-    return (place / f"{folder}.txt").read_text()[-3000:]
+    return (place / f"{folder}.txt").read_text(encoding="utf-8")[-3000:]
 
 
 def _busy(stopped: bool = False) -> list[int]:
@@ -123,7 +123,7 @@ def _busy(stopped: bool = False) -> list[int]:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_train"):
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                state = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
                 if _is_below(int(entry.name), os.getpid()) and (state == "T") is stopped:
                     found.append(int(entry.name))
     return found
@@ -131,7 +131,7 @@ def _busy(stopped: bool = False) -> list[int]:
 
 def _is_below(pid: int, ancestor: int) -> bool:
     while pid not in (0, 1, ancestor):
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
     return pid == ancestor
 
 
@@ -139,7 +139,7 @@ def _untimed(results: Path) -> dict[str, Any]:
     """The content of the CSVs, columns of seconds aside."""
     content = {}
     for name in ("runs.csv", "curves.csv"):
-        with open(results / "smoke" / "check" / name, newline="") as file:
+        with open(results / "smoke" / "check" / name, encoding="utf-8", newline="") as file:
             timing = by_unit(name.removesuffix(".csv"), "s")
             content[name] = [{k: v for k, v in row.items() if k not in timing} for row in csv.DictReader(file)]
     return content

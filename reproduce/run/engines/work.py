@@ -88,7 +88,7 @@ def reuse_freed_memory() -> Callable[[], None]:
 def resident_bytes() -> int:
     """Bytes of memory that this process occupies; 0 where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
 
