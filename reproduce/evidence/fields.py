@@ -67,7 +67,7 @@ def _is(field: str, column: Column) -> bool:
 def _wrong_words(row: Row) -> str | None:
     if row["status"] not in STATUSES:
         return f"has 'status' {shown(row['status'])}, which is none of {', '.join(STATUSES)}"
-    return None if row["label"].strip() == row["label"] else "has a 'label' that is no text between words"
+    return None if row["label"].strip() == row["label"] else "has a 'label' that begins or ends with a blank"
 
 
 def _wrong_settings(text: str) -> str | None:
@@ -76,12 +76,16 @@ def _wrong_settings(text: str) -> str | None:
         found = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return wrong
-    return None if isinstance(found, dict) and _depth(found) <= DEEPEST else wrong
+    return None if isinstance(found, dict) and _is_shallow(found, DEEPEST) else wrong
 
 
-def _depth(value: object) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+def _is_shallow(value: object, left: int) -> bool:
+    """Whether lists and tables stand in each other `left` deep at the most."""
+    if not isinstance(value, (dict, list)):
+        return True
+    return left > 0 and all(
+        _is_shallow(one, left - 1) for one in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _wrong_curve(row: Row, curve: Sequence[Row]) -> str | None:

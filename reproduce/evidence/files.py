@@ -100,24 +100,18 @@ def read_sheet(path: Path) -> Sheet:
 
     So are the apostrophes that `write` sets. Raises InputError for what is no CSV.
     """
-    require_file(path)
+    content = _content(path)
+    _check_separators(path, content)
+    # Not pandas' reader: it fills up a row that was torn.
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    lines, numbers = [], []
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            content = file.read()
-        _check_separators(path, content)
-        # Not pandas' reader: it fills up a row that was torn.
-        reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-        lines, numbers = [], []
         with uncollected():
             for line in reader:
                 if line:
                     lines.append(line)
                     numbers.append(reader.line_num)
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; run `make {_target(path)}` to write it.") from None
-    except UnicodeDecodeError:
-        raise malformed(path, "it is no text in UTF-8") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except csv.Error as error:
         raise malformed(path, " ".join(str(error).split())) from None
     if path.stem in EVIDENCE and not content.endswith("\n"):
         raise malformed(path, "its last line is torn")
@@ -132,6 +126,19 @@ def read_sheet(path: Path) -> Sheet:
     sheet = Sheet(path, names, lines[1:], numbers[1:])
     _take_back(sheet, content)
     return sheet
+
+
+def _content(path: Path) -> str:
+    require_file(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; run `make {_target(path)}` to write it.") from None
+    except UnicodeDecodeError:
+        raise malformed(path, "it is no text in UTF-8") from None
+    except OSError as error:
+        raise malformed(path, str(error.strerror)) from None
 
 
 def _check_separators(path: Path, content: str) -> None:

@@ -5,6 +5,7 @@ lowest, a norm that "falls" comes below its start. What the statistics found mus
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from am.errors import InputError
-from reproduce.evidence.files import read
+from reproduce.evidence import door
+from reproduce.evidence.files import Stale, read
 from reproduce.evidence.places import place
 from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
@@ -33,7 +35,7 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
 
     Those are the ones that say "better", "worse" or "best", of a measure of which there is a plain reading.
 
-    Raises InputError where there is no claims.csv.
+    Raises InputError where there is no claims.csv, and for CSVs that cannot be read.
     """
     folders = [folder for folder in (results, place(results, "smoke")) if (folder / "claims.csv").exists()]
     if not folders:
@@ -44,6 +46,10 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
     for folder in folders:
         effects = read(folder / "claim_effects.csv")
         table = read(folder / "claims.csv")
+        for csvs in dict.fromkeys(place(results, row.profile) / row.grid for row in table.itertuples()):
+            with suppress(Stale):  # the door tells of rows that do not count also where nothing is judged on the others
+                if (csvs / "runs.csv").exists():
+                    door.text(csvs, "runs")
         for row in table[table["verdict"].isin(JUDGED)].itertuples():
             key = (row.id, row.protocol, row.grid)
             where = f"{row.id} ({row.protocol}, {row.grid}, {row.profile})"

@@ -8,13 +8,17 @@ import tomllib
 import numpy as np
 import pytest
 from helpers import METHODS, TUNED, Place, one_sentence, place_fixture  # noqa: F401
+from sealed import of_now_fixture  # noqa: F401
 
 from am.methods import method
 from reproduce.__main__ import main
 from reproduce.evidence.files import read_text
+from reproduce.evidence.manifest import write_evidence
+from reproduce.evidence.seal import sealed
 from reproduce.plan.grid import read_grid
 from reproduce.plan.tuning import trial_settings
 
+pytestmark = pytest.mark.usefixtures("of_now")
 SETS = ["digits", "mnist"]
 BLOCKS = [dict(name="sgd"), dict(name="adam", init="normal(0.1)", set=dict(beta1=0.8)), dict(name="tiam")]
 
@@ -43,10 +47,9 @@ def choose(place: Place, *words: str) -> int:
 
 
 def edit(place: Place, change) -> None:
-    """The rows of tuning.csv after `change`, which returns those to keep."""
+    """The rows of tuning.csv after `change`, which returns those to keep, sealed as if they had been collected so."""
     path = place.csvs / "tiny" / "tuning.csv"
-    frame = read_text(path, evidence=True)
-    change(frame).to_csv(path, index=False)
+    write_evidence(path, [sealed(row, []) for row in change(read_text(path)).to_dict("records")])
 
 
 def test_one_trial_of_each_label_is_best_over_all_data_sets_and_can_be_pasted(tuned, capsys):
@@ -94,11 +97,6 @@ def test_a_diverged_trial_counts_nothing(tuned, capsys):
     assert "# SGD: trial 1 of 3, mean validation accuracy 0.4000" in capsys.readouterr().out
 
 
-def stale(frame):
-    frame.loc[frame.index[-1], "stale"] = "True"
-    return frame
-
-
 def with_value(name, value):
     def change(frame):
         frame.loc[frame.index[0], name] = value
@@ -111,7 +109,7 @@ def with_value(name, value):
     "change, expected",
     [
         (lambda frame: frame.iloc[1:], "trial 0 of 'SGD' is not finished on digits"),
-        (stale, "trial 2 of 'TIAM' is not finished on mnist"),
+        (lambda frame: frame.iloc[:-1], "trial 2 of 'TIAM' is not finished on mnist"),
         (with_value("status", "failed"), "trial 0 of 'SGD' is not finished on digits"),
         (lambda frame: frame[frame.dataset == "digits"], "trial 0 of 'SGD' is not finished on mnist"),
         (with_value("hyperparameters", '{"learning_rate": 3.0}'), "trial 0 of 'SGD' on digits has other settings"),

@@ -66,7 +66,10 @@ def outcome(words: list[str]) -> tuple[str, str]:
         return "done", text
     lines = [line for line in text.splitlines() if line and not re.search(r"\d%\|", line)]  # no bar of progress
     sentences = bool(lines) and all(line.endswith((".", "?")) for line in lines) and len(lines) <= len(NAMES)
-    return ("refused" if status == 2 and sentences else f"status {status}"), text
+    ended = (
+        {1: "told", 2: "refused"}.get(status) if sentences else None
+    )  # told: done without the rows that do not count
+    return ended or f"status {status}", text
 
 
 class Tally:
@@ -78,7 +81,7 @@ class Tally:
     def command(self, number: int, mutation: str, words: list[str]) -> str:
         ended, text = outcome(words)
         self.ended[ended] += 1
-        if ended not in ("done", "refused"):
+        if ended not in ("done", "told", "refused"):
             self.failures.append(f"{self.kind} {number} ({mutation}): {' '.join(words)[:300]}: {ended}: {text[-400:]}")
         return ended
 

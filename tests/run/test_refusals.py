@@ -1,5 +1,6 @@
 """Words, places and data files that a command refuses: one sentence, at once, and nothing is lost or deleted."""
 
+import csv
 import io
 import os
 import shutil
@@ -147,18 +148,35 @@ def test_nothing_but_a_file_is_replaced(tmp_path):
         write_whole(tmp_path / "file" / "below.csv", "text")
 
 
-def test_no_field_of_a_csv_begins_as_a_formula_does(tmp_path):
+FORMULAS = ("=1+1", "+SAM", "-SAM", "@SUM(A1)", "\tSAM", "=cmd|' /C calc'!A0")
+
+
+@pytest.mark.parametrize("word", FORMULAS)
+def test_no_text_of_a_csv_begins_as_a_formula_does(tmp_path, word):
+    """Those that have been guarded before, too; numbers are what they are, and what is read is what was written."""
     path = tmp_path / "runs.csv"
-    row = dict(label="SGD", error="=cmd|' /C calc'!A0", hyperparameters='{"a": "=1"}')
-    for _ in range(2):  # what is read and written again stays as it is
-        write(path, [row])
-        row = read_text(path).iloc[0].to_dict()
-        assert row["error"] == "=cmd|' /C calc'!A0" and row["hyperparameters"] == '{"a": "=1"}'
-    for line in path.read_text(encoding="utf-8").splitlines():
-        assert not any(field.strip('"').startswith("=") for field in line.split(","))
-    frame = pd.DataFrame(dict(claim=["=1+1"], seeds=[3]))
-    write(tmp_path / "claims.csv", frame)
-    assert (tmp_path / "claims.csv").read_text(encoding="utf-8") == "claim,seeds\n'=1+1,3\n"
+    rows = [
+        dict(label=before + word, objective="-0.5", hyperparameters='{"a": "=1"}') for before in ("", "'", "''", "a")
+    ]
+    write(path, rows)
+    content = path.read_bytes()
+    for line in csv.DictReader(content.decode().splitlines()):
+        assert line["label"][0] in "'a" and line["objective"] == "-0.5" and line["hyperparameters"] == '{"a": "=1"}'
+    assert read_text(path)["label"].tolist() == [row["label"] for row in rows]
+    write(path, read_text(path).to_dict("records"))
+    assert path.read_bytes() == content
+    write(tmp_path / "claims.csv", pd.DataFrame(dict(claim=[word, "'tis"], seeds=[3, -4])))
+    assert read_text(tmp_path / "claims.csv")["claim"].tolist() == [word, "'tis"]
+
+
+@pytest.mark.parametrize("label", ["+SAM", "-SAM", "=1+1", "@SAM", "'-SAM"])
+def test_a_label_that_a_spreadsheet_would_compute_is_taken_and_stands_guarded(place, label):
+    place.write(methods=[dict(name="sgd", label=label)])
+    place.run("tiny")
+    assert [row["label"] for row in place.rows()] == [f"'{label}"] * 2
+    assert read_text(place.csvs / "tiny" / "runs.csv")["label"].tolist() == [label] * 2
+    place.run("tiny")
+    assert place.do("tables") == 0
 
 
 def npy(array: np.ndarray) -> bytes:
