@@ -58,6 +58,11 @@ def text(folder: Path, name: str, columns: Sequence[str] = (), quiet: bool = Fal
     return frame_of(_counting(folder, name, quiet), columns)
 
 
+def problems(folder: Path, name: str = "runs") -> list[str]:
+    """What is to be said of runs.csv with its curves, or of tuning.csv; nothing is told by asking."""
+    return _found(folder, name).problems
+
+
 # What is told --------------------------------------------------------------------------------------------------------
 
 _TOLD: dict[str, None] = {}
@@ -93,18 +98,22 @@ _READ: dict[Path, tuple[tuple, Sheet]] = {}  # the CSVs of the folder that was r
 def _counting(folder: Path, name: str, quiet: bool) -> Sheet:
     path = folder / f"{name}.csv"
     sheet = _sheet(path)
-    together = ("tuning",) if name == "tuning" else ("runs", "curves")
-    key = (folder, together, rows.standing, foreign, *(_stamp(folder / f"{one}.csv") for one in together))
-    key += (_stamp(folder / manifest.NAME),)
-    if key not in _FOUND:
-        with uncollected():
-            _FOUND[key] = _look(folder, together)
-    found = _FOUND[key]
+    found = _found(folder, name)
     if not quiet:
         tell(found.problems)
     if name == "runs" and not found.kept["runs"]:
         raise Stale(f"{path}: none of its {len(sheet.rows)} rows counts.")
     return sheet.only(found.kept[name])
+
+
+def _found(folder: Path, name: str) -> Found:
+    together = ("tuning",) if name == "tuning" else ("runs", "curves")
+    files = [folder / manifest.NAME, *(folder / f"{one}.csv" for one in together)]
+    key = (folder, together, rows.standing, foreign, *map(_stamp, files))
+    if key not in _FOUND:
+        with uncollected():
+            _FOUND[key] = _look(folder, together)
+    return _FOUND[key]
 
 
 def _sheet(path: Path) -> Sheet:

@@ -315,6 +315,7 @@ def test_digits_that_are_cut_name_the_file_and_the_column(place):
     with pytest.raises(Stale):
         door.runs(csvs(place))
     (sentence,) = door.told()
+    assert door.problems(csvs(place)) == [sentence] and door.told() == []
     assert sentence.startswith(f"{csvs(place) / 'runs.csv'}: {ROWS} rows") and "by its 'train_loss'" in sentence
 
 

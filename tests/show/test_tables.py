@@ -1,8 +1,13 @@
 """Tables of a grid, and the page that they fill."""
 
+import os
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 from frames import make_runs, runs_of, write_runs
+from helpers import ROOT
 
 from reproduce.evidence.files import Stale
 from reproduce.show.tables import accuracy_table, fill, latex, markdown, pages, tables_of
@@ -117,3 +122,15 @@ def test_a_grid_of_no_row_that_counts_leaves_no_table_that_a_page_would_show(tmp
     with pytest.raises(Stale):
         tables_of(tmp_path, "g", "A title")
     assert not any(path.exists() for path in written)
+
+
+def test_a_page_gets_the_same_bytes_whatever_the_machines_encoding_is(tmp_path):
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "table.md").write_text("| 97.1 ± 0.2 † |\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("é\n<!-- table: g -->\n<!-- end -->\n", encoding="utf-8")
+    code = "import sys, pathlib as p, reproduce.show.tables as t; t.fill(*map(p.Path, sys.argv[1:]))"
+    plain = dict(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", PYTHONPATH=str(ROOT))  # ASCII
+    subprocess.run([sys.executable, "-c", code, page, tmp_path], check=True, env=os.environ | plain)
+    filled = "é\n<!-- table: g -->\n| 97.1 ± 0.2 † |\n<!-- end -->\n"
+    assert page.read_bytes() == filled.encode()
