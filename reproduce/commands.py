@@ -20,7 +20,7 @@ from am.methods import methods
 from reproduce.evidence import door
 from reproduce.evidence.adopt import adopt as adopt_folder
 from reproduce.evidence.adopt import folders_of
-from reproduce.evidence.files import Stale, make_folder, read_text, write, write_whole
+from reproduce.evidence.files import Stale, make_folder, write, write_whole
 from reproduce.evidence.forget import forget as forget_run
 from reproduce.evidence.places import FIGURES, PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.evidence.schema import page
@@ -91,7 +91,7 @@ def collect_grid(session: Session, grid: Grid) -> bool:
 
 
 def collect(args: argparse.Namespace) -> None:
-    session = Session(args)
+    session = Session(args, only_look=True)
     for grid in session.grids:
         changed = collect_grid(session, grid)
         folder = session.results / grid.name
@@ -218,13 +218,13 @@ def audit(args: argparse.Namespace) -> int:
     device = device_of(args.device)
     wanted = lambda row: True
     if args.label is not None or args.seed is not None:
-        rows = [row for folder in folders for row in read_text(folder / "runs.csv").to_dict("records")]
+        rows = [row for folder in folders for row in door.text(folder, "runs").to_dict("records")]
         wanted = auditing.named(rows, args.label, args.seed)
     here = functools.cache(lambda name: "" if missing([name], args.data) else identity_of(name, args.data).fingerprint)
     weight = auditing.weights(args.results, CHECKOUT if commit() else None)
     drawn, left = auditing.draw(folders, random.Random(args.draw), here, weight, wanted)
     if left:
-        print(f"{left} finished runs are of other versions, or of images that are not in {data_folder(args.data)}/.")
+        print(f"{left} finished runs are of images that are not in {data_folder(args.data)}/.")
     if not drawn:
         raise InputError(f"no run in {args.results} can be trained again here.")
     print(f"{min(args.rows, len(drawn))} of {len(drawn)} runs, trained again one by one:")

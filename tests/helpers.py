@@ -21,7 +21,9 @@ import torch
 from am.data import DATASETS, NAMES, Identity
 from reproduce.__main__ import main
 from reproduce.evidence import versions
+from reproduce.evidence.manifest import write_evidence
 from reproduce.evidence.schema import by_unit
+from reproduce.evidence.seal import sealed
 from reproduce.plan.grid import read_grid
 
 ROOT = Path(__file__).parent.parent
@@ -170,8 +172,21 @@ class Place:
 
     def untimed(self, grid: str = "tiny") -> dict[str, Any]:
         """The content of the three CSVs without the seconds."""
-        runs = [{key: value for key, value in row.items() if key not in TIMING} for row in self.rows(grid)]
+        runs = [{key: value for key, value in row.items() if key not in (*TIMING, "seal")} for row in self.rows(grid)]
         return {file: (self.csvs / grid / file).read_bytes() for file in CSVS[1:]} | {"runs.csv": runs}
+
+    def change(self, column: str, value: str, file: str = "runs.csv", **where: str) -> None:
+        """Other words in a column of the rows that match, sealed again: as if they had been trained so."""
+        runs, curves = self.rows(), self.rows(file="curves.csv")
+        hit = [row for row in (runs if file == "runs.csv" else curves) if where.items() <= row.items()]
+        assert hit
+        for row in hit:
+            row[column] = value
+        for i, row in enumerate(runs):
+            points = [p for p in curves if (p["run_key"], p["label"]) == (row["run_key"], row["label"])]
+            runs[i] = sealed(row, points)
+        write_evidence(self.csvs / "tiny" / "runs.csv", runs)
+        write_evidence(self.csvs / "tiny" / "curves.csv", curves)
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:
         """Content and time of change of every file, locks aside."""

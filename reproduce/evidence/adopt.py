@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from am.errors import InputError
+from reproduce.evidence import manifest
+from reproduce.evidence.fields import problems
 from reproduce.evidence.files import read_text
-from reproduce.evidence.rows import Row, checksum, mismatch, numbers, outcome, outdated, stored
+from reproduce.evidence.rows import Row, mismatch, numbers, outcome, outdated, stored
+from reproduce.evidence.seal import holds
 from reproduce.evidence.store import FINAL, Store
 
 DEPTHS = ("", "*/", "*/*/", "*/*/*/")  # a grid's folder or its former rows, a profile's, a results folder
@@ -48,7 +51,7 @@ def adopt(folder: Path, store: Store) -> Adopted:
     not have the row's checksum is refused, and so are a CSV that cannot be read and a run that the store has with other
     numbers.
     """
-    report = Adopted(folder)
+    report = Adopted(folder, refused=manifest.problems(folder))
     new: dict[str, dict] = {}
     for name, trial in (("runs.csv", False), ("tuning.csv", True)):
         try:
@@ -67,8 +70,10 @@ def adopt(folder: Path, store: Store) -> Adopted:
                 continue
             key, label = row["run_key"], row.get("label", "")
             curve = curves.get((key, label), [])
-            if row.get("checksum") != checksum(row, curve):
+            if not holds(row, curve):
                 damaged[label] += 1
+            elif why := problems(row, curve):
+                untrue[why] += 1
             elif why := mismatch(row, trial):
                 untrue[why] += 1
             elif why := outdated(row, trial):
@@ -100,4 +105,4 @@ def adopt(folder: Path, store: Store) -> Adopted:
 
 def _rows(path: Path) -> list[Row]:
     there = path.exists() or path.is_symlink()
-    return read_text(path, ["run_key"], evidence=True).to_dict("records") if there else []
+    return read_text(path, ["run_key"]).to_dict("records") if there else []

@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 
 from am.errors import InputError, unknown
+from reproduce.evidence import door
 from reproduce.evidence.config import RunConfig
-from reproduce.evidence.files import read, read_text
-from reproduce.evidence.rows import Row, config_of, numbers, outcome, standing
+from reproduce.evidence.files import read_text
+from reproduce.evidence.rows import Row, config_of, numbers, outcome
 from reproduce.evidence.store import FINAL
 
 COUNTS = ("status", "iterations", "parameter_updates")
@@ -56,19 +57,19 @@ def draw(
 
     folders: of the grids' CSVs.  copies: the fingerprint of a data set that is here, "" where it is not.
     weight: how much sooner a row comes than one of weight 1.  wanted: the rows to draw from.
-    Also returned: how many finished runs cannot be, of other versions or of a copy of a data set that is not here.
+    Also returned: how many finished runs cannot be, since their copy of the data set is not here.
     """
     piles, left = [], 0
     for folder in folders:
-        read(folder / "runs.csv")  # raises InputError for a number that is none; the rows themselves stay text
-        rows = [row for row in read_text(folder / "runs.csv").to_dict("records") if row["status"] in FINAL]
+        door.runs(folder)  # raises InputError for a number that is none; the rows themselves stay text
+        rows = [row for row in door.text(folder, "runs").to_dict("records") if row["status"] in FINAL]
         curves: dict[tuple[str, str], list[Row]] = {}
-        for point in read_text(folder / "curves.csv").to_dict("records"):
+        for point in door.text(folder, "curves").to_dict("records"):
             curves.setdefault((point["run_key"], point["label"]), []).append(point)
         allowed, pile = _allowed(rows), []
         for row in filter(wanted, rows):
             config = config_of(row)
-            if standing(row) is not None or copies(config.dataset) != config.data_fingerprint:
+            if copies(config.dataset) != config.data_fingerprint:
                 left += 1
                 continue
             curve = curves.get((row["run_key"], row["label"]), [])

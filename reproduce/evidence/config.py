@@ -1,5 +1,6 @@
 """What determines a run: its configuration, and the components whose versions its key names."""
 
+import functools
 import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ def components(config: RunConfig) -> list[str]:
     return [*made_of, "evaluation", f"inputs:{config.inputs}", f"lane:{lane}"]
 
 
+@functools.cache
 def installed(name: str) -> str:
     """The version of a package without its build; "absent" where it is not installed."""
     try:

@@ -251,7 +251,7 @@ class _Look:
 
     def _is_of_now(self, i: int, row: list[str]) -> bool:
         fields = dict(zip(self.sheet.names, row))
-        why = "is marked stale" if fields.get("stale") == "True" else rows.standing(fields, self.trial)
+        why = rows.standing(fields, self.trial)
         if why:
             self._leave(i, self.sheet.path, f"do not count, since each {why}")
         return not why
@@ -302,7 +302,8 @@ class _Look:
             first += f", '{shown(self._of(row, 'label'))}', seed {shown(self._of(row, 'seed'))}"
             first += f", by its '{column}'" if column else ""
             count = f"{len(some)} rows" if path == self.sheet.path else f"{len(some)} runs"
-            remedy = "run `make run` to train them anew" if what.startswith("do not count") else RESTORE
+            anew = f"`make reproduce-{path.parent.name}` trains them anew"
+            remedy = anew if what.startswith("do not count") else RESTORE
             found.append(f"{path}: {count} {what} (the first is {first}) and are left out; {remedy}.")
         return [*found, *self._strangers()]
 

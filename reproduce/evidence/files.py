@@ -66,7 +66,7 @@ def sweep(folder: Path) -> None:
             pass  # being written, gone meanwhile, or another user's
 
 
-def malformed(path: Path, found: str, evidence: object = None) -> InputError:  # evidence: until no caller passes it
+def malformed(path: Path, found: str) -> InputError:
     """What is raised for a CSV that the suite did not write. Nobody is told to delete what is evidence, by its name."""
     if path.stem in EVIDENCE:
         return InputError(
@@ -187,7 +187,7 @@ def kind_of(path: Path, name: str) -> str:
     return _kinds(path.stem).get(name, "")
 
 
-def read_text(path: Path, columns: Sequence[str] = (), evidence: object = None) -> pd.DataFrame:  # as `malformed`
+def read_text(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV as text, "" for an empty field. Raises InputError where it lacks one of `columns` or is no CSV.
 
     A column that is later than the CSV is empty. Who judges or shows what is in runs.csv, curves.csv and tuning.csv

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from am.errors import InputError
 from reproduce.evidence.adopt import EVIDENCE, folders_of
-from reproduce.evidence.files import read_text, write
+from reproduce.evidence.files import read_text
+from reproduce.evidence.manifest import write_evidence
 from reproduce.evidence.store import Store
 
 
@@ -13,9 +14,9 @@ def forget(key: str, results: Path) -> str:
     store, removed = Store(results), []
     for folder in folders_of(results):
         for path in (folder / name for name in EVIDENCE):
-            rows = read_text(path, ["run_key"], evidence=True).to_dict("records") if path.exists() else []
+            rows = read_text(path, ["run_key"]).to_dict("records") if path.exists() else []
             if len(left := [row for row in rows if row["run_key"] != key]) < len(rows):
-                write(path, left)
+                write_evidence(path, left)
                 removed.append(str(path))
     if store.forget(key):
         removed.append(str(store.folder))

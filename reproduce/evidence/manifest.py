@@ -66,10 +66,18 @@ def read_manifest(folder: Path) -> States | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {name: [State(**state) for state in states] for name, states in found.items() if name in IDENTITY}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise malformed(path, " ".join(str(error).split())[:100]) from None
+
+
+def rows_of(folder: Path, name: str) -> int:
+    """How many rows of a CSV the manifest knows of; 0 without one, or where it cannot be read."""
+    try:
+        return min((state.rows for state in (read_manifest(folder) or {}).get(name, [])), default=0)
+    except InputError:
+        return 0
 
 
 def write_manifest(folder: Path) -> None:

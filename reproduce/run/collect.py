@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from am.errors import InputError
+from reproduce.evidence import door, manifest
 from reproduce.evidence.config import RunConfig
-from reproduce.evidence.files import make_folder, malformed, read_text, sweep, write
-from reproduce.evidence.rows import Row, checksum, config_of, outcome, standing, text
+from reproduce.evidence.files import make_folder, malformed, read_text, sweep
+from reproduce.evidence.rows import Row, config_of, outcome, standing, text
+from reproduce.evidence.seal import holds, sealed
 from reproduce.evidence.store import FINAL, Store
 from reproduce.plan.grid import Grid
 from reproduce.plan.plan import PlannedRun
@@ -35,6 +38,7 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
     there would be lost.
     """
     folder = results / grid.name
+    lacking, known = manifest.problems(folder), _known(folder)
     kept, curves = kept_runs(folder, store)
     rows: list[Row] = []
     points: list[Row] = []
@@ -49,7 +53,7 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
             row, curve = there[0], _curve_of(there[0], curves)
         else:
             continue
-        rows.append(row | text(identity(grid, run)))
+        rows.append(sealed(row | text(identity(grid, run)), curve))
         points += [point | text(curve_identity(run)) for point in curve]
     current = {run.run_key for run in planned}
     former = [row for key, found in kept.items() if key not in current for row in found]
@@ -63,7 +67,14 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
     for place, now, its_points in steps:
         changed = _write(folder / place, "curves.csv", its_points) or changed
         changed = _write(folder / place, "runs.csv", now) or changed
+    if len(rows) + len(former) < known:
+        door.tell(lacking)  # now, for the manifest knows from now on only what is left
     return changed
+
+
+def _known(folder: Path) -> int:
+    """How many runs the manifests of a grid know of."""
+    return sum(manifest.rows_of(place, "runs") for place in (folder, folder / FORMER))
 
 
 def _write(folder: Path, name: str, rows: Sequence[Row]) -> bool:
@@ -72,8 +83,9 @@ def _write(folder: Path, name: str, rows: Sequence[Row]) -> bool:
     if rows:
         make_folder(folder, _ELSEWHERE)
         sweep(folder)
-        return write(path, rows)
+        return manifest.write_evidence(path, rows)
     if there := path.is_file():
+        manifest.forget(path)
         path.unlink()
         if folder.name == FORMER and not any(folder.iterdir()):
             folder.rmdir()
@@ -162,7 +174,8 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
             row = there[0]
         else:
             continue
-        rows.append(row | text(identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen)))
+        named = text(identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen))
+        rows.append(sealed(row | named, []))
     current = {run.run_key for run in runs}
     former = [row for key, found in kept.items() if key not in current for row in found]
     if rows or former:
@@ -179,7 +192,7 @@ def kept_by_key(grid: Grid, results: Path) -> dict[str, dict[str, Any]]:
         try:
             return float(row.get("val_accuracy") or "nan")
         except ValueError:
-            raise malformed(folder / name, f"'val_accuracy' {row['val_accuracy']}", evidence=True) from None
+            raise malformed(folder / name, f"'val_accuracy' {row['val_accuracy']}") from None
 
     return {
         key: rows[0] | dict(curve=[dict(val_accuracy=accuracy(rows[0], name))])
@@ -196,18 +209,12 @@ def kept_runs(folder: Path, store: Store) -> tuple[Kept, Kept]:
     runs, curves = _by_key(folder, "runs.csv"), _by_key(folder, "curves.csv")
     lost = lambda keys: [key for key in keys if not store.finished(key)]
     if bare := lost(key for key in curves if key not in runs):
-        raise malformed(folder / "runs.csv", f"no row of run {bare[0]}, whose curve is in curves.csv", evidence=True)
-    broken = (key for key, rows in runs.items() if not all(is_whole(row, _curve_of(row, curves)) for row in rows))
-    if bare := lost(broken):
-        row = runs[bare[0]][0]
-        found = f"not the whole curve of '{row['label']}' with seed {row['seed']} (run {bare[0]})"
-        raise malformed(folder / "curves.csv", found, evidence=True)
+        raise malformed(folder / "runs.csv", f"no row of run {bare[0]}, whose curve is in curves.csv")
+    broken = (key for key, rows in runs.items() if not all(holds(row, _curve_of(row, curves)) for row in rows))
+    if lost(broken):
+        sentences = [sentence for place in (folder, folder / FORMER) for sentence in door.problems(place)]
+        raise InputError(sentences[0])
     return runs, curves
-
-
-def is_whole(row: Row, curve: Sequence[Row]) -> bool:
-    """Whether a row and its curve are what was collected."""
-    return row.get("checksum") == checksum(row, curve)
 
 
 def not_counted(folder: Path) -> Counter[str]:
@@ -256,4 +263,4 @@ def _by_key(folder: Path, name: str) -> Kept:
 
 def _read(path: Path, needed: Sequence[str] = ()) -> list[Row]:
     there = path.exists() or path.is_symlink()
-    return read_text(path, needed, evidence=True).to_dict("records") if there else []
+    return read_text(path, needed).to_dict("records") if there else []

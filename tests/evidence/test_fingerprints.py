@@ -206,7 +206,7 @@ def drifted(monkeypatch) -> None:
 
 
 def test_a_step_of_a_version_takes_the_values_as_they_are_now(kept, monkeypatch):
-    lines = kept.file("method:tiam").read_text()
+    lines = kept.file("method:tiam").read_text(encoding="utf-8")
     with monkeypatch.context() as changed:
         drifted(changed)
         the_sentence("method:tiam", kept)
@@ -220,13 +220,13 @@ def test_a_step_of_a_version_takes_the_values_as_they_are_now(kept, monkeypatch)
             assert problems(component, kept) == []
         (step,) = versions.steps(kept.versions)["method:tiam"]
         assert step.moves == dict(step_rule=["backtracking", "inverse"])
-        assert kept.file("method:tiam").read_text().startswith(lines)
+        assert kept.file("method:tiam").read_text(encoding="utf-8").startswith(lines)
         assert write_missing(kept) == []
     the_sentence("method:tiam", kept)  # without the change
 
 
 def test_nothing_is_stepped_where_nothing_moved(kept):
-    before = kept.versions.read_text()
+    before = kept.versions.read_text(encoding="utf-8")
     step = lambda of, why="why", **moves: refusal(lambda: step_version(of, why, moves, kept))
     assert step(["sgd"]).startswith("nothing of method:sgd moved, so its version stays 1; ")
     assert step(["tiamm"]) == "unknown component 'tiamm'; did you mean 'tiam'?"
@@ -234,7 +234,7 @@ def test_nothing_is_stepped_where_nothing_moved(kept):
     assert step(["sgd"], why=" ").startswith("a step of a version needs a component and a reason: ")
     assert step([]).startswith("a step of a version needs a component and a reason: ")
     assert step(["sgd"], stack_run=1) == "MOVES of method:sgd: unknown fact 'stack_run'; did you mean 'stack_runs'?"
-    assert kept.versions.read_text() == before
+    assert kept.versions.read_text(encoding="utf-8") == before
 
 
 def test_a_version_that_moved_alone_is_told(kept):
@@ -286,17 +286,17 @@ def test_a_case_that_is_no_more_is_told(kept):
 
 def test_an_edited_file_is_told(kept):
     path = kept.file("batches")
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     number = next(i for i, line in enumerate(lines) if json.loads(line)["of"] == "batches")
     for changed in (
         [*lines[:number], lines[number].replace('"per_epoch":4', '"per_epoch":5'), *lines[number + 1 :]],
         lines[::-1],
         lines[1:],
     ):
-        path.write_text("\n".join(changed) + "\n")
+        path.write_text("\n".join(changed) + "\n", encoding="utf-8")
         (sentence,) = problems("batches", kept)
         assert "was edited or moved: fingerprints are appended to, never changed" in sentence
-    path.write_text("no fingerprint\n")
+    path.write_text("no fingerprint\n", encoding="utf-8")
     assert "line 1, is no fingerprint" in problems("batches", kept)[0]
 
 
@@ -308,15 +308,15 @@ def test_a_ledger_grows_and_keeps_what_it_has(tmp_path):
     )
     assert ledger.read(path) == []
     ledger.append(path, [first])
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     ledger.append(path, [second])
-    assert path.read_text().startswith(text)
+    assert path.read_text(encoding="utf-8").startswith(text)
     assert ledger.read(path) == [first, second]
 
 
 def test_steps_follow_each_other(tmp_path):
     path = tmp_path / "versions.toml"
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     assert str(versions.add("loop", "first", {}, path)) == f"loop 1 → 2 ({date.today()}): first"
     versions.add("loop", 'a "second"\\', dict(on="gpu", stack_runs=[1, 2]), path)
     first, second = versions.steps(path)["loop"]
@@ -331,7 +331,7 @@ def test_steps_follow_each_other(tmp_path):
         ('to = 2\nwhen = "now"', "has of, to, date, why and moves alone"),
     ):
         other = tmp_path / f"{len(said)}.toml"
-        other.write_text(f'[[step]]\nof = "loop"\ndate = 2026-01-31\nwhy = "so"\n{text}\n')
+        other.write_text(f'[[step]]\nof = "loop"\ndate = 2026-01-31\nwhy = "so"\n{text}\n', encoding="utf-8")
         with pytest.raises(InputError, match=said):
             versions.steps(other)
 
@@ -378,7 +378,7 @@ def test_the_command_writes_nothing_where_all_is_there(capsys, monkeypatch):
 def test_make_hands_on_what_was_typed(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     said = tmp_path / "said"
-    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
     said.chmod(0o755)
     typed = dict(
         OF="method:tiam", WHY="""a "b" 'c' `touch d` $(touch e) $HOME $$""", MOVES='on = "gpu", stack_runs = 1'
@@ -394,5 +394,5 @@ def test_make_hands_on_what_was_typed(tmp_path):
 def test_lines_are_of_numbers_that_every_reader_takes():
     """No NaN or infinity, which JSON has not: they are text."""
     for path in HERE.folder.glob("*.jsonl"):
-        assert "NaN" not in path.read_text() and "Infinity" not in path.read_text()
+        assert "NaN" not in path.read_text(encoding="utf-8") and "Infinity" not in path.read_text(encoding="utf-8")
     assert torch.get_default_dtype() is torch.float32

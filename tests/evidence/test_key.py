@@ -8,7 +8,8 @@ import torch
 from helpers import METHODS, PRINTS, ROOT, at_version_2, read_fixture  # noqa: F401
 
 from am.methods import method
-from reproduce.evidence import key, ledger
+from reproduce.evidence import config as config_module
+from reproduce.evidence import key, ledger, versions
 from reproduce.evidence.config import RunConfig, components
 from reproduce.evidence.files import read_text
 from reproduce.evidence.key import counted_key, run_key
@@ -121,6 +122,9 @@ def test_a_package_counts_by_its_version_without_its_build(monkeypatch):
     keys = lambda: [run_key(run) for run in runs]
     installed = dict(torch="9.0", schedulefree="1.0")
     monkeypatch.setattr(importlib.metadata, "version", lambda package: installed[package])
+    installed_now = config_module.installed
+    monkeypatch.setattr(config_module, "installed", installed_now.__wrapped__)
+    monkeypatch.setattr(versions, "installed", installed_now.__wrapped__)
     before = keys()
     installed["torch"] = "9.0+cu128"
     assert keys() == before

@@ -41,7 +41,7 @@ def test_the_commands_are_all_there_and_help_names_them(capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for name in commands():
-        assert re.search(rf"^ +{name} +\w", text, re.MULTILINE), name
+        assert re.search(rf"^ +{name}\s+\w", text, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)

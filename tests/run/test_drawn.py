@@ -136,7 +136,7 @@ def test_rows_of_another_profile_stay(done):
     moved = done.csvs / "tiny"
     shutil.copytree(moved, done.results / "tiny")
     assert done.do("collect", "tiny", "--profile", "paper") == 0
-    rows = files_read(done.results / "tiny" / "runs.csv", evidence=True).to_dict("records")
+    rows = files_read(done.results / "tiny" / "runs.csv").to_dict("records")
     assert [row["run_key"] for row in rows] == list(before)
 
 

@@ -130,6 +130,6 @@ def _run(folder: Path, lane: str, jobs: int) -> list[list[dict[str, str]]]:
         raise RuntimeError(f"lane:{lane} does not run: {said.getvalue()}")
     tables = []
     for name in ("runs.csv", "curves.csv"):
-        with open(folder / "smoke" / "fingerprint" / name, newline="") as file:
+        with open(folder / "smoke" / "fingerprint" / name, encoding="utf-8", newline="") as file:
             tables.append(list(csv.DictReader(file)))
     return tables
