@@ -98,12 +98,17 @@ def problems(component: str, kept: Kept = HERE) -> list[str]:
             found.append(f"{component} {version} has no fingerprint of case '{title}'; `make fingerprints` writes it.")
             continue
         for way, compute in {"": case.values, **case.also}.items():
-            if words := difference(case, now[title], computed(compute)):
+            try:
+                words = difference(case, now[title], computed(compute))
+            except Exception as error:  # whatever a fault raises; the lanes' text ends in the sentence of the command
+                lines = str(error).splitlines() or [""]
+                words = f"it fails with {type(error).__name__}, {lines[-1]}"
+            if words:
                 moved.append(f"{words} (case {title}{', ' * bool(way)}{way})")
     names = {case.name for case in cases()[component]}
     moved += [f"nothing computes case {title} any more" for title in now if title.partition(_AT)[0] not in names]
     if moved:
-        more = f" and {len(moved) - 1} cases more" if len(moved) > 1 else ""
+        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
         found.append(
             f"{component} moved: {moved[0]}{more}, and its version did not. A fault? Mend it. "
             f'Meant? `make version OF={component} WHY="..."`'
@@ -271,7 +276,10 @@ def step_version(of: Sequence[str], why: str, moves: Mapping[str, Any], kept: Ke
     chosen = list(dict.fromkeys(named(word) for word in of))
     for component in chosen:
         _check_moves(component, moves)
-        if not _on_gpu(moves) and not any(" moved: " in said for said in problems(component, kept)):
+        wrong = problems(component, kept)
+        if failing := [said for said in wrong if " moved: it fails with " in said]:
+            raise InputError(failing[0])
+        if not _on_gpu(moves) and not any(" moved: " in said for said in wrong):
             raise InputError(
                 f"nothing of {component} moved, so its version stays {kept.version(component)}; "
                 "what only a GPU shows has MOVES='on = \"gpu\"'."

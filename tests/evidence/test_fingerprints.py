@@ -133,7 +133,7 @@ def test_a_changed_step_is_told_with_the_place(monkeypatch):
         monkeypatch, "am.methods.tiam.sweep", lambda sweep: lambda *rest, p1, **p: sweep(*rest, p1=p1 * (1 + 1e-6), **p)
     )
     sentence = the_sentence("method:tiam")
-    words = r"method:tiam moved: b1 by \de-06 at step 5 \(case defaults\) and 3 cases more, and its version did not. "
+    words = r"method:tiam moved: b1 by \de-06 at step 5 \(case defaults\) and 3 more, and its version did not. "
     assert re.match(words + r"A fault\? Mend it. Meant\? `", sentence)
     assert sentence.endswith('`make version OF=method:tiam WHY="..."`')
     assert problems("method:mdlam") == []
@@ -235,6 +235,15 @@ def test_nothing_is_stepped_where_nothing_moved(kept):
     assert step([]).startswith("a step of a version needs a component and a reason: ")
     assert step(["sgd"], stack_run=1) == "MOVES of method:sgd: unknown fact 'stack_run'; did you mean 'stack_runs'?"
     assert kept.versions.read_text(encoding="utf-8") == before
+
+
+def test_what_fails_is_told_and_no_version_steps(kept, monkeypatch):
+    patched(monkeypatch, "am.methods.tiam.sweep", lambda sweep: lambda state, *rest, **p: state.nothing)
+    sentence = the_sentence("method:tiam", kept)
+    assert sentence.startswith("method:tiam moved: it fails with AttributeError, 'SweepState' object has no ")
+    with pytest.raises(InputError, match="it fails with AttributeError"):
+        step_version(["tiam"], "why", {}, kept)
+    assert "method:tiam" not in versions.steps(kept.versions)
 
 
 def test_a_version_that_moved_alone_is_told(kept):

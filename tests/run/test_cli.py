@@ -23,7 +23,7 @@ from reproduce.show import figures
 
 COMMANDS = (
     "run", "plan", "collect", "figures", "tables", "claims", "check", "report", "bench", "methods", "grids", "datasets",
-    "columns", "clean",
+    "columns", "clean", "version", "fingerprints",
 )  # fmt: skip
 FILES = tuple(name for name in NAMES if name != "digits")
 DRAW = figures.figures_of

@@ -14,7 +14,7 @@ from reproduce.__main__ import main, parser
 
 TARGETS = (
     "help", "quickstart", "test", "plan", "reproduce-all", "reproduce-tiam_accuracy", "figures", "tables", "claims",
-    "check", "report", "bench", "columns", "clean", "adopt", "prune", "methods", "grids",
+    "check", "report", "bench", "columns", "clean", "adopt", "prune", "version", "fingerprints", "methods", "grids",
 )  # fmt: skip
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
