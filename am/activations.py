@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from am import devices
 from am.errors import unknown
 
 RANGE_MARGIN = 1e-6  # from the open end m of h's range no bound is inverted below m + RANGE_MARGIN (SPEC 1, z_l)
@@ -85,7 +86,7 @@ class Activation:
         """
         if out is None:
             out = torch.empty_like(c, memory_format=torch.contiguous_format)
-        if c.is_cuda:
+        if devices.on_gpu(c):
             return out.copy_(self.scalar_prox(c, a, w))
         for r in range(len(c)):
             blocks = (t.split(PROX_BLOCK) for t in (c[r].reshape(-1), a[r].reshape(-1), out[r].view(-1)))
@@ -178,7 +179,7 @@ def _newton(
         fallback = torch.lerp((low + high) / 2, turn, two)
         last, z = z, torch.lerp(inside, fallback, left.add_(slow).sign_())
         length = (z - last).abs_()
-        if not z.is_cuda and not length.amax() > tolerance * (1 + z.abs().amax()):
+        if not devices.on_gpu(z) and not length.amax() > tolerance * (1 + z.abs().amax()):
             break
     return z
 
@@ -198,7 +199,7 @@ def _smooth_roots(
     start = torch.lerp(high, low, torch.maximum(two, (f >= 0).to(c.dtype)))
     first = _newton(curve, c, a, w, start, low, torch.lerp(high, turn, two), turn, two)
     one = torch.ones((), dtype=c.dtype, device=c.device)
-    if c.is_cuda:
+    if devices.on_gpu(c):
         return first, _newton(curve, c, a, w, high, turn, high, turn, one)
     some = two > 0
     if not bool(some.any()):

@@ -6,6 +6,8 @@ Samples are rows. Sums over samples are accumulated in float64 whatever the dtyp
 import torch
 from torch import Tensor
 
+from am import devices
+
 ROW_BLOCK, NARROW = 2048, 256  # a CPU multiplies many rows by a narrow matrix faster in blocks of rows
 GRAM_BLOCK, GRAM_BLOCKS = 512, 4  # from this width on, a Gram matrix is worth computing in blocks
 
@@ -18,7 +20,7 @@ def linear(a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
     (60,000, 784) x (784, 100), and the bias is added while a block is in the cache.
     """
     R, rows, d_out = W.shape[0], a.shape[-2], W.shape[1]
-    if a.is_cuda or rows < 2 * ROW_BLOCK or d_out > NARROW:
+    if devices.on_gpu(a) or rows < 2 * ROW_BLOCK or d_out > NARROW:
         out = torch.bmm(a.expand(R, -1, -1), W.mT)
         return out if b is None else out.add_(b)
     out = W.new_empty(R, rows, d_out)
@@ -69,7 +71,7 @@ def square(u: Tensor) -> Tensor:  # (R, n, m) -> (R, 1, 1) float64
 def row_blocks(t: Tensor, rows: int) -> list[tuple[slice, slice]]:  # t: (R, N, ...)
     """Indices of blocks of samples that fit a CPU's cache, of one run each; on a GPU one block of everything."""
     R, N = t.shape[:2]
-    if t.is_cuda:
+    if devices.on_gpu(t):
         return [(slice(None), slice(None))]
     return [(slice(r, r + 1), slice(n, n + rows)) for r in range(R) for n in range(0, N, rows)]
 
@@ -86,7 +88,7 @@ def read_flag(flag: Tensor) -> bool:  # 0-d bool
 
 def worthwhile(mask: Tensor) -> bool:  # (R, ...) bool
     """Whether a branch that serves only some runs is worth entering: on a GPU always, for asking would wait."""
-    return mask.is_cuda or ask(mask)
+    return devices.on_gpu(mask) or ask(mask)
 
 
 def largest_eigenvalue(M: Tensor) -> Tensor:  # (R, d, d) or (d, d), symmetric -> (R or 1, 1, 1)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from am import devices
 from am.activations import Activation
 from am.cross_entropy import cross_entropy, signed_labels
 from am.linalg import gram, largest_eigenvalue, linear, square, worthwhile
@@ -38,7 +39,7 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules:
     if hp.step_rule == "inverse":
         state.gram_factor = normal_factor(G, hp.rho, hp.mu)
     state.last = {name: torch.empty_like(u) for name, u in state.variables().items()}
-    if x.is_cuda:
+    if devices.on_gpu(x):
         state.residual, state.spare = ([torch.empty_like(u) for u in z] for _ in range(2))
         state.runs = [state]
     else:

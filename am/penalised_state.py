@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from am import devices
 from am.networks import Parameters
 
 STEP_ROWS = 2048  # of a block whose z, a, last iterates and temporaries stay in a CPU's cache
@@ -126,7 +127,7 @@ def row_blocks(t: Tensor, *widths: int) -> Iterator[tuple[At, list[Tensor]]]:  #
     A block in fresh memory would cost a CPU more than the arithmetic on it.
     """
     R, N = t.shape[:2]
-    rows = N if t.is_cuda else min(N, STEP_ROWS)
+    rows = N if devices.on_gpu(t) else min(N, STEP_ROWS)
     room = [t.new_empty(R, rows, width) for width in widths]
     for start in range(0, N, rows):
         stop = min(start + rows, N)
@@ -145,7 +146,7 @@ def linear_into(out: Tensor, a: Tensor, at: At, W: Tensor, b: Tensor) -> Tensor:
 
 def select(runs: Tensor, new: Tensor, old: Tensor) -> Tensor:  # runs: (R, 1, 1) bool
     """`new` in those runs; one run alone was asked already."""
-    return new if len(runs) == 1 and not runs.is_cuda else torch.where(runs, new, old)
+    return new if len(runs) == 1 and not devices.on_gpu(runs) else torch.where(runs, new, old)
 
 
 def zeros(like: Tensor) -> Tensor:  # (R, ...) -> (R, 1, 1) float64

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from am import inputs
+from am import devices, inputs
 from am.activations import Activation
 from am.activations import activation as activation_called
 from am.batches import Batches
@@ -249,7 +249,7 @@ def start(
     end = None if steps is None else _whole(steps, "steps", 1)
     problem, hp = Problem(x, y, _for_each_run(act), stream, end), stack(settings, x)
     schedule_factor(hp, 0, end)  # refuses a schedule that does not know its end
-    if x.is_cuda and R == 1 and getattr(settings[0], "output_step", "") == "fista":
+    if devices.on_gpu(x) and R == 1 and getattr(settings[0], "output_step", "") == "fista":
         # Alone on a GPU a run goes on past FISTA's stop, beside another it does not (docs/divergences.md).
         params = Parameters([torch.cat([W, W]) for W in params.W], [torch.cat([b, b]) for b in params.b])
         hp = stack(settings * 2, x)
@@ -266,7 +266,7 @@ def _for_each_run(act: Activation) -> Activation:
 
     def each(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def by_run(*tensors: Tensor) -> Tensor:  # (R, N, d) each
-            if tensors[0].is_cuda or tensors[0].dim() < 3 or len(tensors[0]) == 1:
+            if devices.on_gpu(tensors[0]) or tensors[0].dim() < 3 or len(tensors[0]) == 1:
                 return function(*tensors)
             return torch.cat([function(*run) for run in zip(*(t.split(1) for t in tensors))])
 

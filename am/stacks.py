@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from am import devices
 from am.method import Problem
 
 ALIGNMENT = 64  # bytes, at multiples of which torch begins a tensor on a CPU
@@ -28,7 +29,7 @@ def run_by_run(function: Callable) -> Callable:
     @wraps(function)
     def each(state: Any, problem: Problem, hp: SimpleNamespace, *others: Any) -> Tensor | None:
         runs = state.params.runs
-        if problem.x.is_cuda or runs == 1:
+        if devices.on_gpu(problem.x) or runs == 1:
             return function(state, problem, hp, *others)
         results = []
         for r in range(runs):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from am import devices
 from am.activations import Activation, activation
 from am.batches import Batches
 from am.counters import Clocks, device_name
@@ -93,7 +94,7 @@ def train(
         if len(seeds) == 1 or not _out_of_memory(error):
             raise
     # Outside the handler: the traceback would keep the failed stack's tensors alive.
-    if data.x.is_cuda:
+    if devices.on_gpu(data.x):
         torch.cuda.empty_cache()
 
     def half(runs: slice) -> list[Result]:

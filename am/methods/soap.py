@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from am import devices
 from am.backprop import backpropagate
 from am.descent import Scheduled, backpropagation_flops, schedule_factor
 from am.method import BELOW_ONE, Choice, Log, Method, Problem, setting
@@ -113,7 +114,7 @@ def by_run(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:  # each 
 
     A CPU's products and factorisations round by where their matrices begin, and a null space's basis shows it.
     """
-    if stacks[0].is_cuda:
+    if devices.on_gpu(stacks[0]):
         return function(*stacks)
     return torch.stack([function(*(t.clone() for t in run)) for run in zip(*stacks)])
 

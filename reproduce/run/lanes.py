@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from am import devices
 from am.data import Data
 from am.machine import stack_bytes
 from am.methods import method
@@ -35,7 +36,7 @@ def train_runs(
         return train_modules(chosen, settings, seeds, data, **how, budget=budget, progress=progress)
     how = dict(hidden=config.hidden, activation_name=config.activation, init=config.init)
     how |= dict(budget=budget, progress=progress, graphs=graphs)
-    if data.x.is_cuda and len(settings) == 1 and getattr(settings[0], "output_step", "") == "fista":
+    if devices.on_gpu(data.x) and len(settings) == 1 and getattr(settings[0], "output_step", "") == "fista":
         if config.lane == "time":
             raise RuntimeError(NO_TIME)
         # Alone on a GPU a run goes on past FISTA's stop, beside another it does not: docs/divergences.md.
