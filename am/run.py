@@ -28,7 +28,7 @@ from am.errors import InputError, unknown
 from am.evaluation import metrics
 from am.method import Method, Problem, stack
 from am.methods import method
-from am.networks import Parameters, forward
+from am.networks import forward
 
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "relu6")  # activations whose digits are the same wherever a number stands
 
@@ -43,12 +43,11 @@ class Run:
     state: Any
     single: bool  # the weights came without a run axis: everything is shown without one
     iterations: int = 0
-    first: int | None = None  # how many of the runs are shown; all by default
 
     def __repr__(self) -> str:
         params = self.method.parameters(self.state)
         widths = "-".join(map(str, params.widths))
-        return f"<Run of {self.method.name}: {self.first or params.runs} x {widths}, iterations={self.iterations}>"
+        return f"<Run of {self.method.name}: {params.runs} x {widths}, iterations={self.iterations}>"
 
     def step(self, times: int = 1) -> "Run":
         """Make `times` steps (full-batch iterations, or mini-batches) and return the run itself.
@@ -179,7 +178,7 @@ class Run:
         return {name: self._shown(t) for name, t in (named | self.method.variables(self.state)).items()}
 
     def _shown(self, t: Tensor) -> Tensor:
-        return t[0] if self.single else t[: self.first]
+        return t[0] if self.single else t
 
     def _samples(self, x: Any) -> Tensor:  # -> (N, d0)
         x, own = inputs.samples(x), self.problem.x
@@ -249,11 +248,7 @@ def start(
     end = None if steps is None else _whole(steps, "steps", 1)
     problem, hp = Problem(x, y, _for_each_run(act), stream, end), stack(settings, x)
     schedule_factor(hp, 0, end)  # refuses a schedule that does not know its end
-    if devices.on_gpu(x) and R == 1 and getattr(settings[0], "output_step", "") == "fista":
-        # Alone on a GPU a run goes on past FISTA's stop, beside another it does not (docs/divergences.md).
-        params = Parameters([torch.cat([W, W]) for W in params.W], [torch.cat([b, b]) for b in params.b])
-        hp = stack(settings * 2, x)
-    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single, first=R)
+    return Run(chosen, problem, hp, chosen.init(problem, params, hp), single)
 
 
 def _for_each_run(act: Activation) -> Activation:

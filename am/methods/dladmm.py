@@ -362,7 +362,7 @@ def _method(name: str, title: str, hyperparameters: type) -> Method:
         init=init,
         step=step,
         full_batch=True,
-        asks=True,  # where output_step is "exact"
+        asks=True,
         updates=lambda depth, hp: 2 * depth,
         gradients=lambda depth, hp: 2 * (4 * depth - 1),
         monotone_only=True,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from am import devices
 from am.data import Data
 from am.machine import stack_bytes
 from am.methods import method
@@ -12,7 +11,6 @@ from am.modules.training import train_modules
 from am.training import Budget, Result, train
 from reproduce.evidence.config import MLP, RunConfig
 
-NO_TIME = "on a GPU a single run of dlADMM goes on past FISTA's stop (docs/divergences.md); time it with DEVICE=cpu."
 LIVE = 12  # copies of a layer's outputs, and of the parameters, that a step has at once at the most
 
 
@@ -36,11 +34,6 @@ def train_runs(
         return train_modules(chosen, settings, seeds, data, **how, budget=budget, progress=progress)
     how = dict(hidden=config.hidden, activation_name=config.activation, init=config.init)
     how |= dict(budget=budget, progress=progress, graphs=graphs)
-    if devices.on_gpu(data.x) and len(settings) == 1 and getattr(settings[0], "output_step", "") == "fista":
-        if config.lane == "time":
-            raise RuntimeError(NO_TIME)
-        # Alone on a GPU a run goes on past FISTA's stop, beside another it does not: docs/divergences.md.
-        return train(chosen, [*settings] * 2, [*seeds] * 2, data, **how)[:1]
     return train(chosen, settings, seeds, data, **how)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import drawn
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scalars import ScalarActivation
 
 import am
-from am import reference
+from am import devices, reference
 from am.activations import ACTIVATIONS, activation
 from am.backtracking import doubled
 from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy
@@ -231,6 +232,25 @@ def test_fista_comes_near_the_exact_output_and_stops_run_by_run():
     f = lambda z: cross_entropy(z, y).view(-1, 1, 1) + rho / 2 * square(z - c)
     gap, first_gap = (f(z) - f(prox_cross_entropy(c, y, rho)) for z in (together, start))
     assert (gap >= -1e-9)[[0, 2]].all() and (gap < 0.02 * first_gap)[[0, 2]].all()
+
+
+def test_on_a_gpu_fista_stops_where_it_does_on_a_cpu(monkeypatch):
+    """To the bit, however many runs there are, and soon: a GPU is asked every eighth round only."""
+    y, c, rho = torch.arange(30) % 5, 3 * drawn(0, 2, 30, 5), column(0.1, 2.0)
+    rounds = []
+    monkeypatch.setattr(am.cross_entropy, "square", lambda u: rounds.append(len(u)) or square(u))
+
+    def fista(runs):
+        rounds.clear()
+        return fista_cross_entropy(c[runs], y, rho[runs], torch.zeros_like(c[runs])), len(rounds)
+
+    for runs in (slice(1), slice(1, 2), slice(2)):
+        monkeypatch.setattr(devices, "on_gpu", lambda t: False)
+        expected, needed = fista(runs)
+        monkeypatch.setattr(devices, "on_gpu", lambda t: True)
+        found, made = fista(runs)
+        assert torch.equal(found, expected)
+        assert 1 < needed <= made < needed + 8
 
 
 # The method

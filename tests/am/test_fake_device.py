@@ -29,6 +29,7 @@ ANSWERS = {"yes": [True], "no": [False], "in turn": [True, False], "the other tu
 
 LOOPS = (
     (cross_entropy, "FISTA_ITERATIONS"),
+    (cross_entropy, "FISTA_GPU_ROUNDS"),
     (cross_entropy, "PROX_STEPS"),
     (activations, "NEWTON_STEPS"),
     (penalised_steps, "DOUBLINGS"),

@@ -33,8 +33,6 @@ def moved(name: str, overrides: dict, runs: int, activation: str = "relu") -> di
 
 
 def same(name: str, overrides: dict, runs: int, monkeypatch: pytest.MonkeyPatch, activation: str = "relu") -> None:
-    if runs == 1 and name.startswith("dladmm") and overrides.get("output_step") != "exact":
-        pytest.xfail("FISTA does not stop")
     expected = moved(name, overrides, runs, activation)
     monkeypatch.setattr(devices, "on_gpu", lambda t: True)
     for variable, found in moved(name, overrides, runs, activation).items():

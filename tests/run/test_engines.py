@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections import Counter
 
 import pytest
@@ -17,11 +16,9 @@ from am import methods as methods_module
 from am.data import identity_of
 from am.errors import InputError
 from am.methods import methods
-from reproduce.evidence.config import RunConfig
 from reproduce.evidence.store import Store
 from reproduce.plan.grid import read_grid
 from reproduce.plan.plan import PlannedRun, plan, stacks
-from reproduce.run import lanes
 from reproduce.run.engines import work
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import DataOnDevice, commit, device_of, train_stack, work_on
@@ -362,28 +359,6 @@ def test_rounds_go_over_all_grids_and_a_tuned_one_joins_with_its_choice(place, t
     trials = {row["run_key"] for row in place.rows("tuned", "tuning.csv")}
     order = ["trial" if key in trials else rows[key] for stack in trained for key in stack]
     assert order == ["trial"] * 6 + ["0"] * 5 + ["1"] * 5
-
-
-@pytest.mark.parametrize("method_name, runs, trained", [("dladmm", 1, 2), ("dladmm", 2, 2), ("tiam", 1, 1)])
-def test_dladmm_is_never_alone_on_a_gpu(monkeypatch, method_name, runs, trained):
-    """Alone there it goes on past FISTA's stop: it has a copy beside it, and no time."""
-    asked = []
-    train = lambda chosen, settings, seeds, data, **how: asked.append(seeds) or list(settings)
-    monkeypatch.setattr(lanes, "train", train)
-    on_a_gpu = types.SimpleNamespace(x=types.SimpleNamespace(is_cuda=True))
-    settings = [methods()[method_name].settings()] * runs
-    names = dict(dataset="digits", data_fingerprint="", inputs="pixels", network="mlp", activation="relu", init="torch")
-    sizes = dict(n_train=0, hidden=(8,), seed=0, epochs=1, batch_size=0, evaluate_every=1)
-    config = RunConfig(**names, **sizes, method=method_name, constants="published", settings=())
-    seeds = list(range(runs))
-    assert lanes.train_runs(config, settings, seeds, on_a_gpu, None) == settings
-    assert len(asked.pop()) == trained
-    timed = dataclasses.replace(config, lane="time")
-    if trained > runs:
-        with pytest.raises(RuntimeError, match="DEVICE=cpu"):
-            lanes.train_runs(timed, settings, seeds, on_a_gpu, None)
-    else:
-        assert lanes.train_runs(timed, settings, seeds, on_a_gpu, None) == settings
 
 
 HOLES = """
