@@ -8,7 +8,7 @@ on a smooth piece a safeguarded Newton iteration.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,25 @@ class Activation:
             for c_block, a_block, out_block in zip(*blocks):
                 out_block.copy_(self.scalar_prox(c_block, a_block, w[r, 0, 0]))
         return out
+
+
+def _each_run(act: Activation) -> Activation:
+    """The activation, which on a CPU takes the runs of a stack one by one, so that each has the digits it has alone.
+
+    A CPU takes the last few elements of a tensor by another program than the others, and sigmoid, ELU and their like
+    come out of the two with other last digits. Piecewise linear ones do not.
+    """
+
+    def each(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def by_run(*tensors: Tensor) -> Tensor:  # (R, N, d) each, or of fewer axes and one run
+            if devices.on_gpu(tensors[0]) or tensors[0].dim() < 3 or len(tensors[0]) == 1:
+                return function(*tensors)
+            return torch.cat([function(*run) for run in zip(*(t.split(1) for t in tensors))])
+
+        return by_run
+
+    inverse = None if act.inverse is None else each(act.inverse)
+    return replace(act, value=each(act.value), derivative=each(act.derivative), inverse=inverse)
 
 
 def _identity(v: Tensor) -> Tensor:
@@ -272,27 +291,35 @@ ACTIVATIONS: dict[str, Activation] = {
             lambda v: torch.where(v > 0, v, v / 0.01),
             _piecewise_prox((-math.inf, 0.0, 0.01, 0.0), (0.0, math.inf, 1.0, 0.0)),
         ),
-        Activation(
-            "elu", F.elu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+        _each_run(
+            Activation(
+                "elu", F.elu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+            )
         ),
-        Activation(
-            "selu",
-            F.selu,
-            lambda z, a: torch.where(z > 0, _SELU_SCALE, a + _SELU_SCALE * _SELU_ALPHA),
-            lambda v: _elu_inverse(v, _SELU_SCALE, _SELU_ALPHA),
-            _elu_prox(_SELU_SCALE, _SELU_ALPHA),
-            open_below=-_SELU_SCALE * _SELU_ALPHA,
+        _each_run(
+            Activation(
+                "selu",
+                F.selu,
+                lambda z, a: torch.where(z > 0, _SELU_SCALE, a + _SELU_SCALE * _SELU_ALPHA),
+                lambda v: _elu_inverse(v, _SELU_SCALE, _SELU_ALPHA),
+                _elu_prox(_SELU_SCALE, _SELU_ALPHA),
+                open_below=-_SELU_SCALE * _SELU_ALPHA,
+            )
         ),
-        Activation(
-            "celu", F.celu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+        _each_run(
+            Activation(
+                "celu", F.celu, lambda z, a: torch.where(z > 0, 1.0, a + 1), _elu_inverse, _elu_prox(), open_below=-1.0
+            )
         ),
-        Activation(
-            "softplus",
-            lambda z: F.softplus(z, threshold=40.0),  # torch's own 20 leaves 2e-9
-            lambda z, a: torch.sigmoid(z),
-            lambda v: v + torch.log(-torch.expm1(-v)),
-            _softplus_prox,
-            open_below=0.0,
+        _each_run(
+            Activation(
+                "softplus",
+                lambda z: F.softplus(z, threshold=40.0),  # torch's own 20 leaves 2e-9
+                lambda z, a: torch.sigmoid(z),
+                lambda v: v + torch.log(-torch.expm1(-v)),
+                _softplus_prox,
+                open_below=0.0,
+            )
         ),
         Activation(
             "relu6",
@@ -303,8 +330,8 @@ ACTIVATIONS: dict[str, Activation] = {
             flat_below=0.0,
             flat_above=6.0,
         ),
-        Activation("gelu", F.gelu, _gelu_derivative),
-        Activation("silu", F.silu, _silu_derivative),
+        _each_run(Activation("gelu", F.gelu, _gelu_derivative)),
+        _each_run(Activation("silu", F.silu, _silu_derivative)),
     )
 }
 

@@ -133,6 +133,15 @@ def number(k: int | Tensor, like: Tensor) -> Tensor:  # -> 0-d float64
     return k if isinstance(k, Tensor) else torch.full((), k, dtype=torch.float64, device=like.device)
 
 
+def power(base: Any, exponent: Any) -> Any:  # numbers, 0-d or (R, 1, 1); one of them a tensor, or both numbers
+    """base ** exponent, of a run alone or of a stack with the same digits.
+
+    A CPU takes the power of many neighbours in memory by another program than that of one; these lie apart.
+    """
+    apart = lambda t: torch.stack([t, t], -1)[..., 0] if isinstance(t, Tensor) and t.dim() else t
+    return apart(base) ** apart(exponent)
+
+
 def total(t: Tensor) -> Tensor:  # (R, 1, P) -> (R, 1, 1) float64
     """The sum of every run, in pieces, so that its rounding does not depend on how many runs there are."""
     whole = t.shape[2] - t.shape[2] % SUM_BLOCK
@@ -159,7 +168,7 @@ def adam_direction(
     below = g * g
     v.lerp_(below, like(1 - beta2))
     # Divided by 1 / (1 - beta1^(k+1)), so that m enters as it is.
-    unbiased = 1 - beta1 ** (k + 1)
-    root, least = like(unbiased / (1 - beta2 ** (k + 1)) ** 0.5), like(epsilon * unbiased)
+    unbiased = 1 - power(beta1, k + 1)
+    root, least = like(unbiased / (1 - power(beta2, k + 1)) ** 0.5), like(epsilon * unbiased)
     torch.sqrt(v, out=below).mul_(root).add_(least)
     return torch.div(m, below, out=below)

@@ -11,7 +11,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from am import devices, inputs
-from am.activations import Activation
+from am import inputs
 from am.activations import activation as activation_called
 from am.batches import Batches
 from am.descent import schedule_factor
@@ -29,8 +28,6 @@ from am.evaluation import metrics
 from am.method import Method, Problem, stack
 from am.methods import method
 from am.networks import forward
-
-PIECEWISE_LINEAR = ("relu", "leaky_relu", "relu6")  # activations whose digits are the same wherever a number stands
 
 
 @dataclass(repr=False)
@@ -246,29 +243,9 @@ def start(
         raise InputError(f"method '{name}' works on mini-batches; give batches=, a (K, B) list of row numbers.")
     stream = None if batches is None else Batches(x, y, given=inputs.batches(batches, len(x)).to(x.device), runs=R)
     end = None if steps is None else _whole(steps, "steps", 1)
-    problem, hp = Problem(x, y, _for_each_run(act), stream, end), stack(settings, x)
+    problem, hp = Problem(x, y, act, stream, end), stack(settings, x)
     schedule_factor(hp, 0, end)  # refuses a schedule that does not know its end
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single)
-
-
-def _for_each_run(act: Activation) -> Activation:
-    """The activation, which on a CPU takes the runs of a stack one by one where their last digits hang on their place.
-
-    A CPU takes `exp` and `log` of the last elements of a tensor another way than of the others.
-    """
-    if act.name in PIECEWISE_LINEAR:
-        return act
-
-    def each(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def by_run(*tensors: Tensor) -> Tensor:  # (R, N, d) each
-            if devices.on_gpu(tensors[0]) or tensors[0].dim() < 3 or len(tensors[0]) == 1:
-                return function(*tensors)
-            return torch.cat([function(*run) for run in zip(*(t.split(1) for t in tensors))])
-
-        return by_run
-
-    inverse = None if act.inverse is None else each(act.inverse)
-    return dataclasses.replace(act, value=each(act.value), derivative=each(act.derivative), inverse=inverse)
 
 
 def _whole(value: Any, what: str, least: int) -> int:

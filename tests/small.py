@@ -31,8 +31,8 @@ def run(name, data=None, seeds=(0, 1, 2), budget=None, settings=None, method_=No
     settings = settings or [chosen.settings()] * len(seeds)
     budget = budget or BUDGET
     data = data or small_data()
-    network = dict(hidden=HIDDEN, activation_name="relu", init="he")
-    return train(chosen, settings, list(seeds), data, **network, budget=budget, **options)
+    how = dict(hidden=HIDDEN, activation_name="relu", init="he", budget=budget) | options
+    return train(chosen, settings, list(seeds), data, **how)
 
 
 def without_time(result) -> dict:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import torch
 
+from am.descent import power
 from am.method import Linear, Log, Problem, setting
 from am.methods.mdlam import Hyperparameters as Penalised
 from am.penalised import STEP_RULE, STEP_RULES, sweep, sweep_method, sweep_variables
@@ -28,7 +29,7 @@ class Hyperparameters(Penalised):
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
     """Iteration k at rho_k = rho_0 min((1 + growth)^k, most)."""
-    state.rho.copy_(hp.exact.rho * torch.minimum((1 + hp.exact.growth) ** k, hp.exact.most))
+    state.rho.copy_(hp.exact.rho * torch.minimum(power(1 + hp.exact.growth, k), hp.exact.most))
     sweep(state, problem, hp, k, p1=hp.inertia, p2=hp.inertia, p3=0.0, block=block)
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from am.descent import GradientState, Scheduled, gradient_method, number
+from am.descent import GradientState, Scheduled, gradient_method, number, power
 from am.method import BELOW_ONE, Log, setting
 
 WARMING = 0.96  # base of the momentum's warm-up, Dozat's constant
@@ -33,11 +33,11 @@ class Hyperparameters(Scheduled):
 
 def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | float) -> None:
     g, exact, t = state.gradient.flat, hp.exact, number(k, state.gradient.flat) + 1
-    mu, following = (exact.beta1 * (1 - 0.5 * WARMING ** (s * exact.momentum_decay)) for s in (t, t + 1))
+    mu, following = (exact.beta1 * (1 - 0.5 * power(WARMING, s * exact.momentum_decay)) for s in (t, t + 1))
     product = state.memory["product"].mul_(mu)
     m = state.memory["first"].lerp_(g, 1 - hp.beta1)
     v = state.memory["second"].lerp_(g * g, (1 - exact.beta2).to(g.dtype))
-    below = (v * (1 / (1 - exact.beta2**t)).to(g.dtype)).sqrt_().add_(hp.epsilon)
+    below = (v * (1 / (1 - power(exact.beta2, t))).to(g.dtype)).sqrt_().add_(hp.epsilon)
     now, ahead = (1 - mu) / (1 - product), following / (1 - product * following)
     direction = (g * now.to(g.dtype)).addcmul_(m, ahead.to(g.dtype)).div_(below)
     lr = hp.learning_rate * factor

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from am.descent import GradientState, gradient_method, number
+from am.descent import GradientState, gradient_method, number, power
 from am.method import BELOW_ONE, Choice, Log, Problem, setting
 from am.networks import Parameters, view_layers
 
@@ -39,7 +39,7 @@ def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | f
     # The rate itself cancels in c.
     c = (rise**2 / memory["sum"].add_(rise**2)).to(g.dtype)
     v = memory["second"].lerp_(g * g, (1 - exact.beta2).to(g.dtype))
-    below = (v * (1 / (1 - exact.beta2**t)).to(g.dtype)).sqrt_().add_(hp.epsilon)
+    below = (v * (1 / (1 - power(exact.beta2, t))).to(g.dtype)).sqrt_().add_(hp.epsilon)
     lr = (exact.learning_rate * rise).to(g.dtype)
     z.addcmul_(y, lr * hp.weight_decay, value=-1).addcmul_(g / below, lr, value=-1)
     x.lerp_(z, c)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from am import devices
 from am.backprop import backpropagate
-from am.descent import Scheduled, backpropagation_flops, schedule_factor
+from am.descent import Scheduled, backpropagation_flops, power, schedule_factor
 from am.method import BELOW_ONE, Choice, Log, Method, Problem, setting
 from am.networks import Parameters, view_layers
 
@@ -100,7 +100,7 @@ def move(state: SoapState, hp: SimpleNamespace, k: int, lr: Tensor) -> None:
         vp.lerp_(gp * gp, 1 - hp.beta2)
     exact = hp.exact
     decay = 1 - lr * hp.weight_decay
-    lr = lr * ((1 - exact.beta2**k).sqrt() / (1 - exact.beta1**k)).to(g.flat.dtype)
+    lr = lr * ((1 - power(exact.beta2, k)).sqrt() / (1 - power(exact.beta1, k))).to(g.flat.dtype)
     for W, mW, vW, sides in zip(params.W, m.W, v.W, state.sides):
         direction = within(mW, sides).div_(vW.sqrt().add_(hp.epsilon))
         W.addcmul_(without(direction, sides), lr, value=-1)

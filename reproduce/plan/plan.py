@@ -17,7 +17,6 @@ from am.data import Identity, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
-from am.run import PIECEWISE_LINEAR
 from reproduce.evidence.config import MLP, RunConfig
 from reproduce.evidence.key import counted_key
 from reproduce.plan.checks import PER_METHOD
@@ -176,8 +175,7 @@ def stacks(
 ) -> list[list[PlannedRun]]:
     """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
-    A run of the time lane, or of a network of the module lane, is a stack by itself; and on a CPU, whose last bits of
-    `exp` and `log` depend on where in a stack a number stands, a run of an activation that takes them.
+    A run of the time lane, or of a network of the module lane, is a stack by itself.
     shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
     """
@@ -187,8 +185,7 @@ def stacks(
         inputs, rows = shapes[c.dataset]
         n_train = training_rows(rows, c.n_train)
         limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
-        alone = c.lane == "time" or c.network != MLP or (device.type == "cpu" and c.activation not in PIECEWISE_LINEAR)
-        limit = 1 if alone else limit
+        limit = 1 if c.lane == "time" or c.network != MLP else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)
         made += [group[i : i + size] for i in range(0, len(group), size)]

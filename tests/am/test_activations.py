@@ -39,6 +39,21 @@ def test_the_derivative_is_that_of_the_value(name):
     assert torch.allclose(act.derivative(z, act.value(z)), numeric, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_a_run_has_the_digits_in_a_stack_that_it_has_alone(name, dtype):
+    """Bit for bit, at sizes that are no multiple of what a CPU works on at once."""
+    act = activation(name)
+    functions = {"value": act.value, "derivative": lambda z: act.derivative(z, act.value(z))}
+    if act.monotone:
+        one = lambda z: torch.ones_like(z[:, :1, :1])
+        functions |= {"lower": act.lower, "upper": act.upper, "prox": lambda z: act.prox(z, z.flip(1), one(z))}
+    for runs, *shape in ((3, 17, 3), (17, 5, 1), (16, 7, 10), (3, 128, 33)):
+        z = 3 * torch.randn(runs, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        for key, function in functions.items():
+            assert torch.equal(function(z), torch.cat([function(z[r : r + 1].clone()) for r in range(runs)])), key
+
+
 @each_monotone
 def test_the_preimage_of_an_interval_is_where_h_lies_in_it(name):
     act = activation(name)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from conftest import drawn, largest_difference
 
-from am.cross_entropy import cross_entropy, log_wright_omega, prox_cross_entropy
+from am.cross_entropy import cross_entropy, log_wright_omega, logits_gradient, prox_cross_entropy
 
 
 def test_cross_entropy_equals_torchs_and_survives_huge_logits():
@@ -20,6 +20,22 @@ def test_cross_entropy_equals_torchs_and_survives_huge_logits():
             expected = [F.cross_entropy(z[r], own[r], reduction="sum") for r in range(2)]
             assert largest_difference(cross_entropy(z, labels), torch.stack(expected)) < 1e-14
     assert cross_entropy(drawn(0, 2, 4, 3).float(), y).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_run_has_the_digits_in_a_stack_that_it_has_alone(dtype):
+    y, rho = torch.arange(13) % 5, torch.logspace(-3, 1, 17, dtype=dtype).view(-1, 1, 1)
+    z = drawn(0, 17, 13, 5, scale=3.0).to(dtype)
+    functions = {
+        "value": lambda z, rho: cross_entropy(z, y),
+        "gradient": lambda z, rho: logits_gradient(z, y),
+        "prox": lambda z, rho: prox_cross_entropy(z, y, rho),
+        "prox from near": lambda z, rho: prox_cross_entropy(z, y, rho, near=z),
+        "omega": lambda z, rho: log_wright_omega(z),
+    }
+    for name, function in functions.items():
+        alone = [function(z[r : r + 1].clone(), rho[r : r + 1].clone()) for r in range(17)]
+        assert torch.equal(function(z, rho), torch.cat(alone)), name
 
 
 # The proximal point of the cross-entropy

@@ -9,6 +9,7 @@ from am import start
 from am.activations import ACTIVATIONS, activation
 from am.backprop import backpropagate
 from am.cross_entropy import logits_gradient
+from am.descent import power
 from am.networks import Parameters, initialise
 
 STEPS = 20
@@ -219,3 +220,11 @@ def test_defaults_are_torch_optims(name):
     for word, value in torch_arguments(name, settings).items():
         if word != "lr":
             assert defaults[word] == value, word
+
+
+def test_a_power_has_the_digits_in_a_stack_that_it_has_alone():
+    bases = torch.full((17, 1, 1), 0.95, dtype=torch.float64)
+    for k in range(1, 500):
+        assert (power(bases, k) == power(bases[:1].clone(), k)).all()
+        assert (power(0.96, bases * k) == power(0.96, bases[:1] * k)).all()
+        assert power(0.95, k) == 0.95**k

@@ -41,6 +41,23 @@ def test_nothing_of_a_run_but_its_seconds_depends_on_its_neighbours(name):
     assert mine["curve"] and mine == own
 
 
+MINI_BATCH = sorted(name for name, chosen in methods().items() if not chosen.full_batch)
+BENT = [(name, "softplus") for name in MINI_BATCH] + [("samt", act) for act in ("elu", "selu", "celu", "gelu", "silu")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name, act", BENT)
+def test_a_run_has_the_digits_in_a_large_stack_that_it_has_alone(name, act, dtype):
+    """Also where an activation takes exp and log, and the widths are no multiple of a processor's vectors."""
+    chosen, data, seeds = method(name), small_data(dtype), list(range(17))
+    settings = [middle(chosen, share=(1.0, 0.7, 0.4)[r % 3]) for r in seeds]
+    how = dict(budget=Budget(2, 7, 1, gradient_norm=True), hidden=(9, 7), activation_name=act)
+    together = run(name, data, seeds, settings=settings, **how)
+    for r in (0, 8, 16):
+        (alone,) = run(name, data, [r], settings=[settings[r]], **how)
+        assert without_time(together[r]) == without_time(alone) | {"stack_runs": 17}
+
+
 def test_runs_that_differ_in_more_than_a_number_cannot_share_a_stack():
     samt = method("samt")
     with pytest.raises(InputError, match="shape"):
