@@ -2,7 +2,7 @@
 
 A data folder holds one NAME.npz a set: uint8 arrays x_train, y_train, x_test, y_test. It is the argument `folder`, else
 the environment's AM_DATA, else "data" in the current folder. What is missing is downloaded by torchvision and prepared
-there; a file that is there is never overwritten. `digits` is scikit-learn's embedded set and needs no file.
+there; a file that is there is never overwritten. `digits` is scikit-learn's embedded set and has no file.
 
 A set is official when its arrays are the ones its authors published: mnist, fashion_mnist and digits by fingerprint;
 cifar10 and svhn, whose official fingerprints are not known here, only when the file says that it was prepared from
@@ -42,7 +42,9 @@ class Dataset:
     """What is known of a data set before it is read.
 
     shape: of one image, (height, width) or (height, width, channels).  train, test: the official numbers of images.
-    fingerprint: the official one, where it is known.  torchvision: its class there; "" for an embedded set.
+    torchvision: its class there, to download it; "" where that has none and NAME.npz must be given.
+    fingerprint: the official one, where it is known.
+    embedded: makes the four arrays of a set that comes with an installed package and has no file.
     """
 
     name: str
@@ -50,14 +52,29 @@ class Dataset:
     shape: tuple[int, ...]
     train: int
     test: int
-    torchvision: str
+    torchvision: str = ""
     fingerprint: str = ""
     classes: int = 10
+    embedded: Callable[[], dict[str, np.ndarray]] | None = None
 
     @property
     def inputs(self) -> int:
         """d0, the length of a flattened image."""
         return math.prod(self.shape)
+
+
+def _digits() -> dict[str, np.ndarray]:
+    """scikit-learn's digits: 1,437 training and 360 test images, every class in the same proportion in both."""
+    from sklearn.datasets import load_digits
+
+    bunch, random = load_digits(), np.random.RandomState(DIGITS_SEED)
+    x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # scikit-learn's pixels are 0 .. 16
+    y = bunch.target
+    order = random.permutation(len(x))
+    by_class = order[np.argsort(y[order], kind="stable")]
+    test = by_class[::5]
+    train = random.permutation(np.setdiff1d(by_class, test))
+    return dict(zip(ARRAYS, (x[train], y[train], x[test], y[test])))
 
 
 # mnist, fashion_mnist: of arrays whose IDX files have the MD5 sums published for the uncompressed originals.
@@ -72,7 +89,7 @@ DATASETS = {
         Dataset("fashion_mnist", "Fashion-MNIST", (28, 28), 60_000, 10_000, "FashionMNIST", _FASHION_MNIST),
         Dataset("cifar10", "CIFAR-10", (32, 32, 3), 50_000, 10_000, "CIFAR10"),
         Dataset("svhn", "SVHN", (32, 32, 3), 73_257, 26_032, "SVHN"),
-        Dataset("digits", "digits", (8, 8), 1_437, 360, "", _DIGITS),
+        Dataset("digits", "digits", (8, 8), 1_437, 360, fingerprint=_DIGITS, embedded=_digits),
     )
 }
 NAMES = tuple(DATASETS)
@@ -125,8 +142,8 @@ def data_folder(folder: str | Path | None = None) -> Path:
 
 
 def missing(names: Iterable[str], folder: str | Path | None = None) -> list[str]:
-    """Those of the sets that would have to be downloaded; nothing is. Raises InputError for an unknown name."""
-    return [name for name in names if dataset(name).torchvision and not os.path.exists(_path(name, folder))]
+    """Those of the sets whose file is not there; nothing is downloaded. Raises InputError for an unknown name."""
+    return [name for name in names if not dataset(name).embedded and not os.path.exists(_path(name, folder))]
 
 
 def ensure(
@@ -140,7 +157,7 @@ def ensure(
     problems = []
     for name in dict.fromkeys(names):
         try:
-            if missing([name], folder):
+            if missing([name], folder) and dataset(name).torchvision:
                 announce(f"Downloading {dataset(name).title} to {_path(name, folder)}")
             identity_of(name, folder)
         except InputError as problem:
@@ -155,7 +172,7 @@ def load(name: str, folder: str | Path | None = None) -> Images:
     Raises InputError for an unknown name, a set that can neither be found nor downloaded, a corrupt file, and a file
     that holds another set's official images.
     """
-    return _digits() if not dataset(name).torchvision else _read(name, *_file(name, folder))
+    return _embedded(name) if dataset(name).embedded else _read(name, *_file(name, folder))
 
 
 class Identity(NamedTuple):
@@ -168,8 +185,8 @@ class Identity(NamedTuple):
 
 def identity_of(name: str, folder: str | Path | None = None) -> Identity:
     """The identity of the set at hand; errors as in `load`. Unchanged files are read only once."""
-    if not dataset(name).torchvision:
-        return _identity_of(_digits())
+    if dataset(name).embedded:
+        return _identity_of(_embedded(name))
     return _identity(name, *_file(name, folder))
 
 
@@ -188,13 +205,16 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
     """Download the official files with torchvision and prepare NAME.npz from them; returns its path.
 
     The file appears whole or not at all. One that is there already is left as it is.
-    Raises InputError when the download fails, saying what to put where, and when the folder cannot be written.
+    Raises InputError when there is no download or it fails, saying what to put where, and when the folder cannot be
+    written.
     """
     spec, path = dataset(name), _path(name, folder)
-    if not spec.torchvision:
-        raise InputError(f"data set '{name}' is embedded in scikit-learn; there is nothing to download.")
+    if spec.embedded:
+        raise InputError(f"data set '{name}' is embedded in an installed package; there is nothing to download.")
     if not missing([name], folder):
         return path
+    if not spec.torchvision:
+        raise InputError(f"{name}: {path} is missing and has no download; {_wanted(spec)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as place:
@@ -310,6 +330,13 @@ def _identity_of(images: Images) -> Identity:
     return Identity(images.fingerprint, images.official, len(images.x_train))
 
 
+@functools.cache
+def _embedded(name: str) -> Images:
+    spec = dataset(name)
+    assert spec.embedded
+    return _images(spec, spec.embedded(), source="")
+
+
 @functools.lru_cache(maxsize=1)  # grids walk set by set; all four together would hold up to 600 MB
 def _read(name: str, path: Path, changed: int, size: int) -> Images:
     spec = DATASETS[name]
@@ -321,19 +348,20 @@ def _read(name: str, path: Path, changed: int, size: int) -> Images:
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path} cannot be read ({_reason(error)}).") from error
     except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly anything
-        raise _unusable(path, f"is not a readable .npz file ({_reason(error)})") from error
+        raise _unusable(spec, path, f"is not a readable .npz file ({_reason(error)})") from error
     problem = _problem(spec, arrays)
     if not problem:
         images = _images(spec, arrays, source)
         others = [d.title for d in DATASETS.values() if d is not spec and d.fingerprint == images.fingerprint]
         problem = f"holds the images of {others[0]}, not of {spec.title}" if others else None
     if problem:
-        raise _unusable(path, problem)
+        raise _unusable(spec, path, problem)
     return images
 
 
-def _unusable(path: Path, problem: str) -> InputError:
-    return InputError(f"{path} {problem}; replace it, or delete it and run again to download it.")
+def _unusable(spec: Dataset, path: Path, problem: str) -> InputError:
+    again = ", or delete it and run again to download it" if spec.torchvision else ""
+    return InputError(f"{path} {problem}; replace it{again}.")
 
 
 def _problem(spec: Dataset, arrays: dict[str, np.ndarray]) -> str | None:
@@ -370,35 +398,25 @@ def _images(spec: Dataset, arrays: dict[str, np.ndarray], source: str) -> Images
     return Images(spec.name, x_train, y_train, x_test, y_test, mark, official, spec.classes)
 
 
-@functools.cache
-def _digits() -> Images:
-    """scikit-learn's digits: 1,437 training and 360 test images, every class in the same proportion in both."""
-    from sklearn.datasets import load_digits
-
-    bunch, random = load_digits(), np.random.RandomState(DIGITS_SEED)
-    x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # scikit-learn's pixels are 0 .. 16
-    y = bunch.target
-    order = random.permutation(len(x))
-    by_class = order[np.argsort(y[order], kind="stable")]
-    test = by_class[::5]
-    train = random.permutation(np.setdiff1d(by_class, test))
-    arrays = dict(zip(ARRAYS, (x[train], y[train], x[test], y[test])))
-    return _images(DATASETS["digits"], arrays, source="scikit-learn")
-
-
 def _download(spec: Dataset, place: str, path: Path) -> dict[str, np.ndarray]:
     """The four arrays, uint8, from torchvision's checksum-verified files, which are put in the folder `place`."""
     try:
         with _quick_and_quiet():
             train, test = _torchvision_parts(spec, place)
     except Exception as error:  # servers, proxies and archives fail in many ways, and all mean the same to the user
-        shape = lambda n: f"({', '.join(map(str, (n, *spec.shape)))})"
         raise InputError(
-            f"{spec.name}: {path} is missing and could not be downloaded ({_reason(error)}); put an .npz file there "
-            f"with the uint8 arrays x_train {shape('N')}, y_train (N,), x_test {shape('M')} and y_test (M,), "
-            f"labels 0 to {spec.classes - 1}."
+            f"{spec.name}: {path} is missing and could not be downloaded ({_reason(error)}); {_wanted(spec)}"
         ) from error
     return {key: np.ascontiguousarray(array, dtype=np.uint8) for key, array in zip(ARRAYS, (*train, *test))}
+
+
+def _wanted(spec: Dataset) -> str:
+    """What to do where the file of a set is missing."""
+    shape = lambda n: f"({', '.join(map(str, (n, *spec.shape)))})"
+    return (
+        f"put an .npz file there with the uint8 arrays x_train {shape('N')}, y_train (N,), x_test {shape('M')} and "
+        f"y_test (M,), labels 0 to {spec.classes - 1}."
+    )
 
 
 def _torchvision_parts(spec: Dataset, place: str) -> list[tuple[np.ndarray, np.ndarray]]:

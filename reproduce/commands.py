@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from am.data import NAMES, data_folder, identity_of, missing
+from am.data import NAMES, data_folder, dataset, identity_of, missing
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce.evidence import door
@@ -314,11 +314,9 @@ def list_grids(args: argparse.Namespace) -> None:
 def list_datasets(args: argparse.Namespace) -> None:
     folder = data_folder(None)
     for name in NAMES:
-        place = "embedded" if name == "digits" else str(folder / f"{name}.npz")
-        state = (
-            "" if name == "digits" or (folder / f"{name}.npz").exists() else "  (not there; fetched when first needed)"
-        )
-        print(f"{name:<15} {place}{state}")
+        place = "embedded" if dataset(name).embedded else str(folder / f"{name}.npz")
+        state = "fetched when first needed" if dataset(name).torchvision else "it has no download"
+        print(f"{name:<15} {place}" + (f"  (not there; {state})" if missing([name], folder) else ""))
 
 
 def columns(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ MAGIC = b"\x93NUMPY"  # of an array in NumPy's format; numpy hands out as bytes 
 
 def check_copies(names: Iterable[str], folder: str | Path | None = None) -> None:
     """Raises one InputError with a sentence, on a line of its own, for each set whose file is no archive of arrays."""
-    files = {name: data_folder(folder) / f"{name}.npz" for name in dict.fromkeys(names) if dataset(name).torchvision}
+    files = {name: data_folder(folder) / f"{name}.npz" for name in dict.fromkeys(names) if not dataset(name).embedded}
     problems = [f"{path} {problem}." for path in files.values() if (problem := _problem(path))]
     if problems:
         raise InputError("\n".join(problems))

@@ -173,7 +173,7 @@ def test_digits_are_the_embedded_images_in_a_balanced_split():
 
 def test_digits_are_the_same_every_time(tmp_path):
     first = load("digits", tmp_path)
-    data._digits.cache_clear()
+    data._embedded.cache_clear()
     np.random.seed(1)
     second = load("digits")
     assert first is not second and first.fingerprint == second.fingerprint == data.DATASETS["digits"].fingerprint

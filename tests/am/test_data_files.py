@@ -1,6 +1,7 @@
 """Files of data sets: what is corrupt is named, what is missing is fetched whole or told in a sentence."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from image_files import FILES, FakeTorchvision, arrays_of, images_of, no_network_and_no_setting, write  # noqa: F401
 
 from am import data
-from am.data import NAMES, ensure, fetch, load, missing
+from am.data import NAMES, Dataset, ensure, fetch, identity_of, load, missing
 from am.errors import InputError
 
 # ---------------------------------------------------------------- corrupt files
@@ -161,6 +162,22 @@ def test_fetch_never_overwrites(tmp_path, monkeypatch):
 def test_nothing_to_fetch_for_an_embedded_set(tmp_path):
     with pytest.raises(InputError, match="embedded"):
         fetch("digits", tmp_path)
+
+
+def test_a_set_without_a_download_is_its_own_file_or_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.DATASETS, "mine", Dataset("mine", "Mine", (5, 4), 60, 20))
+    wanted = re.escape("mine.npz is missing and has no download; put an .npz file there with the uint8 arrays x_train")
+    said: list[str] = []
+    with pytest.raises(InputError, match=wanted):
+        ensure(["mine"], tmp_path, said.append)
+    assert said == [] and missing(["mine"], tmp_path) == ["mine"]
+    path = write(tmp_path, "mine")
+    images = load("mine", tmp_path)
+    assert images.name == "mine" and (images.x_train == arrays_of("mine")["x_train"]).all() and not images.official
+    assert identity_of("mine", tmp_path).fingerprint == images.fingerprint
+    path.write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"; replace it\.$"):
+        load("mine", tmp_path)
 
 
 def test_a_failed_download_says_what_the_server_said(tmp_path):
