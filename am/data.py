@@ -137,8 +137,8 @@ class Data:
 
 
 def data_folder(folder: str | Path | None = None) -> Path:
-    """The folder of prepared files: the argument, else AM_DATA, else "data"."""
-    return Path(folder or os.environ.get("AM_DATA") or "data")
+    """The folder of prepared files: the argument, else AM_DATA, else "data"; ~ is the home folder."""
+    return Path(os.path.expanduser(folder or os.environ.get("AM_DATA") or "data"))
 
 
 def missing(names: Iterable[str], folder: str | Path | None = None) -> list[str]:
@@ -262,7 +262,7 @@ def prepare(
     the first `n_train` of the rest (None: all), so smaller parts lie in larger ones and the held-out never changes.
     inputs: "unit" scales pixels to [0, 1]; "standardised" then subtracts the mean and divides by the standard deviation
     of each channel, computed from all training images that are not held out, whatever n_train. On MNIST they are
-    0.1307 and 0.3081 to three digits, the usual constants.
+    0.1307 and 0.3081 to three digits, the usual constants. A channel that never changes becomes 0.
     Raises InputError for a number of images that is not there and for an unknown scaling.
     """
     if inputs not in INPUTS:
@@ -298,7 +298,7 @@ def _scale(pixels: Tensor, mean_sd: tuple[np.ndarray, np.ndarray] | None, dtype:
 
 
 def _channel_mean_sd(x: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # -> (C,), (C,) float64
-    """Mean and standard deviation of each channel of the images at `rows`, after scaling to [0, 1]."""
+    """Mean and standard deviation of each channel of the images at `rows`, after scaling to [0, 1]; 1 in place of 0."""
     channels = x.shape[3] if x.ndim == 4 else 1
     counts = np.zeros((channels, 256))
     for start in range(0, len(rows), 4_000):  # counting widens every byte to eight: a piece at a time
@@ -307,7 +307,8 @@ def _channel_mean_sd(x: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
-    return mean, np.sqrt(variance)
+    # By counts, for rounding may leave a constant channel a variance above 0.
+    return mean, np.where((counts > 0).sum(1) > 1, np.sqrt(variance), 1.0)
 
 
 def _path(name: str, folder: str | Path | None) -> Path:
@@ -343,7 +344,7 @@ def _read(name: str, path: Path, changed: int, size: int) -> Images:
     try:
         zipfile.ZipFile(path).close()  # numpy takes whatever is no archive for a pickle
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ARRAYS if key in file}
+            arrays = {key: np.ascontiguousarray(file[key]) for key in ARRAYS if key in file}
             source = str(file["source"]) if "source" in file else ""
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path} cannot be read ({_reason(error)}).") from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from image_files import FILES, FakeTorchvision, arrays_of, images_of, no_network_and_no_setting, write  # noqa: F401
 
 from am import data
-from am.data import fetch, identity_of, load, missing, prepare
+from am.data import data_folder, fetch, identity_of, load, missing, prepare
 from am.errors import InputError
 
 # ---------------------------------------------------------------- names and folders
@@ -32,6 +33,20 @@ def test_folder_is_argument_then_am_data_then_data(tmp_path, monkeypatch):
     monkeypatch.setenv("AM_DATA", str(environment))
     np.testing.assert_array_equal(first(), arrays_of("mnist", seed=1)["x_train"][0])
     np.testing.assert_array_equal(first(given), arrays_of("mnist", seed=0)["x_train"][0])
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AM_DATA", "~/d")
+    assert data_folder() == data_folder("~/d") == data_folder(pathlib.Path("~/d")) == tmp_path / "d"
+
+
+def test_arrays_in_fortran_order_are_the_same_images(tmp_path):
+    arrays = arrays_of("svhn")
+    write(tmp_path, "svhn", **{key: np.asfortranarray(array) for key, array in arrays.items()})
+    ready, expected = prepare(load("svhn", tmp_path)), prepare(images_of(60, "svhn"))
+    for part in ("x", "x_val", "x_test"):
+        assert torch.equal(getattr(ready, part), getattr(expected, part))
 
 
 def test_load_gives_the_arrays_with_int64_labels(tmp_path):
@@ -237,6 +252,16 @@ def test_labels_follow_their_images():
 def test_a_part_that_is_not_there(n_train):
     with pytest.raises(InputError, match=rf"mnist has 180 .* 20 held out; n_train .* \[1, 180\], not {n_train}\."):
         prepare(images_of(200), n_train)
+
+
+@pytest.mark.parametrize("shade", [0, 77, 255])
+def test_a_channel_that_never_changes_is_standardised_to_0(shade):
+    x = arrays_of("cifar10")["x_train"]
+    x[..., 1] = shade
+    ready = prepare(images_of(60, "cifar10", x_train=x), inputs="standardised", dtype=torch.float64)
+    channels = ready.x.view(len(ready.x), -1, 3)
+    assert channels[..., 1].abs().max() < 1e-15
+    torch.testing.assert_close(channels[..., ::2].std((0, 1), correction=0), torch.ones(2, dtype=torch.float64))
 
 
 def test_unknown_inputs():
