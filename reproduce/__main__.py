@@ -104,8 +104,8 @@ def _session_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seeds-per-round", type=_whole(MOST["seeds"]), default=1, metavar="N", help=text)
     sub.add_argument("--debug", action="store_true", help="print the traceback of a run that fails")
     below = "those of profiles light and smoke lie below it, in light and smoke"
-    sub.add_argument("--results", type=Path, help=f"folder of CSVs (default: results); {below}")
-    sub.add_argument("--figures", type=Path, help=f"folder of figures ({_FIGURES}); {below}")
+    sub.add_argument("--results", type=_path, help=f"folder of CSVs (default: results); {below}")
+    sub.add_argument("--figures", type=_path, help=f"folder of figures ({_FIGURES}); {below}")
 
 
 def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -124,7 +124,7 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     _grids_option(sub)
     _places(sub, "results")
     text = "page with table markers to fill (default: README.md and docs/*.md, where they are)"
-    sub.add_argument("--page", type=Path, help=text)
+    sub.add_argument("--page", type=_path, help=text)
     text = "Judge the papers' claims on the CSVs: claims.csv, and published numbers beside ours."
     sub = command("claims", commands.claims, text)
     _grids_option(sub)
@@ -137,7 +137,7 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("report", commands.report, text)
     _grids_option(sub)
     _places(sub, "results", "figures")
-    sub.add_argument("--out", type=Path, help="the page (default: report.html in the folder of CSVs of its profile)")
+    sub.add_argument("--out", type=_path, help="the page (default: report.html in the folder of CSVs of its profile)")
     text = "Of tuned grids, print the one trial of each method that is best over all data sets, to paste into a grid."
     sub = command("chosen", commands.chosen, text)
     sub.add_argument("grids", nargs="+", metavar="GRID", help="grids of rule 'tuned' that have a tuning.csv")
@@ -155,13 +155,13 @@ def _add_showing(command: Callable[..., argparse.ArgumentParser]) -> None:
     _grids_option(sub)
     command("datasets", commands.list_datasets, "List the data sets.")
     sub = command("columns", commands.columns, "Write docs/columns.md: every column of every CSV.")
-    sub.add_argument("--out", type=Path, default=Path("docs/columns.md"), help="the page")
+    sub.add_argument("--out", type=_path, default=Path("docs/columns.md"), help="the page")
 
 
 def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands that keep house: the store, the rows of the CSVs, the cluster."""
     sub = command("adopt", commands.adopt, "Take finished runs from the CSVs of results folders into the store.")
-    sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: --results)")
+    sub.add_argument("folders", nargs="*", type=_path, metavar="FOLDER", help="results folders (default: --results)")
     _places(sub, "results", profile=False)
     sub = command("forget", commands.forget, "Remove one run, by its key, from the store and from the CSVs.")
     sub.add_argument("key", metavar="KEY", help="the column run_key of runs.csv or tuning.csv")
@@ -198,7 +198,7 @@ def _add_keeping(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _grids_option(sub: argparse.ArgumentParser) -> None:
     text = "folder of your own grids, NAME.toml, in place of the suite's"
-    sub.add_argument("--grids", type=Path, dest="grid_folder", metavar="FOLDER", help=text)
+    sub.add_argument("--grids", type=_path, dest="grid_folder", metavar="FOLDER", help=text)
 
 
 def _time_option(sub: argparse.ArgumentParser, text: str) -> None:
@@ -211,9 +211,9 @@ _FIGURES = f"default: {FIGURES}; below --results where that is another folder"
 def _places(sub: argparse.ArgumentParser, *names: str, profile: bool = True) -> None:
     for name in names:
         if name == "figures":
-            sub.add_argument("--figures", type=Path, help=f"folder of figures ({_FIGURES})")
+            sub.add_argument("--figures", type=_path, help=f"folder of figures ({_FIGURES})")
         else:
-            sub.add_argument("--results", type=Path, default=RESULTS, help=f"folder of CSVs (default: {RESULTS})")
+            sub.add_argument("--results", type=_path, default=RESULTS, help=f"folder of CSVs (default: {RESULTS})")
     if profile:
         text = f"only the CSVs of this profile, one of {', '.join(PROFILES)} (default: of every one that has some)"
         sub.add_argument("--profile", help=text)
@@ -282,6 +282,10 @@ def _unrecognized(strange: Sequence[str], words: argparse.ArgumentParser, comman
     near = difflib.get_close_matches(strange[0].partition("=")[0], options, 1)
     hint = f"; did you mean '{near[0]}'?" if near else f"; see `{action.choices[command].prog} --help`."
     return f"unrecognized arguments: {clipped(' '.join(strange))}{hint}"
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # a shell leaves the ~ of --results=~/r as it is
 
 
 def _whole(most: int) -> Callable[[str], int]:

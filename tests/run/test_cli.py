@@ -96,6 +96,13 @@ def test_grids_lists_every_grid_with_its_question(capsys, place):
     assert "My own grid" in text and "Is it mine?" in text and "quickstart" not in text
 
 
+def test_a_tilde_in_an_options_folder_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args = parser().parse_args(["figures", "samt_cost", "--results=~/r", "--figures", "~/f", "--grids=~no-such-user/g"])
+    assert (args.results, args.figures) == (tmp_path / "r", tmp_path / "f")
+    assert str(args.grid_folder) == "~no-such-user/g"
+
+
 def test_datasets_lists_every_data_set_and_whether_it_is_there(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("AM_DATA", str(tmp_path))
     (tmp_path / "mnist.npz").write_bytes(b"")
