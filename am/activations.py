@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from am import devices
-from am.errors import unknown
+from am.errors import InputError, unknown
 
 RANGE_MARGIN = 1e-6  # from the open end m of h's range no bound is inverted below m + RANGE_MARGIN (SPEC 1, z_l)
 PROX_BLOCK = 2**15  # elements of a prox that a CPU works on at a time, so that its temporaries stay in cache
@@ -337,7 +337,11 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation(name: str) -> Activation:
-    """The activation of that name; raises InputError with the nearest valid one."""
+    """The activation of that name; raises InputError with the nearest valid one, also of a module or a function."""
+    if not isinstance(name, str):
+        word = getattr(name, "__name__", type(name).__name__)
+        near = next((known for known in ACTIVATIONS if known.replace("_", "") == word.lower().replace("_", "")), "relu")
+        raise InputError(f"activation must be a name, for example '{near}', not {word}.")
     try:
         return ACTIVATIONS[name]
     except KeyError:

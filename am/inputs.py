@@ -34,16 +34,15 @@ def numbers(value: Any, what: str) -> Tensor:
 
 
 def samples(x: Any) -> Tensor:  # -> (N, d0)
-    """x as floating rows; raises InputError for integers, whose scaling is the caller's to choose."""
+    """x as float32 or float64 rows; raises InputError for integers, whose scaling is the caller's to choose."""
     x = numbers(x, "x")
     if x.dim() != 2 or not x.numel():
         hint = "; flatten each sample: x.reshape(len(x), -1)" if x.dim() > 2 and x.numel() else ""
         raise InputError(f"x must be (N, d0), one row a sample, not {(*x.shape,)}{hint}.")
-    if x.dtype not in (torch.float32, torch.float64):
+    if not x.is_floating_point():
         kind = str(x.dtype).removeprefix("torch.")
-        raise InputError(
-            f"x must be float32 or float64, not {kind}; convert and scale it first, for example x / 255.0."
-        )
+        raise InputError(f"x must be floating, not {kind}; convert and scale it first, for example x / 255.0.")
+    x = x if x.dtype == torch.float64 else x.float()
     finite = x.isfinite().all(1)
     if not finite.all():
         raise InputError(
@@ -93,6 +92,9 @@ def network(weights: Any, biases: Any, x: Tensor) -> tuple[Parameters, bool]:  #
             f"weights {found[0]} and biases {found[1]} do not chain from {x.shape[1]} inputs; "
             "W_l is (d_l, d_{l-1}) and b_l (d_l,), all with one axis R before where runs are stacked."
         )
+    for (name, _), u in zip([*named[0], *named[1]], [*W, *b]):
+        if not u.isfinite().all():
+            raise InputError(f"{name} has NaN or infinite values, as {str(u.dtype).removeprefix('torch.')} like x.")
     R = lead[0] if lead else 1
     W = [w.reshape(R, *w.shape[-2:]) for w in W]
     return Parameters(W, [v.reshape(R, 1, -1) for v in b]), not lead

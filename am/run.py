@@ -203,7 +203,7 @@ def start(
 ) -> Run:
     """A run of method `name`, ready to step. Tensors, arrays and nested lists will all do; none of them is written to.
 
-    x: (N, d0) floating, one row a sample; its dtype (float32 or float64) and device are the run's.
+    x: (N, d0) floating, one row a sample; its device and dtype (float64, else float32) are the run's.
     y: (N,) class numbers 0 .. d_L - 1; a column (N, 1) and one-hot rows (N, d_L) mean the same.
     weights: W_l as (d_l, d_{l-1}), or (R, d_l, d_{l-1}) for R stacked runs.  biases: b_l as (d_l,), or (R, d_l).
     activation: of the hidden layers, by name.
@@ -228,7 +228,9 @@ def start(
     name = chosen.name
     params, single = inputs.network(weights, biases, x)
     fields = {f.name for f in dataclasses.fields(chosen.hyperparameters)}
-    for key in hyperparameters:
+    for key, value in hyperparameters.items():
+        if key in ("device", "dtype"):
+            raise InputError(f"{name}: a run has the {key} of x; leave {key}= out and give x as a tensor of {value}.")
         if key not in fields:
             raise unknown("hyper-parameter", key, [*fields, "activation", "batches", "steps"], name)
     R = params.runs

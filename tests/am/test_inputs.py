@@ -156,10 +156,9 @@ def test_what_is_plain_is_accepted_and_means_the_same(changes):
 
 
 REFUSED = [
-    ("x uint8", dict(x=lambda x: (255 * x).astype(np.uint8)), r"x must be float32 or float64, not uint8; .* x / 255"),
+    ("x uint8", dict(x=lambda x: (255 * x).astype(np.uint8)), r"x must be floating, not uint8; .* x / 255"),
     ("x a list of integers", dict(x=[[0, 1]] * 6), "not int64"),
     ("x bool", dict(x=lambda x: x > 0.5), "not bool"),
-    ("x half", dict(x=lambda x: x.astype(np.float16)), "not float16"),
     ("x complex", dict(x=lambda x: x + 1j), "real numbers"),
     ("x with NaN", dict(x=with_nan), "x has NaN or infinite values in 1 rows, first in row 3"),
     ("x with infinities", dict(x=lambda x: x - np.inf), "in 6 rows, first in row 0"),
@@ -203,7 +202,17 @@ REFUSED = [
         dict(activation_name="relu"),
         r"unknown hyper-parameter 'activation_name'; did you mean 'activation'\?",
     ),
-    ("an activation that is none", dict(activation=3), "unknown activation '3'"),
+    ("an activation that is none", dict(activation=3), "activation must be a name, for example 'relu', not int"),
+    ("a module", dict(activation=torch.nn.LeakyReLU()), "a name, for example 'leaky_relu', not LeakyReLU"),
+    ("a function", dict(activation=torch.nn.functional.softplus), "a name, for example 'softplus', not softplus"),
+    ("a device", dict(device="cpu"), r"sgd: a run has the device of x; leave device= out and give x .* of cpu\."),
+    ("a dtype", dict(dtype=torch.float64), "a run has the dtype of x; leave dtype= out"),
+    ("a bias with NaN", dict(name="tiam", biases=lambda b: [b[0] * np.nan, b[1]]), "b1 has NaN or infinite values"),
+    (
+        "a weight beyond float32",
+        dict(x=lambda x: x.astype(np.float32), weights=lambda W: [W[0], 1e300 * W[1]]),
+        "W2 has NaN or infinite values, as float32 like x",
+    ),
     ("p at once", dict(name="tiam", p=(0.9, 0.9, 0.5)), r"tiam: unknown hyper-parameter 'p'; did you mean 'p1'\?"),
     ("values for runs that are not there", dict(learning_rate=torch.tensor([0.1, 0.2])), "has 2 values for 1 run"),
     ("a nested value", dict(learning_rate=[[0.1]]), "learning_rate must be float"),
@@ -213,6 +222,13 @@ REFUSED = [
     ("no steps", dict(steps=0), "steps must be a whole number from 1 on, not 0"),
     ("half a step", dict(steps=9.5), "steps must be a whole number"),
 ]
+
+
+@pytest.mark.parametrize("half", [lambda x: x.astype(np.float16), lambda x: torch.tensor(x).bfloat16()])
+def test_half_precision_is_taken_as_float32(half):
+    found = given(x=half).step(5).variables()
+    expected = given(x=lambda x: torch.as_tensor(half(x)).float()).step(5).variables()
+    assert all(u.dtype == torch.float32 and torch.equal(u, found[name]) for name, u in expected.items())
 
 
 @pytest.mark.parametrize("changes, sentence", [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
