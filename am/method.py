@@ -64,19 +64,19 @@ def setting(
     choices: Sequence | None = None,
     role: str = "",
     per_rows: bool = False,
+    beside: str = "",
 ) -> Any:
     """A hyper-parameter: the paper's default, what it is, its search space (None: not tuned) and its valid range.
 
     float fields may differ between stacked runs; int, str and bool fields shape the program and are equal in a stack.
     role: what tables and figures may ask for by meaning, one of ROLES.
     per_rows: it stands against a sum over training rows, so that its value belongs to a number of rows (SPEC 8).
+    beside: another setting that the method's authors mean by the same name; by hand the two are given together.
     """
     if role not in ROLES:
         raise unknown("role", role, ROLES)
-    return field(
-        default=default,
-        metadata=dict(doc=doc, search=search, low=low, high=high, choices=choices, role=role, per_rows=per_rows),
-    )
+    known = dict(doc=doc, search=search, low=low, high=high, choices=choices, role=role)
+    return field(default=default, metadata=known | dict(per_rows=per_rows, beside=beside))
 
 
 @dataclass(frozen=True)

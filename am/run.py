@@ -227,12 +227,17 @@ def start(
     )
     name = chosen.name
     params, single = inputs.network(weights, biases, x)
-    fields = {f.name for f in dataclasses.fields(chosen.hyperparameters)}
+    fields = {f.name: f for f in dataclasses.fields(chosen.hyperparameters)}
     for key, value in hyperparameters.items():
         if key in ("device", "dtype"):
             raise InputError(f"{name}: a run has the {key} of x; leave {key}= out and give x as a tensor of {value}.")
         if key not in fields:
             raise unknown("hyper-parameter", key, [*fields, "activation", "batches", "steps"], name)
+        if (beside := fields[key].metadata["beside"]) and beside not in hyperparameters:
+            raise InputError(
+                f"{name}: what its authors call {key} is two settings here, {key} and {beside}; give both, "
+                f"for example {key}={value}, {beside}={value}."
+            )
     R = params.runs
     columns = {key: inputs.one_per_run(value, R, f"{name}: {key}") for key, value in hyperparameters.items()}
     settings = [chosen.settings({key: values[r] for key, values in columns.items()}) for r in range(R)]

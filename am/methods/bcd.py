@@ -35,7 +35,9 @@ from am.stacks import run_by_run
 class Hyperparameters:
     gamma: float = setting(1.0, "weight of V = h(U)", search=Log(0.1, 10.0), low=1e-12)
     rho: float = setting(1.0, "weight of the layer equations", search=Log(0.1, 10.0), low=1e-12)
-    alpha: float = setting(5.0, "proximal weight of the last V and U", search=Log(0.1, 100.0), low=1e-12)
+    alpha: float = setting(
+        5.0, "proximal weight of the last V and U", search=Log(0.1, 100.0), low=1e-12, beside="alpha_weights"
+    )
     alpha_weights: float = setting(
         5.0, "proximal weight of the last W and b", search=Log(0.1, 100.0), low=1e-12, per_rows=True
     )

@@ -205,6 +205,12 @@ REFUSED = [
     ("an activation that is none", dict(activation=3), "activation must be a name, for example 'relu', not int"),
     ("a module", dict(activation=torch.nn.LeakyReLU()), "a name, for example 'leaky_relu', not LeakyReLU"),
     ("a function", dict(activation=torch.nn.functional.softplus), "a name, for example 'softplus', not softplus"),
+    (
+        "half of the authors' alpha",
+        dict(name="bcd", batches=None, alpha=2),
+        r"bcd: what its authors call alpha is two settings here, alpha and alpha_weights; give both, for example "
+        r"alpha=2, alpha_weights=2\.",
+    ),
     ("a device", dict(device="cpu"), r"sgd: a run has the device of x; leave device= out and give x .* of cpu\."),
     ("a dtype", dict(dtype=torch.float64), "a run has the dtype of x; leave dtype= out"),
     ("a bias with NaN", dict(name="tiam", biases=lambda b: [b[0] * np.nan, b[1]]), "b1 has NaN or infinite values"),
