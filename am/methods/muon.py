@@ -4,8 +4,8 @@ M <- mu M + (1 - mu) g;  U = (1 - mu) g + mu M (Nesterov);
 W <- (1 - lr wd) W - lr sqrt(max(1, d_out / d_in)) NS(U), with five Newton-Schulz steps
 X <- a X + (b X X^T + c (X X^T)^2) X from X = U / ||U||_F, which send all singular values near 1.
 The first layer counts as hidden: on images it is a dense matrix like the others, and no embedding. A network of one
-layer has no hidden one and is trained by AdamW. Worked in the run's dtype; torch.optim.Muon, equal otherwise,
-orthogonalises in bfloat16.
+layer has no hidden one and is trained by AdamW. Worked in the run's dtype, in both lanes; torch.optim.Muon, equal
+otherwise, orthogonalises in bfloat16.
 
 Cost per step: one forward and one backward pass over the batch, and for each hidden W, with m its smaller and n its
 larger side, 5 (4 m^2 n + 2 m^3) FLOPs.
@@ -58,14 +58,20 @@ def orthogonalised(U: Tensor) -> Tensor:  # (R, d_out, d_in) -> the same
     return X if wide else X.mT
 
 
+def move(W: Tensor, g: Tensor, M: Tensor, lr: Tensor, momentum: Tensor, weight_decay: Tensor) -> None:
+    # W, its gradient g and momentum M: (R, d_out, d_in); the others (R, 1, 1) or 0-d, in the same dtype
+    """One step of a hidden W and of its momentum, in place."""
+    M.lerp_(g, 1 - momentum)
+    shape = math.sqrt(max(1.0, W.shape[1] / W.shape[2]))
+    W.mul_(1 - lr * weight_decay).addcmul_(orthogonalised(torch.lerp(g, M, momentum)), lr * shape, value=-1)
+
+
 def update(state: GradientState, hp: SimpleNamespace, k: int, factor: Tensor | float) -> None:
     params, g, exact = state.params, state.gradient, hp.exact
     first, second = state.memory["first"], state.memory["second"]  # momentum, too, of what Muon moves
     lr, adam_rate, t = hp.learning_rate * factor, hp.adam_rate * factor, number(k, params.flat)
     for W, gW, M in zip(params.W[:-1], g.W, first.W):
-        M.lerp_(gW, 1 - hp.momentum)
-        shape = math.sqrt(max(1.0, W.shape[1] / W.shape[2]))
-        W.mul_(1 - lr * hp.weight_decay).addcmul_(orthogonalised(torch.lerp(gW, M, hp.momentum)), lr * shape, value=-1)
+        move(W, gW, M, lr, hp.momentum, hp.weight_decay)
     for p, gp, m, v in zip(*([*by.b, by.W[-1]] for by in (params, g, first, second))):
         direction = adam_direction(gp, m, v, exact.beta1, exact.beta2, exact.epsilon, t)
         p.mul_(1 - adam_rate * hp.weight_decay).addcmul_(direction, adam_rate, value=-1)

@@ -1,4 +1,4 @@
-"""Which methods train a module, and with which optimizer: the reference implementations themselves, and `am.optim`.
+"""Which methods train a module, and with which optimizer: the reference implementations themselves, `am.optim`, Muon.
 
 A method keeps its name, its settings and their search spaces. An AM method with sub-problems on z and a is not here:
 its steps need the equations of a multilayer perceptron's layers.
@@ -6,7 +6,7 @@ its steps need the equations of a multilayer perceptron's layers.
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn, optim
 from am.descent import schedule_factor
 from am.errors import InputError, unknown
 from am.method import Method, stack
+from am.methods import muon
 from am.modules.networks import INITIALISATIONS, NETWORKS, check_images, network_blocks
 from am.optim import SAM, SAMT, blocks
 
@@ -45,13 +46,29 @@ def _in_blocks(kind: type[SAM] | type[SAMT]) -> Callable[[nn.Sequential, Any], O
     return lambda net, s: [kind(blocks(net, network_blocks(net)), **dataclasses.asdict(s))]
 
 
+class Muon(optim.Optimizer):
+    """The hidden W of `am.methods.muon`: torch.optim.Muon, but orthogonalised in the network's own dtype."""
+
+    def __init__(self, params: Iterable[torch.Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for W in group["params"]:
+                if not self.state[W]:
+                    self.state[W]["momentum"] = torch.zeros_like(W)
+                constants = (W.new_tensor(group[name]) for name in ("lr", "momentum", "weight_decay"))
+                muon.move(W[None], W.grad[None], self.state[W]["momentum"][None], *constants)
+
+
 def _muon(network: nn.Sequential, s: Any) -> Optimizers:
-    """torch.optim.Muon for the hidden dense layers' W; AdamW for the rest, convolutions too, which are not 2-D."""
+    """Muon for the hidden dense layers' W; AdamW for the rest, convolutions too, which are not 2-D."""
     dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     hidden = [layer.weight for layer in dense[:-1]]
     rest = [p for p in network.parameters() if all(p is not W for W in hidden)]
     return [
-        optim.Muon(hidden, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay),
+        Muon(hidden, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay),
         optim.AdamW(rest, lr=s.adam_rate, betas=_betas(s), eps=s.epsilon, weight_decay=s.weight_decay),
     ]
 

@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROWS, WIDTHS, largest_difference, tiny_data
 from helpers import CPU, PRINTS, SHAPES, place_fixture, read_fixture  # noqa: F401
 from torch import nn
 
+from am import start
 from am.batches import Batches
 from am.counters import flops_of
 from am.data import DATASETS, Data, load, prepare
@@ -17,8 +19,9 @@ from am.errors import InputError
 from am.methods import method, methods
 from am.modules import training
 from am.modules.networks import NETWORKS, build, network_blocks
-from am.modules.optimizers import RULES
+from am.modules.optimizers import RULES, schedulers
 from am.modules.training import ModuleRun, evaluate, train_modules
+from am.networks import initialise
 from am.optim import SAMT, blocks
 from am.training import Budget
 from reproduce.plan.plan import plan, stacks
@@ -179,6 +182,30 @@ def test_a_cosine_schedule_is_that_of_the_stacked_lane(digits):
         F.cross_entropy(network(x[0]), y[0]).backward()
         optimizer.step()
     torch.testing.assert_close(parameters(run.network), parameters(network), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_muon_is_one_algorithm_in_both_lanes(schedule):
+    settings = dict(schedule=schedule, momentum=0.8)
+    x, y = tiny_data()
+    params = initialise(WIDTHS, [0], "normal(0.5)", torch.float64)
+    W, b, batches = [W[0] for W in params.W], [b[0, 0] for b in params.b], torch.arange(ROWS)[None]
+    run = start("muon", x, y, W, b, batches=batches, steps=20, **settings)
+    dense = [nn.Linear(a, b, dtype=torch.float64) for a, b in zip(WIDTHS, WIDTHS[1:])]
+    network = nn.Sequential(*[layer for hidden in dense[:-1] for layer in (hidden, nn.ReLU())], dense[-1])
+    drawn = [run.variables()[f"{kind}{l}"] for l in range(1, len(dense) + 1) for kind in "Wb"]
+    network.load_state_dict(dict(zip(network.state_dict(), drawn)))
+    optimizers = RULES["muon"].optimizers(network, chosen := method("muon").settings(settings))
+    courses = schedulers(optimizers, chosen, 20)
+    for _ in range(20):
+        network.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        for moving in (*optimizers, *courses):
+            moving.step()
+        moved = run.step().variables()
+        for l, layer in enumerate(dense, 1):
+            assert largest_difference(layer.weight.detach(), moved[f"W{l}"]) < 1e-11
+            assert largest_difference(layer.bias.detach(), moved[f"b{l}"]) < 1e-11
 
 
 def test_muon_moves_hidden_dense_layers_and_adamw_the_rest():
