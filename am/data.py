@@ -344,7 +344,7 @@ def _read(name: str, path: Path, changed: int, size: int) -> Images:
     try:
         zipfile.ZipFile(path).close()  # numpy takes whatever is no archive for a pickle
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.ascontiguousarray(file[key]) for key in ARRAYS if key in file}
+            arrays = {key: np.asarray(file[key], order="C") for key in ARRAYS if key in file}
             source = str(file["source"]) if "source" in file else ""
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path} cannot be read ({_reason(error)}).") from error

@@ -18,11 +18,13 @@ def launch(name: str, runs: tuple[int, ...] = (0, 1, 2), widths: tuple = WIDTHS,
     x, y = normal(ROWS, widths[0]), torch.randint(widths[-1], (ROWS,), generator=generator)
     weights = [normal(3, e, d) / d**0.5 for d, e in zip(widths, widths[1:])]
     biases = [normal(3, e) for e in widths[1:]]
-    if poison >= 0:
-        weights[1][poison, 0, 0] = torch.nan
     batches = torch.arange(ROWS).view(-1, BATCH)
     chosen = [[u[list(runs)] for u in layers] for layers in (weights, biases)]
-    return am.start(name, x, y, *chosen, batches=batches, **values)
+    run = am.start(name, x, y, *chosen, batches=batches, **values)
+    if poison >= 0:
+        weights[1][poison, 0, 0] = torch.nan
+        run.set_variables(W2=weights[1])
+    return run
 
 
 def largest_difference(u: dict[str, torch.Tensor], v: dict[str, torch.Tensor]) -> float:

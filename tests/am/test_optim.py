@@ -394,15 +394,15 @@ def test_sparse_gradients_are_refused():
 # The module
 
 
-def test_the_module_needs_torch_alone_and_no_other_needs_it():
+def test_the_module_needs_torch_alone_and_the_module_lane_alone_needs_it():
     own = Path(am.optim.__file__)
     nodes = list(ast.walk(ast.parse(own.read_text(encoding="utf-8"))))
     named = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     named |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert {name for name in named if name.split(".")[0] not in sys.stdlib_module_names} == {"torch", "am.errors"}
     imports = re.compile(r"^\s*(from am\.optim |import am\.optim|from am import .*\boptim\b)", re.MULTILINE)
-    others = [path for path in own.parent.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))]
-    assert others == []  # a run's key hashes what its method imports
+    others = {path.parent.name for path in own.parent.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))}
+    assert others == {"modules"}
 
 
 def test_the_examples_of_the_docstrings_run():
