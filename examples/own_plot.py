@@ -14,7 +14,7 @@ folder, dataset, out = sys.argv[1:]
 curves = pd.read_csv(f"{folder}/curves.csv")
 if dataset not in set(curves["dataset"]):
     sys.exit(f"{folder}/curves.csv has no data set '{dataset}'; it has {', '.join(curves['dataset'].unique())}.")
-curves = curves[~curves["stale"] & (curves["dataset"] == dataset) & (curves["epoch"] > 0)]  # stale: of other code
+curves = curves[(curves["dataset"] == dataset) & (curves["epoch"] > 0)]
 medians = curves.groupby(["gradient_evaluations", "label"])["test_accuracy"].median().unstack()
 medians.interpolate(method="index", limit_area="inside").plot(
     logx=True, ylabel="test accuracy", title=dataset, colormap="tab20"

@@ -133,7 +133,7 @@ def test_data_sets_narrow_what_is_trained_and_need_no_other_file(both, capsys):
 
 def test_a_run_for_csvs_alone_draws_and_judges_nothing_and_the_next_one_does(place, capsys):
     place.run("tiny", "--csvs-only")
-    assert {path.name for path in place.csvs.rglob("*.*")} == {"runs.csv", "curves.csv", "summary.csv"}
+    assert {path.name for path in place.csvs.rglob("*.*")} == {"runs.csv", "curves.csv", "summary.csv", "manifest.json"}
     assert not place.figures.exists()
     place.run()
     assert "Nothing to train" in capsys.readouterr().out
