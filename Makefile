@@ -36,8 +36,11 @@ $(READY): requirements.txt
 quickstart: $(READY)  ## The methods on the embedded digits: CSVs and figures in a few minutes.
 	$(PYTHON) -m reproduce run quickstart --profile smoke $(if $(DEVICE),--device $(DEVICE))
 
-test: $(READY)  ## The tests (under five minutes on two cores).
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal -m "not slow and not gpu" tests
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
+
+test: $(READY)  ## The tests: first, in a minute, whether a number of any method moved, then the rest.
+	$(PYTEST) tests/evidence
+	$(PYTEST) -m "not slow and not gpu" --ignore tests/evidence tests
 
 CODE := am reproduce tests examples
 
