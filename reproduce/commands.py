@@ -193,8 +193,8 @@ def report(args: argparse.Namespace) -> None:
 
 
 def adopt(args: argparse.Namespace) -> int:
-    sources = [folders_of(source) for source in args.folders or [args.results]]  # refused before a store is made
-    store = Store(args.results)
+    sources = [folders_of(source) for source in args.folders or [args.results]]
+    store = Store(args.results, only_look=True)  # what is refused makes no folder
     refused = 0
     for folder in itertools.chain.from_iterable(sources):
         adopted = adopt_folder(folder, store)

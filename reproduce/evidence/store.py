@@ -80,6 +80,7 @@ class Store:
 
     def write(self, runs: Sequence[dict[str, Any]]) -> None:
         """One shard with these runs, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / f"{stack_id([r['run_key'] for r in runs])}.json", _shard(runs))
         self.refresh()
 

@@ -15,6 +15,7 @@ import torch
 from driving import refusal
 from helpers import ROOT, one_sentence
 
+from am import devices
 from am.activations import ACTIVATIONS
 from am.errors import InputError
 from am.method import setting
@@ -42,6 +43,12 @@ APART = [component for component in cases() if not component.startswith("lane:")
 @pytest.mark.parametrize("component", cases())
 def test_a_component_gives_what_its_version_says(component):
     assert problems(component) == []
+
+
+@pytest.mark.parametrize("name", [name for name, chosen in methods().items() if chosen.full_batch])
+def test_the_branches_of_a_gpu_give_the_same(name, monkeypatch):
+    monkeypatch.setattr(devices, "on_gpu", lambda t: True)
+    assert problems(f"method:{name}") == []
 
 
 EVERY = """
