@@ -17,6 +17,7 @@ from am.networks import Parameters
 
 FAMILIES = ("gradient", "stochastic AM", "full-batch AM")
 ROLES = ("", "step size", "shape", "inertia")
+MOST_WHOLE = 1_000_000  # of a setting that is a whole number and has no smaller bound of its own
 BELOW_ONE = 1 - 1e-9  # the highest decay or momentum: at 1 a mean never moves
 
 
@@ -75,6 +76,8 @@ def setting(
     """
     if role not in ROLES:
         raise unknown("role", role, ROLES)
+    if type(default) is int and high == math.inf:
+        high = MOST_WHOLE
     known = dict(doc=doc, search=search, low=low, high=high, choices=choices, role=role)
     return field(default=default, metadata=known | dict(per_rows=per_rows, beside=beside))
 

@@ -51,7 +51,7 @@ class Hyperparameters:
     code_momentum: float = setting(
         0.9, "Nesterov momentum of the codes", search=Choice((0.0, 0.5, 0.9)), low=0.0, high=BELOW_ONE
     )
-    code_steps: int = setting(5, "gradient steps on each code", low=1)
+    code_steps: int = setting(5, "gradient steps on each code", low=1, high=1_000)
     mu: float = setting(0.003, "weight of the proximity term against the loss", search=Log(3e-4, 0.1), low=1e-12)
     detach_target: bool = setting(True, "hold codes near the forward pass; False: that term has gradient 0")
 

@@ -39,7 +39,7 @@ class Hyperparameters:
         3e-4, "first local RMSprop step", search=Log(1e-5, 1e-2), low=1e-12, role="step size"
     )
     gamma: float = setting(10.0, "step of a layer's output to its target", search=Log(0.1, 1000.0), low=1e-12)
-    local_steps: int = setting(5, "T, steps of each layer on a mini-batch", low=1)
+    local_steps: int = setting(5, "T, steps of each layer on a mini-batch", low=1, high=1_000)
     decay: float = setting(0.9, "decay of the squared gradient's mean", low=0.0, high=BELOW_ONE)
     epsilon: float = setting(1e-6, "added to the root of the mean square", low=0.0)
     loss: str = setting("squared", "what the layers descend", choices=("squared", "matching"))

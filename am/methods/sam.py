@@ -16,7 +16,7 @@ from am.networks import Parameters
 @dataclass(frozen=True)
 class Hyperparameters:
     alpha: float = setting(0.1, "step size of every block", search=Log(1e-2, 1.0), low=1e-12, role="step size")
-    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
+    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1, high=1_000)
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
 
 

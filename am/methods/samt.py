@@ -38,7 +38,7 @@ class Hyperparameters:
     )
     beta: float = setting(0.03, "step of the meta-optimiser", search=Log(1e-4, 0.3), low=0.0)
     shape: str = setting("row", "which entries of W_l share a step size", choices=tuple(SHARED_AXES), role="shape")
-    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1)
+    inner_steps: int = setting(1, "T, gradient steps on a block before the next block", low=1, high=1_000)
     order: str = setting("forward", "order of the blocks", choices=("forward", "backward"))
     query: str = setting("next", "batch that the step sizes are trained on", choices=("next", "support"))
     meta: str = setting("log_adam", "meta-optimiser", search=Choice(("log_adam", "gd")), choices=("log_adam", "gd"))

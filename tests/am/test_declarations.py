@@ -183,3 +183,12 @@ def test_a_misspelt_method_or_activation_is_told_the_nearest():
             method(name)
     with pytest.raises(InputError, match=r"^unknown activation 'rellu'; did you mean 'relu'\?$"):
         activation("rellu")
+
+
+@pytest.mark.parametrize("name", list(methods()))
+def test_a_whole_number_has_a_range_that_its_refusal_names(name):
+    chosen = methods()[name]
+    for f in dataclasses.fields(chosen.hyperparameters):
+        if type(f.default) is int:
+            with pytest.raises(InputError, match=rf"{f.name} must lie in \[\d+, \d+\], not {2**62}\."):
+                chosen.settings({f.name: 2**62})

@@ -70,3 +70,14 @@ def test_eight_workers_get_an_eighth_each(monkeypatch):
     assert machine.worker_bytes(CPU, 8) * 8 == machine.worker_bytes(CPU, 1) == machine.SHARE * 16 * 2**30
     alone = machine.largest_stack(method("tiam"), WIDE, 5_000, 128, CPU)
     assert machine.largest_stack(method("tiam"), WIDE, 5_000, 128, CPU, 8) < alone
+
+
+@pytest.mark.parametrize("cores", [8, 16, 64])
+@pytest.mark.parametrize("needed", [1e6, 4.5e8, 1.3e9, 5.7e9, 14e9])
+def test_processes_fit_the_memory_together(cores, needed):
+    memory = 16e9
+    made = machine.processes(cores, memory, needed)
+    assert 1 <= made <= cores
+    assert made == 1 or made * needed <= machine.SHARE * memory
+    assert made == cores or (made + 1) * needed > machine.SHARE * memory
+    assert machine.processes(cores, memory, 15e9) == 0  # what no process can hold
