@@ -1,6 +1,5 @@
 """The command: the parts asked for, then targets and figure of everything that is in the folder."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from am.data import load, missing, prepare
 from am.errors import InputError, unknown
+from am.machine import cores
 from reproduce.bench.figure import draw
 from reproduce.bench.full_batch import iterations, precision, profiles
 from reproduce.bench.limits import growth, limits
@@ -49,7 +49,7 @@ def bench(
     out.mkdir(parents=True, exist_ok=True)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     for part in only or [part for part in PARTS if device.type == "cuda" or part not in GPU_ONLY]:
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if part in ALL_CORES else 1)
+        torch.set_num_threads(cores() if part in ALL_CORES else 1)
         same = dict(data=data, device=place, threads=torch.get_num_threads(), torch=torch.__version__)
         began = time.perf_counter()
         for table, frame in PARTS[part](b).items():

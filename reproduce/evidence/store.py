@@ -154,7 +154,7 @@ def _take(file: int, run_keys: Sequence[str]) -> set[str]:
     for key in sorted(run_keys):
         byte = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 2
         try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+            _lock_byte(file, byte)
             held.add(key)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -162,6 +162,14 @@ def _take(file: int, run_keys: Sequence[str]) -> set[str]:
                     f"the store's folder knows no locks ({error.strerror}); choose another place."
                 ) from None
     return held
+
+
+def _lock_byte(file: int, byte: int) -> None:
+    """Lock a byte or raise OSError: for the open file where the system knows that (Linux), else for the process."""
+    if hasattr(fcntl, "F_OFD_SETLK"):
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    else:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
 
 
 def stack_id(run_keys: Sequence[str]) -> str:

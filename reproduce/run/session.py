@@ -16,7 +16,7 @@ import torch
 
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
-from am.machine import device_memory, worker_bytes
+from am.machine import cores, device_memory, worker_bytes
 from reproduce.evidence.places import PROFILES, RESULTS, figures_folder, place
 from reproduce.evidence.store import Store
 from reproduce.plan.grid import APART, Grid, grid_names, load_grid
@@ -55,7 +55,7 @@ class Session:
             raise InputError("--deadline is how long a stack may take on a Ray cluster; it needs --engine ray.")
         self.jobs_asked = args.jobs
         self.debug = args.debug
-        self.jobs = args.jobs or (1 if self.device.type == "cuda" else len(os.sched_getaffinity(0)))
+        self.jobs = args.jobs or (1 if self.device.type == "cuda" else cores())
         every = [name for name in grid_names(args.grid_folder) if args.grid_folder or name not in APART]
         names = dict.fromkeys(name for word in args.grids for name in (every if word == "all" else [word]))
         load = functools.partial(load_grid, profile=self.profile, seeds=args.seeds, folder=args.grid_folder)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -308,3 +309,28 @@ def test_parts_of_killed_processes_go_and_what_is_being_written_stays(results):
         fcntl.flock(file, fcntl.LOCK_EX)
         Store(results)
     assert [path.name for path in sorted(folder.glob(".*.part"))] == [written.name, young.name]
+
+
+HOLD = """
+import fcntl, sys
+del fcntl.F_OFD_SETLK
+from pathlib import Path
+from reproduce.evidence.store import Store
+with Store(Path(sys.argv[1])).lock(["a", "b"]) as held:
+    print(sorted(held), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_system_without_locks_of_open_files_locks_by_process(tmp_path, monkeypatch):
+    monkeypatch.delattr(fcntl, "F_OFD_SETLK")
+    words = [sys.executable, "-c", HOLD, str(tmp_path)]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "['a', 'b']\n"
+        with Store(tmp_path).lock(["b", "c"]) as held:
+            assert held == {"c"}
+        other.stdin.close()
+        assert other.wait(timeout=60) == 0
+    with Store(tmp_path).lock(["b", "c"]) as held:
+        assert held == {"b", "c"}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from am import machine
 from am.errors import InputError
 from reproduce.run.engines.work import Report, Stack, trainer
 from reproduce.run.engines.worker import STOPS, Work, serve
@@ -40,7 +41,7 @@ def run_local(
     """
     latest = latest or [float("inf")] * len(stacks)
     timed = [stack[0].config.lane == "time" for stack in stacks]
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     for lane, processes, threads in ((False, jobs, 1), (True, 1, cores)):
         chosen = {i: stack for i, stack in enumerate(stacks) if timed[i] is lane}
         work = Work(folder, str(device), results, threads, graphs, debug)
