@@ -118,7 +118,7 @@ def schedule_factor(hp: SimpleNamespace, k: int | Tensor, steps: int | None) -> 
     (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, without restarts).
     Raises InputError for a schedule whose run has no known number of steps.
     """
-    if getattr(hp, "schedule", "constant") == "constant":
+    if getattr(hp, "schedule", "constant") != "cosine":
         return 1.0
     if steps is None:
         raise InputError("schedule 'cosine' needs the number of steps of the run; give steps=.")

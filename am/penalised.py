@@ -15,11 +15,19 @@ from torch import Tensor
 from am import devices
 from am.activations import Activation
 from am.cross_entropy import cross_entropy, signed_labels
-from am.linalg import gram, largest_eigenvalue, linear, square, worthwhile
+from am.linalg import ask, gram, largest_eigenvalue, linear, square, worthwhile
 from am.method import Method, Problem, needs_hidden_layer
 from am.networks import Parameters
 from am.penalised_state import Inertia, Rules, SweepState, linear_into, row_blocks
-from am.penalised_steps import activation_step, bias_step, hidden_step, normal_factor, output_step, weight_step
+from am.penalised_steps import (
+    activation_step,
+    bias_step,
+    hidden_step,
+    normal_factor,
+    output_step,
+    show,
+    weight_step,
+)
 
 STEP_RULES = ("backtracking", "lipschitz", "inverse")
 STEP_RULE = "curvature theta, tau by doubling, or the exact largest eigenvalue; or W_l exactly, by a linear system"
@@ -27,7 +35,7 @@ PAPER = Rules()
 
 
 def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules: Rules = PAPER) -> SweepState:
-    """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1)."""
+    """z and a by a forward pass, except z_L = +1 at the label and -1 elsewhere (SPEC 1), unless hp.z_start says so."""
     x, params, R = problem.x, params.clone(), params.runs
     z = [x.new_empty(R, len(x), width) for width in params.widths[1:]]
     a = [torch.empty_like(u) for u in z[:-1]]
@@ -39,6 +47,8 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules:
     if hp.step_rule == "inverse":
         state.gram_factor = normal_factor(G, hp.rho, hp.mu)
     state.last = {name: torch.empty_like(u) for name, u in state.variables().items()}
+    if getattr(hp, "third", "own") == "others":
+        state.shown = {name: torch.empty_like(u) for name, u in state.variables().items()}
     if devices.on_gpu(x):
         state.residual, state.spare = ([torch.empty_like(u) for u in z] for _ in range(2))
         state.runs = [state]
@@ -50,9 +60,12 @@ def init_sweep(problem: Problem, params: Parameters, hp: SimpleNamespace, rules:
                 linear_into(run.z[l - 1][at], run.inputs(x, l), at, W, b)
             if l < len(z):
                 run.a[l - 1].copy_(problem.activation.value(run.z[l - 1]))
-    z[-1].copy_(signed_labels(problem.y, z[-1].shape[2], z[-1]))
+    if getattr(hp, "z_start", "labels") == "labels":
+        z[-1].copy_(signed_labels(problem.y, z[-1].shape[2], z[-1]))
     for name, u in state.variables().items():
-        state.last[name].copy_(u)
+        for kept in (state.last, state.shown):
+            if name in kept:
+                kept[name].copy_(u)
     return state
 
 
@@ -94,22 +107,44 @@ def _sweep_run(
     """The sweep, or one block of it, of one run on a CPU, of all on a GPU."""
     L, x, act = len(state.z), problem.x, problem.activation
     epsilon = _epsilon(hp, k)
-    if by_hand:
+    # Without a third inertia both readings are one, to the bit, and what is shown is the variable.
+    if apart := bool(state.shown) and ask(inertia.p3 != 0):
+        own, inertia = inertia, Inertia(inertia.p1, inertia.p2, torch.zeros_like(inertia.p3))
+    elif state.apart:
+        by_hand = True
+    state.apart = apart
+    if by_hand and not apart:
         refresh(state, x, range(1, L + 1))
     if block is None:
         _clip(state, problem, hp, k, by_hand)
     for name in [block] if block else block_names(L, state.rules.frozen_bias):
-        kind, l = name[0], int(name[1:])
-        if kind == "W":
-            weight_step(state, x, hp, l, inertia)
-        elif kind == "b":
-            bias_step(state, x, l, inertia)
-        elif kind == "a":
-            activation_step(state, act, hp, l, inertia, epsilon)
-        elif l < L:
-            hidden_step(state, x, act, l, inertia, epsilon)
-        else:
-            output_step(state, problem, inertia)
+        if not apart:
+            _step_block(state, problem, hp, name, inertia, epsilon)
+            continue
+        before, seen, l = state.fallbacks.clone(), state.seen_by(name), int(name[1:])
+        if name[0] in "Wa":
+            refresh(seen, x, range(l, l + 1) if name[0] == "W" else range(l + 1, l + 2))
+        _step_block(seen, problem, hp, name, inertia, epsilon)
+        show(state, act, name, own.p3, (state.fallbacks > before).view(-1, 1, 1), epsilon)
+    if state.shown and not apart:
+        for name, u in state.variables().items():
+            state.shown[name].copy_(u)
+
+
+def _step_block(
+    state: SweepState, problem: Problem, hp: SimpleNamespace, name: str, inertia: Inertia, epsilon: Tensor
+) -> None:
+    kind, l = name[0], int(name[1:])
+    if kind == "W":
+        weight_step(state, problem.x, hp, l, inertia)
+    elif kind == "b":
+        bias_step(state, problem.x, l, inertia)
+    elif kind == "a":
+        activation_step(state, problem.activation, hp, l, inertia, epsilon)
+    elif l < len(state.z):
+        hidden_step(state, problem.x, problem.activation, l, inertia, epsilon)
+    else:
+        output_step(state, problem, inertia)
 
 
 def block_names(depth: int, frozen_bias: int = 0) -> list[str]:
@@ -123,6 +158,8 @@ def forget(state: SweepState, problem: Problem, hp: SimpleNamespace, names: Sequ
     for name, u in state.variables().items():
         if name in names:
             state.last[name].copy_(u)
+            if name in state.shown:
+                state.shown[name].copy_(u)
 
 
 def _epsilon(hp: SimpleNamespace, k: int) -> Tensor:  # (R, 1, 1)
@@ -136,9 +173,10 @@ def _clip(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, by_h
     if by_hand or state.rules.max_doublings is not None:
         outside = torch.ones_like(outside)
     if state.rules.start_clip and worthwhile(outside):
-        for z, a in zip(state.z, state.a):
-            h = problem.activation.value(z)
-            a.clamp_(h - epsilon, h + epsilon)
+        for l, (z, a) in enumerate(zip(state.z, state.a), 1):
+            h = problem.activation.value(state.shown.get(f"z{l}", z))
+            for u in (a, state.shown.get(f"a{l}", a)):
+                u.clamp_(h - epsilon, h + epsilon)
         refresh(state, problem.x, range(2, len(state.z) + 1), outside)
 
 

@@ -25,6 +25,7 @@ class Rules:
     frozen_bias: the layer, 1 .. L, whose bias never moves; 0 for none.
     penalty_count: how often the safeguard of W_l counts mu/2 ||W_l||^2.
     stale_guard: the safeguard of a_l, l > 1, sets a_{l-1} back to its last iterate on the old side of the comparison.
+    safeguard: a step whose f rose is taken again without inertia.
     """
 
     start_clip: bool = True
@@ -32,6 +33,7 @@ class Rules:
     frozen_bias: int = 0
     penalty_count: int = 1
     stale_guard: bool = False
+    safeguard: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class SweepState:
     gram: X^T X, (d0, d0).  mean: column means of X, (1, d0).  gram_eigenvalue: largest eigenvalue of X^T X (step_rule
     "lipschitz").  gram_factor: Cholesky factor of rho X^T X + mu I, (R, d0, d0) float64 ("inverse").
     residual: a_{l-1} W_l^T + b_l - z_l of the present variables.  spare: room for the next one of a_{l-1}'s step.
+    shown: by name, what other blocks see of a variable where that is not the variable itself; empty otherwise.
+    apart: whether a sweep went by `shown` since the residuals were those of the variables.
     runs: on a CPU the states of the single runs, whose variables are views of these.
     seen: the variables and their versions when the sweep left them; others were set by hand since.
     """
@@ -78,6 +82,8 @@ class SweepState:
     gram_factor: Tensor | None = None
     rules: Rules = Rules()
     last: dict[str, Tensor] = field(default_factory=dict)
+    shown: dict[str, Tensor] = field(default_factory=dict)
+    apart: bool = False
     residual: list[Tensor] = field(default_factory=list)
     spare: list[Tensor] = field(default_factory=list)
     runs: list["SweepState"] = field(default_factory=list)
@@ -102,10 +108,19 @@ class SweepState:
             flops=flops,
             gram_factor=None if self.gram_factor is None else self.gram_factor[r : r + 1],
             last=dict(zip(self.last, cut(self.last.values()))),
+            shown=dict(zip(self.shown, cut(self.shown.values()))),
             residual=[torch.empty_like(z[:1]) for z in self.z],
             spare=[torch.empty_like(z[:1]) for z in self.z],
             runs=[],
         )
+
+    def seen_by(self, name: str) -> "SweepState":
+        """The state as the sub-problem of one block sees it: its own variable, and what the others show."""
+        kinds = dict(W=self.params.W, b=self.params.b, z=self.z, a=self.a)
+        see = lambda kind: [
+            u if f"{kind}{l}" == name else self.shown[f"{kind}{l}"] for l, u in enumerate(kinds[kind], 1)
+        ]
+        return replace(self, params=Parameters(see("W"), see("b")), z=see("z"), a=see("a"))
 
     def charge(self, multiply_adds: int, runs: Tensor | None = None) -> None:  # runs: (R, 1, 1) bool
         """Count a matrix product, in the runs that would make it if they were alone."""

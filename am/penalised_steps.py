@@ -58,7 +58,7 @@ def weight_step(state: SweepState, x: Tensor, hp: SimpleNamespace, l: int, inert
         u = m + (p1 - p2) * d
         u = u + p3 * (u - W)
         # f(u) - f(m) = 1/2 <u - m, H (u - m)>
-        rose = inner(u - m, hessian(u - m)) > inner(W - m, hessian(W - m))
+        rose = _guarded(state, inner(u - m, hessian(u - m)) > inner(W - m, hessian(W - m)))
         state.charge(2 * d_out * d_in**2)
         state.fallbacks += rose.flatten()
         W.copy_(torch.where(rose, m, u))
@@ -80,7 +80,7 @@ def weight_step(state: SweepState, x: Tensor, hp: SimpleNamespace, l: int, inert
     change = inner(gradient, D) + inner(D, HD) / 2
     if extra := state.rules.penalty_count - 1:
         change = change + extra * hp.mu * (inner(W, D) + square(D) / 2)
-    rose = (change > 0) & inertia.moves
+    rose = _guarded(state, (change > 0) & inertia.moves)
     state.charge(2 * d_out * d_in**2)
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
@@ -100,7 +100,7 @@ def bias_step(state: SweepState, x: Tensor, l: int, inertia: Inertia) -> None:
     state.last[f"b{l}"].copy_(b)
     plus = m + (inertia.p1 - inertia.p2) * d
     new = plus + inertia.p3 * (plus - b)
-    rose = square(new - m) > square(b - m)
+    rose = _guarded(state, square(new - m) > square(b - m))
     state.fallbacks += rose.flatten()
     b.copy_(torch.where(rose, m, new))
 
@@ -125,7 +125,7 @@ def hidden_step(state: SweepState, x: Tensor, act: Activation, l: int, inertia: 
         z[at].lerp_(plus, stretch).clamp_(lower, upper)
         after += square(torch.sub(c, z[at], out=residual[at]))
     state.charge(z.shape[1] * W[0].numel())
-    rose = after > before
+    rose = _guarded(state, after > before)
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
         for at, (c, u, *bounds) in row_blocks(z, *4 * [z.shape[2]]):
@@ -230,7 +230,7 @@ def activation_step(
     change = step(a, inertia, torch.ones_like(rho, dtype=torch.bool))
     if state.rules.stale_guard and l > 1 and worthwhile(inertia.moves):
         change = change + _rise_below(state, l, inertia.moves)
-    rose = (change > 0) & inertia.moves
+    rose = _guarded(state, (change > 0) & inertia.moves)
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
         step(last, inertia.none(), rose)
@@ -256,12 +256,33 @@ def output_step(state: SweepState, problem: Problem, inertia: Inertia) -> None:
         last[at].copy_(z[at])
         after += f(z[at].lerp_(plus, 1 + inertia.p3), at, u)
     state.charge(z.shape[1] * W[0].numel())
-    rose = (after > before) & inertia.moves
+    rose = _guarded(state, (after > before) & inertia.moves)
     state.fallbacks += rose.flatten()
     if worthwhile(rose):
         for at, _ in row_blocks(z):
             z[at].copy_(select(rose, prox_cross_entropy(c[at], y[at[1]], rho, near=last[at]), z[at]))
     c.sub_(z)
+
+
+def show(state: SweepState, act: Activation, name: str, p3: Tensor, fell: Tensor, epsilon: Tensor) -> None:
+    """What other blocks see of a variable after its step (SPEC 12, third = "others"): u+ + p3 (u+ - u^k), projected.
+
+    p3, fell: (R, 1, 1); where the safeguard fell back it is u+.
+    """
+    kind, l = name[0], int(name[1:])
+    u, before, shown = state.variables()[name], state.last[name], state.shown[name]
+    torch.addcmul(u, u - before, torch.where(fell, 0.0, p3), out=shown)
+    if kind == "a":
+        h = act.value(state.shown[f"z{l}"])
+        shown.clamp_(h - epsilon, h + epsilon)
+    elif kind == "z" and l < len(state.z):
+        a = state.shown[f"a{l}"]
+        shown.clamp_(act.lower(a - epsilon), act.upper(a + epsilon))
+
+
+def _guarded(state: SweepState, rose: Tensor) -> Tensor:
+    """Where the safeguard takes a step again: where f rose, and nowhere in runs without a safeguard."""
+    return rose if state.rules.safeguard else torch.zeros_like(rose)
 
 
 def row_sums(u: Tensor) -> Tensor:  # (R, n, m) -> (R, 1, 1) float64

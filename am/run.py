@@ -56,7 +56,7 @@ class Run:
         """
         times = _whole(times, "step(times)", 0)
         end = self.problem.steps
-        if getattr(self.hp, "schedule", "constant") != "constant" and self.iterations + times > (end or 0):
+        if getattr(self.hp, "schedule", "constant") == "cosine" and self.iterations + times > (end or 0):
             raise InputError(
                 f"method '{self.method.name}': its schedule ends with step {end}, {self.iterations} are made and "
                 f"{times} more were asked for; start it with a larger steps=."

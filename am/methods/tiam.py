@@ -9,6 +9,13 @@ the part of F that it touches (SPEC 2):
     if f(u^{k+1}) > f(u^k): again with p1 = p2 = p3 = 0
 
 theta by backtracking, in place of a matrix inversion. The last line is our reading. (0, 0, 0) is plain AM.
+
+The third inertia has two readings (SPEC 12). third = "own": as above, u^{k+1} is seen by everyone. third = "others":
+u^{k+1} = u+, and what the sub-problems of the other blocks see is u+ + p3 (u+ - u^k), projected for z_l (l < L) and
+a_l, as in two codes of a co-author; where the safeguard fell back they see u+. At p3 = 0 both are the same.
+schedule: the weights in iteration k = 1, 2, ...: as they are; "nesterov", all three times (k - 1) / (k + 2);
+"nipalm", p1 and p2 times (k - 1) / (k + 1).
+
 `am/penalised.py` writes the lines out for each block.
 
 Cost per step: for every layer two products of N rows with W_l, for l > 1 also A^T A and three products more in the
@@ -17,12 +24,13 @@ together. Reference: "Triple-Inertial Accelerated Alternating Optimization Metho
 2503.08489, 2025.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from am.method import Linear, Log, Problem, setting
-from am.penalised import STEP_RULE, STEP_RULES, sweep, sweep_method
-from am.penalised_state import SweepState
+from am.networks import Parameters
+from am.penalised import STEP_RULE, STEP_RULES, init_sweep, sweep, sweep_method
+from am.penalised_state import Rules, SweepState
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,26 @@ class Hyperparameters:
     theta_0: float = setting(1.0, "first trial of theta in the steps of W_l", low=1e-12, per_rows=True)
     tau_0: float = setting(1.0, "first trial of tau in the steps of a_l", low=1e-12)
     step_rule: str = setting("backtracking", STEP_RULE, choices=STEP_RULES)
+    third: str = setting("own", "who sees the third inertia's point", choices=("own", "others"))
+    schedule: str = setting("constant", "course of the inertias", choices=("constant", "nesterov", "nipalm"))
+    z_start: str = setting("labels", "z_L at first: +1 at the label and -1, or a pass", choices=("labels", "forward"))
+    safeguard: bool = setting(True, "a step whose f rose is taken again without inertia (our reading)")
+
+
+def init(problem: Problem, params: Parameters, hp: SimpleNamespace) -> SweepState:
+    return init_sweep(problem, params, hp, Rules(safeguard=hp.safeguard))
 
 
 def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block: str | None = None) -> None:
-    sweep(state, problem, hp, k, p1=hp.p1, p2=hp.p2, p3=hp.p3, block=block)
+    before, after = weights(hp.schedule, k)
+    sweep(state, problem, hp, k, p1=before * hp.p1, p2=before * hp.p2, p3=after * hp.p3, block=block)
 
 
-METHOD = sweep_method("tiam", "TIAM", Hyperparameters, step)
+def weights(schedule: str, k: int) -> tuple[float, float]:
+    """What p1 and p2, and p3, are multiplied by in the step after k = 0, 1, ... others."""
+    if schedule == "nesterov":
+        return k / (k + 3), k / (k + 3)
+    return (k / (k + 2) if schedule == "nipalm" else 1.0), 1.0
+
+
+METHOD = replace(sweep_method("tiam", "TIAM", Hyperparameters, step), init=init)

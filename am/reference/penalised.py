@@ -17,6 +17,10 @@
      inertia is repaired and its counter is not; no clipping before an iteration; b_2 is never updated and b_L twice;
      the safeguards of b_L and z_L put W_L back, that of a_l, l > 1, a_{l-1} too; mu/2 ||W||^2 counts twice; after
      ten doublings W_l and a_l keep the point they had
+(12) TIAM, third = "others" (SPEC 12): u^{k+1} = u+, and every other block's sub-problem sees u+ + P(p3 (u+ - u^k))
+     with the projection of (8), or u+ where the safeguard fell back; both a_l are clipped around the shown h(z_l)
+(13) the weights of p1, p2 and of p3 in iteration k = 1, 2, ...: 1; (k - 1)/(k + 2) for all ("nesterov");
+     (k - 1)/(k + 1) and 1 ("nipalm")
 (11) iPDLAM: one inertia p1 = p2, p3 = 0, and rho_k = rho min((1 + growth)^k, most) in place of rho (SPEC 10)
 """
 
@@ -44,7 +48,8 @@ def init(s: Slow) -> None:
         if l < s.depth:
             s.u[f"a{l}"] = s.act.value(s.u[f"z{l}"])
     z = s.u[f"z{s.depth}"]
-    s.u[f"z{s.depth}"] = 2 * F.one_hot(s.y, z.shape[1]).to(z) - 1
+    if getattr(s.hp, "z_start", "labels") == "labels":
+        s.u[f"z{s.depth}"] = 2 * F.one_hot(s.y, z.shape[1]).to(z) - 1
 
 
 def objective(s: Slow, count: int = 1, rho: float | None = None) -> float:  # (1)
@@ -84,7 +89,39 @@ def preimage(s: Slow, l: int, eps: float) -> Map:
 
 
 def tiam_step(s: Slow, k: int) -> None:  # (9)
-    sweep(s, k, (s.hp.p1, s.hp.p2, s.hp.p3), s.hp.rho)
+    before, after = tiam_weights(s.hp.schedule, k + 1)
+    p = (before * s.hp.p1, before * s.hp.p2, after * s.hp.p3)
+    (sweep_shown if s.hp.third == "others" else sweep)(s, k, p, s.hp.rho)
+
+
+def tiam_weights(schedule: str, k: int) -> tuple[float, float]:  # (13)
+    """The weights of p1, p2 and of p3 in iteration k = 1, 2, ..."""
+    return {
+        "constant": (1.0, 1.0),
+        "nesterov": ((k - 1) / (k + 2), (k - 1) / (k + 2)),
+        "nipalm": ((k - 1) / (k + 1), 1.0),
+    }[schedule]
+
+
+def sweep_shown(s: Slow, k: int, p: Three, rho: float) -> None:  # (12)
+    """The sweep in which every block sees what the others show."""
+    eps, shown = epsilon(s, k), s.memory.setdefault("shown", dict(s.u))
+    if k == 0 or eps < epsilon(s, k - 1):
+        for l in s.layers[:-1]:
+            project = box(dataclasses.replace(s, u=shown), l, eps)
+            for u in (s.u, shown):
+                u[f"a{l}"] = project(u[f"a{l}"])
+    for l in s.layers:
+        for name in (f"{kind}{l}" for kind in "Wbza"):
+            if name == f"a{s.depth}":
+                continue
+            was = s.u[name]
+            view = dataclasses.replace(s, u=shown | {name: was})
+            visit(view, l, (p[0], p[1], 0.0), rho, eps, only=name)
+            s.u[name] = view.u[name]
+            project = {"a": box, "z": preimage}.get(name[0]) if l < s.depth else None
+            ahead = s.u[name] + (0.0 if s.memory["fell"] else p[2]) * (s.u[name] - was)
+            shown[name] = project(view, l, eps)(ahead) if project else ahead
 
 
 def mdlam_step(s: Slow, k: int) -> None:  # (9)
@@ -124,27 +161,33 @@ def sweep(s: Slow, k: int, p: Three, rho: float) -> None:
         visit(s, l, p, rho, eps)
 
 
-def visit(s: Slow, l: int, p: Three, rho: float, eps: float) -> None:
-    u = s.u
+def visit(s: Slow, l: int, p: Three, rho: float, eps: float, only: str = "") -> None:
+    """The blocks of layer l, or one of them."""
+    u, asked = s.u, lambda name: only in ("", name)
     f = weight_objective(u[f"a{l - 1}"], u[f"b{l}"], u[f"z{l}"], rho, s.hp.mu)
-    block(s, f"W{l}", p, lambda tilde, hat: weight_plus(s, l, rho, tilde, hat), f.change)  # (3)
+    if asked(f"W{l}"):
+        block(s, f"W{l}", p, lambda tilde, hat: weight_plus(s, l, rho, tilde, hat), f.change)  # (3)
 
     rest = u[f"z{l}"] - u[f"a{l - 1}"] @ u[f"W{l}"].T
     m = column_mean(rest)
-    block(s, f"b{l}", p, lambda tilde, hat: tilde - (hat - m), distance(rest).change)  # (4)
+    if asked(f"b{l}"):
+        block(s, f"b{l}", p, lambda tilde, hat: tilde - (hat - m), distance(rest).change)  # (4)
 
     c, z = s.linear(l), u[f"z{l}"]
     if l == s.depth:
         rise = lambda v, w: risk(s, w) - risk(s, v) + rho * distance(c).change(v, w)
-        block(s, f"z{l}", p, lambda tilde, hat: proximal(tilde - (hat - c), s.y, rho, z), rise)  # (7)
+        if asked(f"z{l}"):
+            block(s, f"z{l}", p, lambda tilde, hat: proximal(tilde - (hat - c), s.y, rho, z), rise)  # (7)
         return
     hidden = preimage(s, l, eps)
-    block(s, f"z{l}", p, lambda tilde, hat: hidden(tilde - (hat - c)), distance(c).change, hidden)  # (5)
+    if asked(f"z{l}"):
+        block(s, f"z{l}", p, lambda tilde, hat: hidden(tilde - (hat - c)), distance(c).change, hidden)  # (5)
 
     project = box(s, l, eps)
     f = activation_objective(u[f"W{l + 1}"], u[f"b{l + 1}"], u[f"z{l + 1}"], rho)
     plus = lambda tilde, hat: activation_plus(s, l, rho, tilde, hat, project)
-    block(s, f"a{l}", p, plus, f.change, project)  # (6)
+    if asked(f"a{l}"):
+        block(s, f"a{l}", p, plus, f.change, project)  # (6)
 
 
 def block(
@@ -164,7 +207,8 @@ def block(
         return project(after + p3 * (after - u))
 
     new = three(*p)
-    s.u[name] = three(0.0, 0.0, 0.0) if change(u, new) > 0 else new
+    s.memory["fell"] = fell = getattr(s.hp, "safeguard", True) and change(u, new) > 0
+    s.u[name] = three(0.0, 0.0, 0.0) if fell else new
 
 
 def weight_plus(

@@ -119,6 +119,22 @@ def test_tiam(activation, runs, network, per_run, step_rule):
     assert_sweeps_agree("tiam", activation, draw_problem(network, runs), per_run, runs, step_rule=step_rule)
 
 
+readings = dict(
+    third=st.sampled_from(["own", "others", "others"]),
+    schedule=st.sampled_from(["constant", "nesterov", "nipalm"]),
+    z_start=st.sampled_from(["labels", "forward"]),
+    safeguard=st.booleans(),
+    step_rule=st.sampled_from(["backtracking", "lipschitz", "inverse"]),
+)
+
+
+@pytest.mark.parametrize("activation", MONOTONE)
+@given(runs=run_counts, network=networks, per_run=three(penalty | inertia), reading=st.fixed_dictionaries(readings))
+@few
+def test_tiam_under_other_readings(activation, runs, network, per_run, reading):
+    assert_sweeps_agree("tiam", activation, draw_problem(network, runs), per_run, runs, **reading)
+
+
 @pytest.mark.parametrize("activation", MONOTONE)
 @given(runs=run_counts, network=networks, per_run=three(penalty), step_rule=step_rules)
 @few
