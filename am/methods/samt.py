@@ -3,7 +3,8 @@
 Layers are blocks, updated in turn on each mini-batch (Gauss-Seidel); block l's step size alpha_l is a scalar, one per
 row, one per column or one per element of W_l, and is learnt by descending the loss of a query batch after the block's
 move: H_l = -reduce((sum_t g_t) * q) (SPEC 3). First-order; exact for T = 1. Our readings, all of them settings: T, the
-query batch, the meta-optimiser, the clipping to [1e-6, 10], one scalar step size per bias.
+query batch, the meta-optimiser, the clipping to [1e-6, 10], one scalar step size per bias, and a schedule, by which the
+moves alone are multiplied: what is learnt of a step size is learnt as without it.
 
 Cost per step: L T block updates and L (T + 1) partial gradients. A move of block l leaves the layers below l valid,
 so only layers >= l run again, and the pass over the query batch starts the next step.
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from am.activations import Activation
 from am.cross_entropy import logits_gradient
-from am.descent import adam_direction
+from am.descent import Scheduled, adam_direction, schedule_factor
 from am.linalg import correlate, linear
 from am.method import Choice, Log, Method, Problem, setting
 from am.networks import Parameters
@@ -32,7 +33,7 @@ SHARED_AXES = {"scalar": (1, 2), "row": (2,), "column": (1,), "element": ()}
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class Hyperparameters(Scheduled):
     alpha0: float = setting(
         0.1, "initial step size of every block", search=Log(1e-2, 1.0), low=1e-6, high=10.0, role="step size"
     )
@@ -97,8 +98,9 @@ def step(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int) -> Non
 def alternate(state: SamtState, problem: Problem, hp: SimpleNamespace, k: int, learn: bool) -> None:
     """One sweep over the blocks on mini-batch k; with `learn`, each block's step size moves after the block."""
     support, query = _passes(state, problem, hp, k, learn)
+    factor = schedule_factor(hp, k, problem.steps)
     for l in _order(hp, len(state.params.W)):
-        _move_block(state, hp, l, support, query, k, learn)
+        _move_block(state, hp, l, support, query, k, factor, learn)
     state.carried = query if query is not support else None
 
 
@@ -108,7 +110,8 @@ def alternate_block(
     """The block named "W1+b1", "W2+b2", ... of mini-batch k alone, and with `learn` its step sizes."""
     forget(state)
     support, query = _passes(state, problem, hp, k, learn)
-    _move_block(state, hp, blocks(hp, len(state.params.W), by_order=False).index(name), support, query, k, learn)
+    l = blocks(hp, len(state.params.W), by_order=False).index(name)
+    _move_block(state, hp, l, support, query, k, schedule_factor(hp, k, problem.steps), learn)
 
 
 def forget(state: SamtState, *_: Any) -> None:
@@ -136,15 +139,23 @@ def _passes(
 
 
 def _move_block(
-    state: SamtState, hp: SimpleNamespace, l: int, support: BatchPass, query: BatchPass, k: int, learn: bool
+    state: SamtState,
+    hp: SimpleNamespace,
+    l: int,
+    support: BatchPass,
+    query: BatchPass,
+    k: int,
+    factor: Tensor | float,  # (R, 1, 1)
+    learn: bool,
 ) -> None:
-    """T gradient steps on (W_l, b_l); with `learn`, one of the meta-optimiser on their step sizes (SPEC 3)."""
+    """T gradient steps on (W_l, b_l), times the schedule's factor; with `learn`, one of the meta-optimiser on their
+    step sizes (SPEC 3)."""
     params, alpha, W, b = state.params, state.alpha, f"W{l + 1}", f"b{l + 1}"
     moved: tuple[Tensor, Tensor] | None = None  # the sum of the gradients along which the block has moved
     for _ in range(hp.inner_steps):
         gW, gb = support.gradient(params, l)
-        params.W[l].addcmul_(alpha[W], gW, value=-1)
-        params.b[l].addcmul_(alpha[b], gb, value=-1)
+        for u, name, g in ((params.W[l], W, gW), (params.b[l], b, gb)):
+            u.addcmul_(alpha[name] if isinstance(factor, float) else alpha[name] * factor, g, value=-1)
         support.block_moved(l)
         query.block_moved(l)
         moved = (gW, gb) if moved is None else (moved[0] + gW, moved[1] + gb)

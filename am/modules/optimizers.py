@@ -43,7 +43,8 @@ def _betas(s: Any) -> tuple[float, float]:
 
 def _in_blocks(kind: type[SAM] | type[SAMT]) -> Callable[[nn.Sequential, Any], Optimizers]:
     """An alternation of `am.optim`, whose options are the method's settings, over the network's own blocks."""
-    return lambda net, s: [kind(blocks(net, network_blocks(net)), **dataclasses.asdict(s))]
+    own = lambda s: {name: value for name, value in dataclasses.asdict(s).items() if name not in ("schedule", "warmup")}
+    return lambda net, s: [kind(blocks(net, network_blocks(net)), **own(s))]
 
 
 class Muon(optim.Optimizer):

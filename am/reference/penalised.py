@@ -119,9 +119,9 @@ def sweep_shown(s: Slow, k: int, p: Three, rho: float) -> None:  # (12)
             view = dataclasses.replace(s, u=shown | {name: was})
             visit(view, l, (p[0], p[1], 0.0), rho, eps, only=name)
             s.u[name] = view.u[name]
-            project = {"a": box, "z": preimage}.get(name[0]) if l < s.depth else None
+            onto = {"a": box, "z": preimage}.get(name[0]) if l < s.depth else None
             ahead = s.u[name] + (0.0 if s.memory["fell"] else p[2]) * (s.u[name] - was)
-            shown[name] = project(view, l, eps)(ahead) if project else ahead
+            shown[name] = onto(view, l, eps)(ahead) if onto else ahead
 
 
 def mdlam_step(s: Slow, k: int) -> None:  # (9)

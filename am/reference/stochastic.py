@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from am.reference import Slow
-from am.reference.gradient import adam_direction
+from am.reference.gradient import adam_direction, course
 
 ALPHA_MIN, ALPHA_MAX = 1e-6, 10.0  # (4)
 META_ADAM, WEIGHT_ADAM = (0.9, 0.999, 1e-12), (0.9, 0.999, 1e-8)  # (5), (9)
@@ -54,10 +54,11 @@ def samt_step(s: Slow, k: int) -> None:
 def move_block(s: Slow, l: int, k: int) -> dict[str, Tensor]:  # (1)
     """The moves of block l; returns the sum of its gradients."""
     total: dict[str, Tensor] = {}
+    factor = course(s, k) if s.name == "samt" else 1.0  # (1) times the factor of a schedule, where there is one
     for _ in range(s.hp.inner_steps):
         for name, g in s.gradient((f"W{l}", f"b{l}"), *s.batch(k)).items():
             alpha = s.hp.alpha if s.name == "sam" else s.u[f"alpha_{name}"]
-            s.u[name] = s.u[name] - alpha * g
+            s.u[name] = s.u[name] - factor * alpha * g
             total[name] = total.get(name, 0.0) + g
     return total
 
