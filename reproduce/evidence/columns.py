@@ -147,7 +147,7 @@ COLUMNS = {
         Column("claim", "text", "what it says, in our words"),
         Column("note", "text", "what to know of how it is read here"),
         Column("protocol", "text", "what is equal in the comparison, a word of reproduce/judge/claims.toml"),
-        Column("verdict", "text", "reproduced, partly, not reproduced, not tested here or not run"),
+        Column("verdict", "text", "held, partly, open, refuted, not tested here or not run"),
         Column(
             "agreement",
             "text",
@@ -166,7 +166,11 @@ COLUMNS = {
         Column("b_value", "number", "the comparator's"),
         Column("effect", "number", "mean difference, median ratio, or mean level; 0 or infinite where one missed"),
         Column("p", "number", "p value of the test"),
-        Column("p_holm", "number", "the same after Holm's correction over the data sets"),
+        Column("p_holm", "number", "the same after Holm's correction over all comparisons of a claim; decides a loss"),
+        Column("test", "text", "name of the test"),
+        Column("wins", "integer", "comparisons in which the rule holds"),
+        Column("ties", "integer", "comparisons that show nothing either way"),
+        Column("losses", "integer", "comparisons in which the comparator is better"),
         Column(
             "outcome", "text", "better (the rule holds), worse (the opposite), tied or untested; best of some labels"
         ),

@@ -128,7 +128,7 @@ TABLES = {
     "claims": Table(
         "claims.csv", "a claim under a protocol and a profile",
         _columns(
-            "id paper claim note protocol grid profile verdict agreement reason evidence basis",
+            "id paper claim note protocol grid profile verdict wins ties losses agreement reason evidence basis",
             Column("seeds", "integer", "fewest seeds behind a comparison"), "trials measure",
             Column("method", "text", "label that it is about"), "against",
             Column("rule", "text", "how it is judged"), "bound counts_against changed",
@@ -140,7 +140,16 @@ TABLES = {
             "id protocol grid profile dataset n_train", Column("method", "text", "label that it is about"), "against",
             "measure scale unit seeds a_value b_value effect",
             Column("ci_low", "number", "lower end of the effect's 95 % interval"),
-            Column("ci_high", "number", "upper end of it"), "p p_holm outcome",
+            Column("ci_high", "number", "upper end of it"), "test p p_holm outcome",
+        ), "claims",
+    ),
+    "claim_seeds": Table(
+        "claim_seeds.csv", "a seed of a comparison behind a verdict: what a test of claim_effects.csv is made from",
+        _columns(
+            "id protocol grid profile dataset", Column("method", "text", "label that it is about"),
+            "against measure scale seed",
+            Column("a", "number", "the method's value, in the unit of the grid's CSVs; a share of 1 for an accuracy"),
+            Column("b", "number", "the comparator's; empty where a level is judged"),
         ), "claims",
     ),
     "keys_1_to_2": Table(

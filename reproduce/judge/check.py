@@ -20,7 +20,7 @@ from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
-from reproduce.judge.verdicts import JUDGED, NOT_REPRODUCED, PARTLY, REPRODUCED
+from reproduce.judge.verdicts import HELD, JUDGED, OPEN, PARTLY, REFUTED
 from reproduce.plan.grid import targets_of
 
 RISEN = 1e-3  # of its lowest value: an objective that ends further above it has not fallen monotonically
@@ -70,9 +70,10 @@ def _contradictions(verdict: str, claim: Claim, evidence: Evidence, effects: pd.
     if claim.rule != "varies":
         seen = set(effects["outcome"])
         wrong = {
-            REPRODUCED: seen - {"untested"} != {"better"},
+            HELD: seen - {"untested"} != {"better"},
             PARTLY: "better" not in seen or seen == {"better"},
-            NOT_REPRODUCED: seen == {"better"},
+            OPEN: "worse" in seen or seen == {"better"},
+            REFUTED: "worse" not in seen,
         }
         if wrong[verdict]:
             yield f"the verdict is '{verdict}', and its comparisons are {', '.join(sorted(seen)) or 'none'}."

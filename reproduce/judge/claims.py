@@ -76,8 +76,8 @@ def changes_of(path: Path) -> list[str]:
 
 def judge_all(
     results: Path, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS, grid_folder: Path | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of claims.csv and of claim_effects.csv, from the CSVs below a results folder."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The rows of claims.csv, of claim_effects.csv and of claim_seeds.csv, from the CSVs below a results folder."""
     evidence: dict[Path, Evidence] = {}
     datasets = cache(lambda grid, profile: datasets_of(grid, profile, grid_folder))
     rows, effects = [], []
@@ -97,9 +97,11 @@ def judge_all(
             few, *_, many = sorted((set(evidence[folder].runs["run_key"]) for folder in folders), key=len)
             agreement = "the same runs" if few == many else "the same runs, and more" if few < many else agreement
         rows += [row | dict(agreement=agreement) for row in mine]
+    seeds = [row | dict(seed=seed, a=a, b=b) for row in effects for seed, a, b in row["pairs"]]
     return (
         pd.DataFrame(rows).reindex(columns=TABLES["claims"].names),
         pd.DataFrame(effects).reindex(columns=TABLES["claim_effects"].names),
+        pd.DataFrame(seeds).reindex(columns=TABLES["claim_seeds"].names),
     )
 
 
@@ -147,6 +149,9 @@ def _judged(
         evidence=_evidence(table, measure.factor, unit),
         basis=_basis(effects),
         seeds=min((row["seeds"] for row in effects if row["seeds"]), default=0),
+        wins=found.wins,
+        ties=found.ties,
+        losses=found.losses,
     ), effects
 
 
@@ -167,7 +172,7 @@ def _effects(
         | dict(dataset=row["dataset"], n_train=int(rows_of[row["dataset"]]), method=row["a"], against=row["b"])
         | dict(scale=row["scale"], unit=unit, seeds=int(row["n"]), outcome=row["outcome"])
         | {name: row[name] * (factor if row["scale"] != "ratio" else 1.0) for name in numbers if name in row}
-        | dict(p=row.get("p"), p_holm=row.get("p_holm"))
+        | dict(p=row.get("p"), p_holm=row.get("p_holm"), test=row.get("test", ""), pairs=row["pairs"])
         for row in table.to_dict("records")
     ]
 
@@ -222,24 +227,26 @@ def write_claims(
 
     They lie in the results folder itself, or in that of the only profile where there is one.
     """
-    table, effects = judge_all(results, profiles, claims, grid_folder)
+    table, effects, seeds = judge_all(results, profiles, claims, grid_folder)
     folder = place(results, profiles[0]) if len(profiles) == 1 else results
     make_folder(folder)
     write(folder / "claims.csv", table)
     write(folder / "claim_effects.csv", effects, digits=6)
+    write(folder / "claim_seeds.csv", seeds)
     write_whole(folder / "claims.md", markdown(table, protocols_of(claims), changes_of(claims)))
     return folder / "claims.csv", table["verdict"].value_counts().to_dict()
 
 
 LEGEND = """\
 A verdict is of one claim under one protocol at one scale: `paper` trains on the whole training sets; `light` too where
-that is cheap, and full-batch methods on fewer rows with constants scaled to them. *Reproduced*: it holds on every data
-set tested; *partly*: on some, and nowhere the opposite. *The opposite* names in brackets what is better. Evidence: the
-smallest to the largest effect over data sets and comparators, in brackets the outermost ends of their 95 % intervals
-over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; 0 times means that only the
-comparator missed the target, ∞ times that the method itself did; where both missed it on every seed there is no effect.
-Every single comparison is a row of `claim_effects.csv`. No table of the two papers could be read: no claim has a number
-of theirs to meet."""
+that is cheap, and full-batch methods on fewer rows with constants scaled to them. *Held*: it holds on every data set
+tested; *partly*: on some, and nowhere the opposite; *open*: nothing is shown either way; *refuted*: somewhere a
+comparator is shown to be better, which *the opposite* names in brackets. In brackets behind the word: comparisons won,
+tied and lost. Evidence: the smallest to the largest effect over data sets and comparators, in brackets the outermost
+ends of their 95 % intervals over seeds. What favours the claim: points, decades and % above 0, a cost below 1 times; 0
+times means that only the comparator missed the target, ∞ times that the method itself did; where both missed it on
+every seed there is no effect. Every single comparison is a row of `claim_effects.csv`. No table of the two papers could
+be read: no claim has a number of theirs to meet."""
 
 
 def markdown(table: pd.DataFrame, protocols: dict[str, str], changed: Sequence[str] = ()) -> str:
@@ -276,7 +283,8 @@ def _cell(row: pd.Series) -> str:
     if row["verdict"] == NOT_RUN:
         return NOT_RUN
     reason = titled(row["reason"])
-    told = [f"**{row['verdict']}**", reason[:1].upper() + reason[1:]]
+    won = f" ({row['wins']:g}/{row['ties']:g}/{row['losses']:g})" if pd.notna(row["wins"]) else ""
+    told = [f"**{row['verdict']}**{won}", reason[:1].upper() + reason[1:]]
     told += [row["evidence"]] if pd.notna(row["evidence"]) and row["evidence"] else []
     told += [titled(row["basis"])] if pd.notna(row["basis"]) and row["basis"] else []
     return ". ".join(told)

@@ -40,6 +40,7 @@ class _Pairs:
     group: tuple[Hashable, ...]
     a: str
     b: str
+    seeds: NDArray  # (n,)
     x: NDArray  # (n,)
     y: NDArray  # (n,)
     unpaired: int
@@ -56,19 +57,21 @@ def compare(
     metric: str = "test_accuracy",
     unfinished: float | None = None,
     mark: float = 0.0,
+    family: int = 0,
 ) -> pd.DataFrame:
     """Paired differences a - b of a metric where more is better, one row a (comparator, group).
 
     Columns: `by`, a, b, scale ("difference"), n (pairs), unpaired, a_done, b_done (finished runs), a_value, b_value
     (means), effect (mean difference), ci_low, ci_high (Student's 95 %), boot_low, boot_high (bootstrap), probability
-    (share of seeds with a above b), test, p, p_holm (over the groups, for each comparator), outcome ("better", "worse",
-    "tied", "untested").
-    mark: the distance of the marks to which the metric is read, 0 for none.
+    (share of seeds with a above b), test, p, gain (above 0 where a is ahead, 0 where that is not said), pairs (what is
+    behind the row, of each seed), and of `decided` p_holm and outcome.
+    mark: the distance of the marks to which the metric is read, 0 for none.  family: how many tests there are in all,
+    by default those of this table.
     """
     runs = only_labels(runs, a_label, *listed(b_label))
     pairs = _paired(runs, scores(runs, metric, unfinished), a_label, listed(b_label), listed(by))
     pairs = [replace(pair, grain=_grain(mark, mark)) for pair in pairs]
-    return _tabulate(pairs, listed(by), "difference")
+    return _tabulate(pairs, listed(by), "difference", family)
 
 
 def compare_costs(
@@ -152,15 +155,17 @@ def best_and_ties(
         able = [label for label in average.index if done[*group, label]]
         best = average[able].idxmax() if able else None
         pairs = [_pair(wide, done, group, best, label) for label in able if label != best]
-        table = _tabulate(pairs, by, "difference", one_family=True).set_index("b")
+        table = _tabulate(pairs, by, "difference").set_index("b")
         for label, score in average.items():
             seeds = int(_at(wide, group)[label].notna().sum())
             row = dict(zip(by, group)) | dict(label=label, n=seeds, score=score, p=math.nan, p_holm=math.nan)
             if label in table.index:
-                p, p_holm, outcome = table.loc[label, ["p", "p_holm", "outcome"]]
-                row |= dict(p=p, p_holm=p_holm, outcome="worse" if outcome == "better" else outcome)
+                p, p_holm = table.loc[label, ["p", "p_holm"]]
+                outcome = "untested" if math.isnan(p) else "worse" if p_holm < ALPHA else "tied"
+                row |= dict(p=p, p_holm=p_holm, outcome=outcome)
             else:
                 row |= dict(outcome="best" if label == best else "failed")
+            row["pairs"] = [(seed, value, math.nan) for (*_, seed), value in _at(wide, group)[label].dropna().items()]
             row["best"] = label == best
             row["among_best"] = row["best"] or bool(row["p"] >= ALPHA)
             rows.append(row)
@@ -203,7 +208,9 @@ def _pair(wide: pd.DataFrame, done: Counter, group: tuple, a: str, b: str) -> _P
     cell = _at(wide, group)[[a, b]]
     both = cell.dropna()
     unpaired = int(cell.notna().any(axis=1).sum()) - len(both)
-    return _Pairs(group, a, b, both[a].to_numpy(), both[b].to_numpy(), unpaired, done[*group, a], done[*group, b])
+    seeds = both.index.get_level_values(-1).to_numpy()
+    values = both[a].to_numpy(), both[b].to_numpy()
+    return _Pairs(group, a, b, seeds, *values, unpaired, done[*group, a], done[*group, b])
 
 
 def _at(wide: pd.DataFrame, group: tuple) -> pd.DataFrame:
@@ -251,39 +258,46 @@ def _describe(pair: _Pairs, scale: str) -> dict[str, float]:
     )  # fmt: skip
 
 
-def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, one_family: bool = False) -> pd.DataFrame:
-    """Describe, test, correct and judge every pair; a family is the groups of one comparator, or the whole table."""
+def _tabulate(pairs: Sequence[_Pairs], by: Sequence[str], scale: str, family: int = 0) -> pd.DataFrame:
+    """Describe, test and decide every pair. family: as `compare` has it."""
+    family = family or sum(len(pair.x) >= MIN_SEEDS for pair in pairs)
     rows = []
     for pair in pairs:
-        family = sum(len(p.x) >= MIN_SEEDS and (one_family or p.b == pair.b) for p in pairs)
         test, p = too_few(len(pair.x)), math.nan
         if len(pair.x) >= MIN_SEEDS:
             x, y = pair.x, pair.y
             test, p = (
                 cost_test(x, y, family, pair.grain) if scale == "ratio" else paired_test(x - y, family, pair.grain)
             )
+        described = _describe(pair, scale)
+        gain = described["effect"]
+        if scale == "ratio":
+            # The median ratio is not what the test is of: where the two point apart, neither is better.
+            lean = cost_lean(pair.x, pair.y) if len(pair.x) else 0.0
+            gain = 1 - gain if np.sign(1 - gain) == -np.sign(lean) else 0.0
         rows.append(
             dict(zip(by, pair.group))
             | dict(a=pair.a, b=pair.b, scale=scale, n=len(pair.x), unpaired=pair.unpaired)
             | dict(a_done=pair.a_done, b_done=pair.b_done)
-            | _describe(pair, scale)
-            | dict(test=test, p=p)
+            | described
+            | dict(test=test, p=p, gain=gain, pairs=list(zip(pair.seeds, pair.x, pair.y)))
         )
     columns = [
         *by, "a", "b", "scale", "n", "unpaired", "a_done", "b_done", "a_value", "b_value", "effect", "ci_low",
-        "ci_high", "boot_low", "boot_high", "probability", "test", "p",
+        "ci_high", "boot_low", "boot_high", "probability", "test", "p", "gain", "pairs",
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    families = [table.index] if one_family else table.groupby("b", sort=False).groups.values()
-    table["p_holm"] = math.nan
-    for family in families:
-        table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
-    gain = table["effect"]
-    if scale == "ratio":
-        # The median ratio is not what the test is of: where the two point apart, neither is better.
-        leans = np.array([cost_lean(pair.x, pair.y) if len(pair.x) else 0.0 for pair in pairs])
-        gain = (1 - gain).where(np.sign(1 - gain) == -np.sign(leans), 0.0)
-    sure = table["p_holm"] < ALPHA
-    better, worse = sure & (gain > 0) & (table["a_done"] > 0), sure & (gain < 0) & (table["b_done"] > 0)
-    table["outcome"] = np.select([table["p"].isna(), better, worse], ["untested", "better", "worse"], "tied")
-    return table
+    return decided(pd.DataFrame(rows, columns=columns))
+
+
+def decided(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with p_holm, Holm's correction over all its rows, and the outcome of each row.
+
+    "better": a is ahead at p < ALPHA. "Better than every comparator" holds where it holds against each, so that it
+    needs no correction (intersection-union). "worse": a is behind at p_holm < ALPHA, since one of many is so by chance.
+    "tied": neither; "untested": too few seeds.
+    """
+    p_holm = pd.Series(holm(table["p"]), table.index)
+    better = (table["p"] < ALPHA) & (table["gain"] > 0) & (table["a_done"] > 0)
+    worse = (p_holm < ALPHA) & (table["gain"] < 0) & (table["b_done"] > 0)
+    outcome = np.select([table["p"].isna(), better, worse], ["untested", "better", "worse"], "tied")
+    return table.assign(p_holm=p_holm, outcome=outcome)

@@ -81,6 +81,7 @@ def levels(
             dict(zip(by, group))
             | dict(a=group[-1], b="", scale="level", n=estimate.n, a_done=done[group])
             | dict(effect=estimate.value, ci_low=estimate.low, ci_high=estimate.high)
+            | dict(pairs=[(seed, value, math.nan) for seed, value in sorted(zip(runs.loc[cell.index, "seed"], cell))])
         )
     return pd.DataFrame(rows)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from am.errors import InputError, unknown
 from reproduce.evidence import door
-from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, mean_of
+from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, decided, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE, only_labels, too_few
 from reproduce.judge.stability import by_step_size, stability
@@ -114,10 +114,11 @@ def _within(most: float, table: pd.DataFrame) -> pd.DataFrame:
 def _accuracy_at(claim: Claim, evidence: Evidence) -> pd.DataFrame:
     curves = evidence.curves_with(claim.column)
     tables = []
-    for other in claim.against:  # each pair has its own budget, and Holm's family is one comparator anyway
+    family = len(claim.against) * evidence.runs["dataset"].nunique()
+    for other in claim.against:  # each pair has its own budget
         equal = at_equal_cost(evidence.runs, curves, (claim.method, other), claim.column)
-        tables.append(compare(equal, claim.method, other))
-    return _within(1, pd.concat(tables, ignore_index=True))
+        tables.append(compare(equal, claim.method, other, family=family))
+    return _within(1, decided(pd.concat(tables, ignore_index=True)))
 
 
 def _to_target(claim: Claim, evidence: Evidence) -> pd.DataFrame:
@@ -176,7 +177,7 @@ def _stability(measure: str, worst: float) -> Table:
 def _cut_off(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The table, tied where the narrower range of a pair is one that the sweep cuts off: it may be the wider one."""
     cut = found.groupby(["dataset", "label"])["cut_off"].any()
-    narrower = table["b"].where(table["outcome"] == "better", table["a"])
+    narrower = table["b"].where(table["gain"] > 0, table["a"])
     return _tied(table, np.array([cut.get(key, False) for key in zip(table["dataset"], narrower)], bool))
 
 
@@ -186,7 +187,7 @@ def _within_a_step(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tied(table: pd.DataFrame, unsure: NDArray | pd.Series) -> pd.DataFrame:
-    return table.assign(outcome=table["outcome"].mask(table["outcome"].isin(["better", "worse"]) & unsure, "tied"))
+    return decided(table.assign(gain=table["gain"].mask(unsure, 0.0)))
 
 
 def _convergence(measure: str, worst: float) -> Table:

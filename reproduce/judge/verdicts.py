@@ -1,29 +1,27 @@
 """Verdicts: a claim's rule applied to its table of comparisons."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from am.errors import InputError, unknown
-from reproduce.judge.estimates import ALPHA
 from reproduce.judge.rows import MIN_SEEDS, in_words, listed, require_columns, too_few
-from reproduce.judge.significance import TOO_FEW, holm
+from reproduce.judge.significance import TOO_FEW
 
-REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
+HELD, PARTLY, OPEN, REFUTED = "held", "partly", "open", "refuted"
 NOT_TESTED, NOT_RUN = "not tested here", "not run"
-OPPOSITE = "the opposite"  # how a reason begins to say where a claim is not merely open
-JUDGED = (REPRODUCED, PARTLY, NOT_REPRODUCED)
-# "The opposite": worse than some comparator, p < .05 after Holm over the groups and over the comparators, or the whole
-# interval on the wrong side of the bound.
+OPPOSITE = "the opposite"  # how a reason begins to say where a claim is refuted
+JUDGED = (HELD, PARTLY, OPEN, REFUTED)
+# "The opposite": worse than some comparator, p < .05 after Holm over all groups and comparators of the claim, or the
+# whole interval on the wrong side of the bound.
 _PARTLY = "partly: so on at least one and nowhere the opposite."
 RULES = {
-    "better": "On every group tested the mean paired difference to every comparator is above 0, p < .05 after Holm; "
-    + _PARTLY,
-    "fewer": "On every group tested the cost ratio to every comparator is below 1, p < .05 after Holm; " + _PARTLY,
+    "better": "On every group tested the mean paired difference to every comparator is above 0, p < .05; " + _PARTLY,
+    "fewer": "On every group tested the cost ratio to every comparator is below 1, p < .05; " + _PARTLY,
     "contributes": "The method is better (or cheaper) than each of its variants with one part taken away, on every "
-    "group tested, p < .05 after Holm; partly: than at least one of them.",
+    "group tested, p < .05; partly: than at least one of them.",
     "not_worse": "On every group tested the 95 % interval of the mean paired difference lies above -bound; " + _PARTLY,
     "at_least": "On every group tested the 95 % interval over seeds of the mean lies at or above the bound; " + _PARTLY,
     "at_most": "On every group tested the 95 % interval over seeds of the mean lies at or below the bound; " + _PARTLY,
@@ -43,14 +41,18 @@ _BOUNDED = ("not_worse", "at_least", "at_most")
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: reproduced, partly, not reproduced or not tested here.
+    """verdict: held, partly, open (nothing is shown either way), refuted (the opposite is) or not tested here.
 
+    wins, ties, losses: how many comparisons ended so; None for rule "varies", which compares no method with others.
     reason: where it holds, where it is open, where the opposite (in brackets which comparators are better, or which
     labels miss the bound), where and why it is not tested.
     """
 
     verdict: str
     reason: str
+    wins: int | None = None
+    ties: int | None = None
+    losses: int | None = None
 
 
 def verdict(rule: str, table: pd.DataFrame, by: str | Sequence[str] = "dataset", bound: float | None = None) -> Verdict:
@@ -83,27 +85,18 @@ def verdict(rule: str, table: pd.DataFrame, by: str | Sequence[str] = "dataset",
         dict(
             unit=table["b"].to_numpy() if parts else groups,
             other=groups if parts else others,
-            outcome=outcomes(rule, table, bound, by).to_numpy(),
+            outcome=outcomes(rule, table, bound).to_numpy(),
             why=why,
         )
     )
-    return _judge(rows, any_suffices=parts)
+    count = rows["outcome"].value_counts()
+    of = {name: int(count.get(word, 0)) for name, word in (("wins", "better"), ("ties", "tied"), ("losses", "worse"))}
+    return replace(_judge(rows, any_suffices=parts), **of)
 
 
-def outcomes(
-    rule: str, table: pd.DataFrame, bound: float | None = None, by: str | Sequence[str] = "dataset"
-) -> pd.Series:
-    """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested".
-
-    A claim of "better than every comparator" needs no correction over the comparators; its opposite, worse than any of
-    them, does: with many comparators one in two is worse by chance.
-    """
-    if rule in _BOUNDED:
-        return _against_bound(rule, table, bound)
-    if "p" not in table:
-        return table["outcome"]
-    over_comparators = table.groupby(listed(by), sort=False)["p"].transform(holm)
-    return table["outcome"].mask((table["outcome"] == "worse") & ~(over_comparators < ALPHA), "tied")
+def outcomes(rule: str, table: pd.DataFrame, bound: float | None = None) -> pd.Series:
+    """Of every row of the table: "better" where the rule holds, "worse" for the opposite, "tied" or "untested"."""
+    return _against_bound(rule, table, bound) if rule in _BOUNDED else table["outcome"]
 
 
 def _against_bound(rule: str, table: pd.DataFrame, bound: float) -> pd.Series:
@@ -133,9 +126,10 @@ def _judge(rows: pd.DataFrame, any_suffices: bool) -> Verdict:
     if not (places["better"] or places["tied"] or places["worse"]):
         return Verdict(NOT_TESTED, reason or "no comparison was made")
     if not (places["tied"] or places["worse"]):
-        return Verdict(REPRODUCED, reason)
-    partly = places["better"] and (any_suffices or not places["worse"])
-    return Verdict(PARTLY if partly else NOT_REPRODUCED, reason)
+        return Verdict(HELD, reason)
+    if places["better"] and (any_suffices or not places["worse"]):
+        return Verdict(PARTLY, reason)
+    return Verdict(REFUTED if places["worse"] else OPEN, reason)
 
 
 def _varies(table: pd.DataFrame, by: Sequence[str]) -> Verdict:
@@ -154,10 +148,13 @@ def _varies(table: pd.DataFrame, by: Sequence[str]) -> Verdict:
     if len(leaders) < 2:
         return Verdict(NOT_TESTED, reason or "no comparison was made")
     if not set.intersection(*(set(rows["label"]) for rows in leaders.values())):
-        return Verdict(REPRODUCED, reason)
+        return Verdict(HELD, reason)
     changes = len({rows.loc[rows["outcome"] == "best", "label"].iloc[0] for rows in leaders.values()}) > 1
     alone = any(len(rows) == 1 for rows in leaders.values())
-    return Verdict(PARTLY if changes and alone else NOT_REPRODUCED, reason)
+    if changes and alone:
+        return Verdict(PARTLY, reason)
+    # One that is best and alone so on every group; ties leave it open.
+    return Verdict(REFUTED if all(len(rows) == 1 for rows in leaders.values()) else OPEN, reason)
 
 
 def _name(row: Iterable) -> str:

@@ -21,13 +21,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from reproduce.evidence.files import finite, read
 from reproduce.evidence.schema import dataset_title
-from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, OPPOSITE, PARTLY, REPRODUCED
+from reproduce.judge.verdicts import HELD, NOT_RUN, OPEN, PARTLY, REFUTED
 from reproduce.show.figures import save
 from reproduce.show.look import GREY, SMALL, STYLE
 from reproduce.show.panels import NAME, PAGE_HEIGHT, TWO_COLUMNS, Ruler
 
-SYMBOLS = {REPRODUCED: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), NOT_REPRODUCED: ("✗", "#a3191f")}
-OPEN = ("○", GREY)  # not reproduced, and the opposite not shown either
+SYMBOLS = {HELD: ("✓", "#0b6b35"), PARTLY: ("≈", "#7a4b00"), OPEN: ("○", GREY), REFUTED: ("✗", "#a3191f")}
 COLUMNS = dict(paper="At the papers' scale", light="On two cores (light)", smoke="A trial (smoke)")
 TITLE = "What the papers claim, and what was found"
 NOTES = (
@@ -212,8 +211,6 @@ def _forest(groups: dict[Axis, list[Row]], claims: pd.DataFrame, effects: pd.Dat
                 found = _of(claims[claims.profile == profile], row.key)
                 verdict = found.verdict.iloc[0] if len(found) else NOT_RUN
                 symbol, colour = SYMBOLS.get(verdict, ("", GREY))
-                if verdict == NOT_REPRODUCED and OPPOSITE not in found.reason.iloc[0]:
-                    symbol, colour = OPEN
                 if here.empty or again:
                     middle = dict(transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=SMALL)
                     ground = dict(facecolor=_GROUND, edgecolor="none", pad=1)  # the line may stand there

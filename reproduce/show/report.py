@@ -25,7 +25,7 @@ from reproduce.evidence.places import PROFILES
 from reproduce.evidence.schema import titled
 from reproduce.judge.claims import counted_from
 from reproduce.judge.targets import with_block_gradients
-from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, RULES
+from reproduce.judge.verdicts import HELD, NOT_TESTED, OPEN, PARTLY, REFUTED, RULES
 from reproduce.plan.grid import grid_names, load_grid
 from reproduce.show.cells import Table, number_cell, table_of
 from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
@@ -40,7 +40,7 @@ _NEEDED = (
     *PROBLEM, "profile", "rule", "lane", "data_official", "data_fingerprint", "method", "label", "hyperparameters",
     "seed", "status", "test_accuracy", "device", "torch", "commit", "run_key",
 )  # fmt: skip
-VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
+VERDICTS = (HELD, PARTLY, OPEN, REFUTED, NOT_TESTED)
 TITLES = dict(bench="Benchmarks", bench_gpu="Benchmarks on a GPU")
 PAPERS = dict(
     SAMT=("2508.04193", "stochastic alternating minimisation with trainable step sizes"),

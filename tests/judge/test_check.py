@@ -14,7 +14,7 @@ from reproduce.evidence.files import read, write
 from reproduce.judge.check import disagreements
 from reproduce.judge.claims import load_claims, write_claims
 from reproduce.judge.stability import stability_table
-from reproduce.judge.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED
+from reproduce.judge.verdicts import HELD, PARTLY, REFUTED
 from reproduce.plan.grid import Target
 
 FOUND = load_claims()
@@ -74,7 +74,7 @@ def test_a_verdict_agrees_with_its_own_csvs_and_not_with_contrary_ones(tmp_path,
     runs, curves = synthetic(claim)
     toml = judged(tmp_path, claim, monkeypatch, runs, curves)
     table = read(tmp_path / "claims.csv")
-    assert table.loc[table["profile"] == "paper", "verdict"].item() == REPRODUCED
+    assert table.loc[table["profile"] == "paper", "verdict"].item() == HELD
     count, found = disagreements(tmp_path, claims=toml)
     assert found == [] and (count > 0) == (claim.measure != "linear_margin")  # of which there is no plain reading
     if claim.measure == "linear_margin":
@@ -98,7 +98,7 @@ def test_a_monotone_run_that_ends_above_its_lowest_is_found_though_the_rule_hold
         pd.DataFrame(dict(run_key=key, iteration=k, objective=fall + 2.0 * (k == 399))) for key in runs["run_key"]
     ]
     toml = judged(tmp_path, claim, monkeypatch, runs, pd.concat(curves))
-    assert read(tmp_path / "claims.csv")["verdict"].iloc[0] == REPRODUCED  # 398 of 399 evaluations did not rise
+    assert read(tmp_path / "claims.csv")["verdict"].iloc[0] == HELD  # 398 of 399 evaluations did not rise
     _, found = disagreements(tmp_path, claims=toml)
     assert (
         len(found) == 2 and "the objective of TIAM, seed 0, ends at 4.81" in found[0] and "above its lowest" in found[0]
@@ -109,15 +109,15 @@ def test_a_verdict_that_its_comparisons_do_not_bear_out_is_found(tmp_path, monke
     claim = named("TIAM-4", "iterations")
     toml = judged(tmp_path, claim, monkeypatch, *synthetic(claim))
     table = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False)
-    for word in (NOT_REPRODUCED, PARTLY):
-        table.assign(verdict=table["verdict"].replace(REPRODUCED, word)).to_csv(tmp_path / "claims.csv", index=False)
+    for word in (REFUTED, PARTLY):
+        table.assign(verdict=table["verdict"].replace(HELD, word)).to_csv(tmp_path / "claims.csv", index=False)
         _, found = disagreements(tmp_path, claims=toml)
         assert len(found) == 1 and f"the verdict is '{word}', and its comparisons are better." in found[0]
     effects = pd.read_csv(tmp_path / "claim_effects.csv")
     table.to_csv(tmp_path / "claims.csv", index=False)
     effects.assign(outcome=["worse", *effects["outcome"][1:]]).to_csv(tmp_path / "claim_effects.csv", index=False)
     _, found = disagreements(tmp_path, claims=toml)
-    assert "the verdict is 'reproduced', and its comparisons are better, worse." in found[0]
+    assert "the verdict is 'held', and its comparisons are better, worse." in found[0]
     assert "it says the opposite, and the data show" in found[1] and len(found) == 2
     (tmp_path / claim.grid / "runs.csv").unlink()
     _, found = disagreements(tmp_path, claims=toml)

@@ -23,7 +23,7 @@ from reproduce.judge.published import NUMBERS
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.targets import cost_to_target
-from reproduce.judge.verdicts import NOT_REPRODUCED, NOT_RUN, NOT_TESTED, PARTLY, REPRODUCED, RULES
+from reproduce.judge.verdicts import HELD, NOT_RUN, NOT_TESTED, OPEN, PARTLY, REFUTED, RULES
 from reproduce.plan.grid import FOLDER, Target, datasets_of, grid_names, load_grid, targets_of
 
 CLAIM = """
@@ -64,8 +64,8 @@ def test_a_better_method_is_reproduced_and_a_worse_one_is_not(tmp_path, claims):
     good, bad = [0.91, 0.92, 0.93, 0.92, 0.91], [0.81, 0.82, 0.83, 0.81, 0.82]
     write_runs(tmp_path / "up" / "g", runs_of({"A": good, "B": bad}))
     write_runs(tmp_path / "down" / "g", runs_of({"A": bad, "B": good}))
-    assert judge_all(tmp_path / "up", claims)["verdict"].item() == REPRODUCED
-    assert judge_all(tmp_path / "down", claims)["verdict"].item() == NOT_REPRODUCED
+    assert judge_all(tmp_path / "up", claims)["verdict"].item() == HELD
+    assert judge_all(tmp_path / "down", claims)["verdict"].item() == REFUTED
 
 
 def test_what_cannot_be_judged_says_why(tmp_path, claims):
@@ -135,7 +135,7 @@ def test_every_claim_can_be_reproduced_and_never_by_diverging(tmp_path, claim):
     curves.to_csv(folder / "curves.csv", index=False)
     whole = Evidence(folder, [Target(claim.reference, 1.0)])
     row, effects = _judged(claim, whole, "paper", ["usps", "svhn"])
-    assert row["verdict"] == REPRODUCED and row["seeds"] == 5, row["reason"]
+    assert row["verdict"] == HELD and row["seeds"] == 5, row["reason"]
     assert row["evidence"] or claim.rule == "varies"
     assert row["basis"] == "mnist, svhn: 100 images, 5 seeds" and row["trials"] == 0
     assert {effect["dataset"] for effect in effects} == {"mnist", "svhn"}
@@ -162,7 +162,7 @@ def test_every_claim_can_be_reproduced_and_never_by_diverging(tmp_path, claim):
             assert lacking["verdict"] == NOT_TESTED and f"'{label}'" in lacking["reason"], label
     for status in ("diverged", "failed"):
         lost = of(synthetic(claim, status=status)[0], **known)  # the curves are those of the finished runs
-        assert lost["verdict"] not in (REPRODUCED, PARTLY)
+        assert lost["verdict"] not in (HELD, PARTLY)
     (folder / "curves.csv").unlink()
     needs = claim.measure.partition(":")[0] not in ("accuracy", "best", "cost", "block_step", "contrast")
     without = of(whole.runs)
@@ -179,9 +179,9 @@ def test_measures_of_worked_examples(tmp_path):
     assert accuracy["evidence"] == "+10 points [+10, +10]"
     assert accuracy["basis"] == "mnist: 100 images, 3 seeds"
     cost = judge(tmp_path, f'{versus}measure = "cost:seconds"\nrule = "fewer"')
-    assert (cost["verdict"], cost["evidence"]) == (NOT_REPRODUCED, "1.5 times the seconds")
+    assert (cost["verdict"], cost["evidence"]) == (REFUTED, "1.5 times the seconds")
     step = judge(tmp_path, f'{versus}measure = "block_step:flops"\nrule = "fewer"')  # 600 / 300 against 600 / 100
-    assert (step["verdict"], step["evidence"]) == (REPRODUCED, "0.333 times the FLOPs")
+    assert (step["verdict"], step["evidence"]) == (HELD, "0.333 times the FLOPs")
     with pytest.raises(InputError, match="did you mean 'cost:COLUMN'"):
         judge(tmp_path, f'{versus}measure = "cost"\nrule = "fewer"')
     with pytest.raises(InputError, match="did you mean 'accuracy'"):
@@ -196,21 +196,21 @@ def test_measures_of_the_objective(tmp_path):
     pd.concat(curves).to_csv(tmp_path / "g" / "curves.csv", index=False)
     words = 'method = "A"\nsince = 22\nrule = "at_least"\nbound = 0.99\n'
     rose = judge(tmp_path, words + 'measure = "monotone"')
-    assert (rose["verdict"], rose["evidence"]) == (NOT_REPRODUCED, "94.7 % of the evaluations [94.7, 94.7]")  # 18 of 19
+    assert (rose["verdict"], rose["evidence"]) == (REFUTED, "94.7 % of the evaluations [94.7, 94.7]")  # 18 of 19
     later = judge(tmp_path, words.replace("22", "42") + 'measure = "monotone"')
-    assert later["verdict"] == REPRODUCED
+    assert later["verdict"] == HELD
     rate = judge(tmp_path, words.replace("least", "most").replace("22", "42") + 'measure = "rate"')
-    assert (rate["verdict"], rate["evidence"]) == (REPRODUCED, "0.9 per iteration [0.9, 0.9]")
+    assert (rate["verdict"], rate["evidence"]) == (HELD, "0.9 per iteration [0.9, 0.9]")
     # A run that diverged has the worst of each measure: 0 of its evaluations, a factor of 2.
     runs = runs_of({"A": [0.9] * 3}).assign(status=["done", "done", "diverged"])
     runs.to_csv(tmp_path / "g" / "runs.csv", index=False)
     lost = judge(tmp_path, words.replace("22", "42") + 'measure = "monotone"')
-    assert lost["verdict"] == NOT_REPRODUCED and lost["evidence"].startswith("66.7 %")
+    assert lost["verdict"] == OPEN and lost["evidence"].startswith("66.7 %")
     lost = judge(tmp_path, words.replace("least", "most").replace("22", "42") + 'measure = "rate"')
-    assert lost["verdict"] == NOT_REPRODUCED and lost["evidence"].startswith("1.27 per")
+    assert lost["verdict"] == OPEN and lost["evidence"].startswith("1.27 per")
 
 
-@pytest.mark.parametrize("law, expected", [("linear", REPRODUCED), ("power", NOT_REPRODUCED)])
+@pytest.mark.parametrize("law, expected", [("linear", HELD), ("power", REFUTED)])
 def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
     write_runs(tmp_path / "g", runs_of({"A": [0.9] * 3}))
     k = np.arange(2, 122, 2)
@@ -222,7 +222,7 @@ def test_linear_convergence_is_told_from_a_power_law(tmp_path, law, expected):
     falling = pd.concat(curves).assign(objective=lambda x: x["iteration"] ** -0.5)
     falling.to_csv(tmp_path / "g" / "curves.csv", index=False)
     power = judge(tmp_path, words + 'measure = "power:objective"\nbound = 0.4')
-    assert (power["verdict"], power["evidence"]) == (REPRODUCED, "0.5 as power of 1/k [0.5, 0.5]")
+    assert (power["verdict"], power["evidence"]) == (HELD, "0.5 as power of 1/k [0.5, 0.5]")
 
 
 def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tmp_path, claims):
@@ -231,17 +231,19 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
     fewer = runs_of({"A": up[:3], "B": down[:3]})
     write_runs(tmp_path / "light" / "g", fewer.assign(n_train=50, run_key="light " + fewer["run_key"]))
-    table, effects = judge_profiles(tmp_path, claims=claims)
+    table, effects, seeds = judge_profiles(tmp_path, claims=claims)
+    assert [list(seeds[seeds["profile"] == profile]["a"]) for profile in ("paper", "light")] == [up, up[:3]]
+    assert list(seeds["b"]) == down + down[:3] and list(seeds["seed"]) == [0, 1, 2, 3, 4, 0, 1, 2]
     assert list(table["profile"]) == ["paper", "light"] * 2 and list(table["agreement"]) == ["agree"] * 2 + [""] * 2
-    assert list(table["verdict"]) == [REPRODUCED] * 2 + [NOT_RUN] * 2
+    assert list(table["verdict"]) == [HELD] * 2 + [NOT_RUN] * 2
     assert list(effects["effect"]) == pytest.approx([10, 10]) and list(effects["seeds"]) == [5, 3]
     assert list(effects["outcome"]) == ["better"] * 2 and list(effects["n_train"]) == [100, 50]
     lines = markdown(table, dict(equal="All is equal.", other="Or nearly.", more="Unused."))
     first, second = [line for line in lines.splitlines() if line.startswith("| X-1")]
     assert first == (
         "| X-1: A is better than B. | equal, `g` | "
-        "**reproduced**. Holds: MNIST. +10 points [+9.12, +10.9]. MNIST: 100 images, 5 seeds | "
-        "**reproduced**. Holds: MNIST. +10 points [+10, +10]. MNIST: 50 images, 3 seeds | agree |"
+        "**held** (1/0/0). Holds: MNIST. +10 points [+9.12, +10.9]. MNIST: 100 images, 5 seeds | "
+        "**held** (1/0/0). Holds: MNIST. +10 points [+10, +10]. MNIST: 50 images, 3 seeds | agree |"
     )
     assert second == "| X-1 | other, `h` | not run | not run | – |"
     assert "- *other*: Or nearly." in lines and "Unused" not in lines and "- X-1: It was another rule." in lines
@@ -252,10 +254,10 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     down_there = runs_of({"A": down, "B": up})
     down_there["run_key"] += ", other"
     down_there.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
-    table, _ = judge_profiles(tmp_path, claims=claims)
+    table, *_ = judge_profiles(tmp_path, claims=claims)
     assert list(table["agreement"])[:2] == ["differ"] * 2
     light = table[table["profile"] == "light"].iloc[0]
-    assert (light["verdict"], light["reason"]) == (NOT_REPRODUCED, "the opposite: mnist (B)")
+    assert (light["verdict"], light["reason"]) == (REFUTED, "the opposite: mnist (B)")
 
 
 def test_seeds_on_which_trials_were_made_do_not_count(tmp_path, claims):
@@ -363,7 +365,7 @@ def test_a_data_set_whose_reference_never_finished_is_named_and_has_no_target(tm
     runs = make_runs({"TIAM": both, "Rival": both, "mDLAM": {"mnist": [0.8] * 5} | reference})
     slow = {key: [0.5] * 3 + [0.9] if label == "Rival" else [0.9] * 4 for label, key in zip(runs.label, runs.run_key)}
     found = to_target(tmp_path, runs, slow)
-    assert found["verdict"] == REPRODUCED and found["reason"].startswith("holds: mnist")
+    assert found["verdict"] == HELD and found["reason"].startswith("holds: mnist")
     assert found["reason"].endswith("; no target: svhn (no finished run of mDLAM)")
 
 

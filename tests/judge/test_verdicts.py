@@ -5,9 +5,9 @@ import pytest
 from frames import NAN, draws, make_runs
 
 from am.errors import InputError
-from reproduce.judge.compare import best_and_ties, compare
+from reproduce.judge.compare import best_and_ties, compare, decided
 from reproduce.judge.convergence import levels
-from reproduce.judge.verdicts import Verdict, verdict
+from reproduce.judge.verdicts import verdict
 
 
 def comparisons(outcomes, scale="difference", **columns):
@@ -19,6 +19,10 @@ def comparisons(outcomes, scale="difference", **columns):
     return pd.DataFrame(rows).assign(**columns)
 
 
+def said(found):
+    return found.verdict, found.reason
+
+
 SETS = ("mnist", "svhn", "cifar10")
 
 
@@ -26,12 +30,12 @@ SETS = ("mnist", "svhn", "cifar10")
 @pytest.mark.parametrize(
     "outcomes, expected",
     [
-        (("better", "better", "better"), "reproduced"),
-        (("better", "better", "untested"), "reproduced"),
+        (("better", "better", "better"), "held"),
+        (("better", "better", "untested"), "held"),
         (("better", "tied", "tied"), "partly"),
-        (("better", "better", "worse"), "not reproduced"),
-        (("tied", "tied", "tied"), "not reproduced"),
-        (("worse", "untested", "untested"), "not reproduced"),
+        (("better", "better", "worse"), "refuted"),
+        (("tied", "tied", "tied"), "open"),
+        (("worse", "untested", "untested"), "refuted"),
         (("untested", "untested", "untested"), "not tested here"),
     ],
 )
@@ -43,29 +47,37 @@ def test_rules_better_and_fewer(rule, scale, outcomes, expected):
 def test_a_group_holds_only_against_every_comparator():
     keys = [("mnist", "B"), ("mnist", "C"), ("svhn", "B"), ("svhn", "C")]
     table = comparisons(dict(zip(keys, ["better", "tied", "better", "better"])))
-    assert verdict("better", table) == Verdict("partly", "holds: svhn; open: mnist")
-    assert verdict("better", table[table["dataset"] == "mnist"]).verdict == "not reproduced"
+    assert said(verdict("better", table)) == ("partly", "holds: svhn; open: mnist")
+    assert verdict("better", table[table["dataset"] == "mnist"]).verdict == "open"
     untested = table.assign(outcome=["better", "untested", "better", "better"])
     assert verdict("better", untested).reason == "holds: svhn; open: mnist"
     worse = table.assign(outcome=["better", "worse", "better", "better"])
-    assert verdict("better", worse) == Verdict("not reproduced", "holds: svhn; the opposite: mnist (C)")
+    assert said(verdict("better", worse)) == ("refuted", "holds: svhn; the opposite: mnist (C)")
 
 
-def test_the_opposite_is_corrected_over_the_comparators_and_what_holds_is_not():
+def test_the_opposite_is_corrected_over_all_comparisons_of_the_claim_and_what_holds_is_not():
     keys = [("mnist", b) for b in "BCDE"] + [("svhn", "B")]
-    table = comparisons(dict(zip(keys, ["worse", "better", "tied", "worse", "worse"])))
-    told = verdict("better", table.assign(p=[0.03, 0.04, 0.5, 0.001, 0.03]))
-    assert told == Verdict("not reproduced", "the opposite: mnist (E), svhn (B)")  # B: 3 * .03 on MNIST, .03 on SVHN
-    lucky = verdict("better", table.assign(p=[0.03, 0.04, 0.5, 0.02, 0.03]))
-    assert lucky == Verdict("not reproduced", "open: mnist; the opposite: svhn (B)")
+    table = comparisons(dict.fromkeys(keys, "")).assign(b_done=5, gain=[-1, 1, 1, -1, -1])
+    found = decided(table.assign(p=[0.03, 0.04, 0.5, 0.001, 0.03]))
+    assert list(found["outcome"]) == ["tied", "better", "tied", "worse", "tied"]  # .03 is 4 * .03 after Holm
+    assert list(found["p_holm"]) == pytest.approx([0.12, 0.12, 0.5, 0.005, 0.12])
+    assert said(verdict("better", found)) == ("refuted", "open: svhn; the opposite: mnist (E)")
+    lucky = decided(table.assign(p=[0.03, 0.04, 0.5, 0.02, 0.03]))
+    assert said(verdict("better", lucky)) == ("open", "open: mnist, svhn")
+
+
+def test_what_was_won_tied_and_lost_is_counted():
+    keys = [("mnist", b) for b in "BCDEF"]
+    found = verdict("better", comparisons(dict(zip(keys, ["better", "better", "tied", "worse", "untested"]))))
+    assert (found.wins, found.ties, found.losses) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
     "outcomes, expected",
     [
-        (("better", "better", "better", "better"), "reproduced"),
+        (("better", "better", "better", "better"), "held"),
         (("better", "better", "tied", "worse"), "partly"),  # the first part contributes on both sets
-        (("better", "tied", "tied", "better"), "not reproduced"),
+        (("better", "tied", "tied", "better"), "open"),
         (("untested",) * 4, "not tested here"),
     ],
 )
@@ -80,10 +92,10 @@ def test_rule_contributes_judges_part_by_part(outcomes, expected):
 @pytest.mark.parametrize(
     "intervals, expected",
     [
-        ([(-0.01, 0.3), (-0.005, 0.0)], "reproduced"),
+        ([(-0.01, 0.3), (-0.005, 0.0)], "held"),
         ([(-0.01, 0.3), (-0.03, 0.1)], "partly"),
-        ([(-0.01, 0.3), (-0.09, -0.05)], "not reproduced"),
-        ([(-0.02, 0.3), (-0.03, 0.1)], "not reproduced"),  # at the margin is not above it
+        ([(-0.01, 0.3), (-0.09, -0.05)], "refuted"),
+        ([(-0.02, 0.3), (-0.03, 0.1)], "open"),  # at the margin is not above it
         ([(NAN, NAN), (NAN, NAN)], "not tested here"),
     ],
 )
@@ -96,9 +108,9 @@ def test_rule_not_worse(intervals, expected):
 @pytest.mark.parametrize(
     "mnist, svhn, expected",
     [
-        ([1.0] * 5, [1.0] * 5, "reproduced"),
+        ([1.0] * 5, [1.0] * 5, "held"),
         ([1.0] * 5, draws(0.99, sd=0.01), "partly"),
-        ([1.0] * 5, draws(0.5, sd=0.01), "not reproduced"),
+        ([1.0] * 5, draws(0.5, sd=0.01), "refuted"),
         ([1.0] * 2, [1.0] * 2, "not tested here"),
     ],
 )
@@ -112,10 +124,10 @@ def test_rules_at_least_and_at_most(mnist, svhn, expected):
 @pytest.mark.parametrize(
     "best, expected",
     [
-        ({"mnist": ["row"], "svhn": ["column"]}, "reproduced"),
+        ({"mnist": ["row"], "svhn": ["column"]}, "held"),
         ({"mnist": ["row"], "svhn": ["column", "row"]}, "partly"),
-        ({"mnist": ["row", "column"], "svhn": ["column", "row"]}, "not reproduced"),
-        ({"mnist": ["row"], "svhn": ["row"]}, "not reproduced"),
+        ({"mnist": ["row", "column"], "svhn": ["column", "row"]}, "open"),
+        ({"mnist": ["row"], "svhn": ["row"]}, "refuted"),
         ({"mnist": ["row"]}, "not tested here"),
     ],
 )
@@ -141,21 +153,21 @@ def test_verdict_from_runs_to_word():
         }
     )
     assert verdict("better", compare(runs, "SAMT", ["Adam", "SGD"])).verdict == "partly"
-    assert verdict("better", compare(runs, "SAMT", "SGD")).verdict == "reproduced"
-    assert verdict("better", compare(runs, "SGD", "SAMT")).verdict == "not reproduced"
+    assert verdict("better", compare(runs, "SAMT", "SGD")).verdict == "held"
+    assert verdict("better", compare(runs, "SGD", "SAMT")).verdict == "refuted"
     two = verdict("better", compare(runs[runs["seed"] < 2], "SAMT", "SGD"))
     short = "not tested: mnist (2 seeds: too few for a test), svhn (2 seeds: too few for a test)"
-    assert two == Verdict("not tested here", short)
+    assert said(two) == ("not tested here", short)
     alone = runs[runs["seed"] < 1]
     one = "not tested: mnist (one seed: no statistics), svhn (one seed: no statistics)"
-    assert verdict("better", compare(alone, "SAMT", ["Adam", "SGD"])) == Verdict("not tested here", one)
+    assert said(verdict("better", compare(alone, "SAMT", ["Adam", "SGD"]))) == ("not tested here", one)
     level = levels(alone[alone["label"] == "SGD"], "test_accuracy")
-    assert verdict("at_least", level, bound=0.1) == Verdict("not tested here", one)
-    assert verdict("varies", best_and_ties(alone)) == Verdict("not tested here", one)
+    assert said(verdict("at_least", level, bound=0.1)) == ("not tested here", one)
+    assert said(verdict("varies", best_and_ties(alone))) == ("not tested here", one)
     mixed = verdict("better", compare(runs[(runs["seed"] < 1) | (runs["dataset"] == "mnist")], "SAMT", "SGD"))
-    assert mixed == Verdict("reproduced", "holds: mnist; not tested: svhn (one seed: no statistics)")
+    assert said(mixed) == ("held", "holds: mnist; not tested: svhn (one seed: no statistics)")
     shapes = best_and_ties(runs)
-    assert verdict("varies", shapes) == Verdict("not reproduced", "mnist: SAMT; svhn: SAMT, Adam")
+    assert said(verdict("varies", shapes)) == ("open", "mnist: SAMT; svhn: SAMT, Adam")
 
 
 def test_verdicts_refuse_what_their_rule_cannot_judge():
@@ -168,7 +180,7 @@ def test_verdicts_refuse_what_their_rule_cannot_judge():
         verdict("not_worse", table)
     with pytest.raises(InputError, match="takes no bound"):
         verdict("better", table, bound=0.1)
-    assert verdict("better", table.iloc[:0]) == Verdict("not tested here", "no comparison was made")
+    assert said(verdict("better", table.iloc[:0])) == ("not tested here", "no comparison was made")
 
 
 def test_labels_with_commas_of_their_own_stand_in_quotes():

@@ -22,7 +22,7 @@ CLAIMS = {
     "TIAM-8": ("TIAM", "It shrinks.", "from the start", "at_most", 1.0, "level", "per iteration", {"": 0.9}),
 }  # fmt: skip
 ENDS = ("effect", "ci_low", "ci_high")
-VERDICT = dict(paper="not reproduced", light="reproduced")
+VERDICT = dict(paper="refuted", light="held")
 
 
 @pytest.fixture(name="results")
@@ -81,7 +81,7 @@ def test_each_paper_has_a_page_with_the_profiles_side_by_side(drawn):
 def test_what_is_open_is_told_from_the_opposite(results):
     claims, effects = judged(results)
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        figure = forests(claims.replace("the opposite: mnist", "open: mnist"), effects)["SAMT"]
+        figure = forests(claims.replace("refuted", "open"), effects)["SAMT"]
     assert [ax.texts[-1].get_text() for ax in figure.axes] == ["○", "✓"]
 
 

@@ -24,7 +24,7 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAIAAAASFvFNAAAAEElEQVR4nGP4z8AARwzIHAA51gX7UVxQ9QAAAABJRU5ErkJggg=="
 )
 CLAIM = dict(
-    id="TIAM-5", paper="TIAM", claim=f"Each part helps {ODD}.", verdict="not reproduced", reason="the opposite: mnist",
+    id="TIAM-5", paper="TIAM", claim=f"Each part helps {ODD}.", verdict="refuted", reason="the opposite: mnist",
     grid="tiam_inertia", measure="accuracy", method="TIAM", against="GD", rule="better", bound="",
     effects="mnist against GD: -1.5 points [-2, -1]; svhn against GD: 0.1 points [-1, 1.2]", seeds="3.0",
     profile="light", counts_against="A better GD.",
@@ -134,7 +134,7 @@ def place_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     factorial(results, "tiam_inertia")
     tiny(results / "smoke")  # another profile's folder is no grid
     write(results / "smoke" / "claims.csv", [CLAIM])
-    write(results / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="reproduced")])
+    write(results / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="held")])
     write(results / "tiny" / "tuning.csv", [dict(label=ODD, trial=i, chosen=i == 1) for i in range(3)])
     write(results / "bench" / "iteration.csv", [dict(device="H200", ratio=12.5)])
     write(results / "bench" / "targets.csv", [dict(target="b", met="yes")])
@@ -180,12 +180,10 @@ def test_claims_come_first_with_verdict_counts_and_details(page):
     ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
     grids = ["grid-bench", "grid-published", "grid-tiam_inertia", "grid-tiny"]
     assert ids == ["claims", "published", *grids, "provenance"]
-    assert (
-        "Verdict SAMT TIAM reproduced 1 0 partly 0 0 not reproduced 0 1 not tested here 0 0 judgements 1 1" in page.text
-    )
+    assert "Verdict SAMT TIAM held 1 0 partly 0 0 open 0 0 refuted 0 1 not tested here 0 0 judgements 1 1" in page.text
     assert "SVHN against GD: 0.1 points [-1, 1.2]" in [part.strip() for part in page.parts]
     answer = page.text[: page.text.index("Every claim")]
-    assert "SAMT: 1 reproduced" in answer and "TIAM: 1 not reproduced" in answer
+    assert "SAMT: 1 held" in answer and "TIAM: 1 refuted" in answer
     assert answer.count(f"Each part helps {ODD}. tiam_inertia") == 2, "every claim in words, with where it was judged"
     for words in ("mean paired difference", "Counts against A better GD.", "Seeds 3 "):
         assert words in page.text

@@ -29,7 +29,7 @@ def address_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [("mnist", 0.97), ("fashion_mnist", 0.88), ("mnist", 0.09), ("svhn", "")]
     summary = [dict(dataset=name, label=f"label {i}", mean=mean, runs=i) for i, (name, mean) in enumerate(rows)]
     write(root / "black" / "summary.csv", summary)
-    write(root / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="reproduced")])
+    write(root / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="held")])
     write_report(root, root, root / "report.html")
     return (root / "report.html").as_uri()
 
