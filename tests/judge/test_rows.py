@@ -141,7 +141,7 @@ def test_a_method_that_always_diverges_carries_no_claim():
     assert verdict("not_worse", table, bound=0.01).verdict == "open"
     assert verdict("at_least", levels(runs, "test_accuracy"), bound=0.05).verdict == "open"
     costs = compare_costs(runs.assign(cost=1.0), "A", "B")
-    assert verdict("fewer", costs) == Verdict("not tested here", "not tested: mnist (no run reached it)")
+    assert verdict("fewer", costs) == Verdict("not tested here", "not tested: mnist (no run reached it)", 0, 0, 0)
     gain = pd.concat(
         [
             make_runs({"A": {"mnist": ["diverged"] * 5}, "B": {"mnist": draws(0.5)}}),
