@@ -26,7 +26,7 @@ from reproduce.evidence.places import FIGURES, PROFILES, grids_to_show, place, p
 from reproduce.evidence.schema import page
 from reproduce.evidence.store import Store
 from reproduce.plan.chosen import chosen_of, profiles_with_trials
-from reproduce.plan.grid import Grid, grid_names, load_grid
+from reproduce.plan.grid import FOLDER, Grid, abouts, grid_names, load_grid
 from reproduce.run.collect import former_runs
 from reproduce.run.collect import prune as prune_csvs
 from reproduce.run.engines.work import CHECKOUT, alone, commit, device_of
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.csvs_only:
         from reproduce.judge.command import judge  # with the figures' modules seconds that CSVs alone do not need
 
-        judge(session.place, [session.profile], args.grid_folder)
+        judge(session.place, [session.profile], abouts(args.grid_folder, FOLDER))
         part = (args.methods or args.datasets or args.seeds) and session.figures == place(FIGURES, session.profile)
         for grid in session.grids:  # after the numbers to be met, which they draw
             if part and (drawn := session.figures / grid.name).exists():  # whole, as committed
@@ -75,7 +75,8 @@ def _draw(session: Session, grid: Grid) -> None:
     """The figures and tables of a grid, where its CSVs have changed since they were made."""
     from reproduce.show.figures import refresh
 
-    if written := refresh(grid, session.results, session.figures, session.store.folder):
+    note = session.store.folder / f"{grid.profile}.{grid.name}.drawn"
+    if written := refresh(grid.name, grid.about, session.results, session.figures, note):
         csvs, drawn = session.results / grid.name, session.figures / grid.name
         print(f"{grid.name}: {csvs}/*.csv, {len(written)} figure files in {drawn}/")
 
@@ -115,11 +116,10 @@ def figures(args: argparse.Namespace) -> None:
     for results, name, grid in _with_csvs(args):
         out = place(root, grid.profile)
         with suppress(Stale):  # the door tells why no row counts, and the other grids go on
-            target = next(iter(grid.targets), None)
             mine = dataclasses.replace(paper, methods=has[results, name]) if (results, name) in has else paper
             if words and not mine.methods:
                 continue
-            for path in figures_of(results, name, out, grid.title, target, grid.floors, mine):
+            for path in figures_of(results, name, out, grid.about, mine):
                 print(path)
 
 
@@ -166,13 +166,13 @@ def tables(args: argparse.Namespace) -> None:
 def claims(args: argparse.Namespace) -> None:
     from reproduce.judge.command import judge
 
-    judge(args.results, list(grids_to_show(args.results, profile=args.profile)), args.grid_folder)
+    judge(args.results, list(grids_to_show(args.results, profile=args.profile)), abouts(args.grid_folder, FOLDER))
 
 
 def check(args: argparse.Namespace) -> None:
     from reproduce.judge import command
 
-    command.check(args.results, args.grid_folder)
+    command.check(args.results, abouts(args.grid_folder, FOLDER))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -187,7 +187,7 @@ def report(args: argparse.Namespace) -> None:
         results, figures = place(args.results, profile), place(args.figures, profile)
         out = args.out or results / "report.html"
         beside = () if profile == "paper" else ((args.results, args.figures),)
-        for path in write_report(results, figures, out, args.grid_folder, beside, profile):
+        for path in write_report(results, figures, out, abouts(args.grid_folder), beside, profile):
             print(f"{path} is not in it: the page would be too big")
         print(out)
 
