@@ -22,13 +22,13 @@ from reproduce.evidence.adopt import adopt as adopt_folder
 from reproduce.evidence.adopt import folders_of
 from reproduce.evidence.files import Stale, make_folder, write, write_whole
 from reproduce.evidence.forget import forget as forget_run
+from reproduce.evidence.kept import former_runs
+from reproduce.evidence.kept import prune as prune_csvs
 from reproduce.evidence.places import FIGURES, PROFILES, grids_to_show, place, profiles_with_csvs
 from reproduce.evidence.schema import page
 from reproduce.evidence.store import Store
 from reproduce.plan.chosen import chosen_of, profiles_with_trials
 from reproduce.plan.grid import FOLDER, Grid, abouts, grid_names, load_grid
-from reproduce.run.collect import former_runs
-from reproduce.run.collect import prune as prune_csvs
 from reproduce.run.engines.work import CHECKOUT, alone, commit, device_of
 from reproduce.run.session import Session, print_plan
 

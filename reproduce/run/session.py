@@ -17,12 +17,14 @@ import torch
 from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
+from reproduce.evidence.copies import identities_of_rows
+from reproduce.evidence.kept import kept_by_key, kept_runs, not_counted
 from reproduce.evidence.places import PROFILES, RESULTS, figures_folder, place
 from reproduce.evidence.store import Store
 from reproduce.plan.grid import APART, Grid, grid_names, load_grid
 from reproduce.plan.plan import PlannedRun, plan, rounds, share_of, short_of_rows, stacks
-from reproduce.run.collect import collect, collect_trials, kept_by_key, kept_runs, not_counted
-from reproduce.run.copies import check_copies, identities_of_rows
+from reproduce.run.collect import collect, collect_trials
+from reproduce.run.copies import check_copies
 from reproduce.run.engines.local import run_local
 from reproduce.run.engines.work import device_of
 from reproduce.run.lanes import needed_bytes
@@ -135,7 +137,7 @@ class Session:
 
     def _found(self, grid: Grid) -> Callable[[str], dict[str, Any] | None]:
         """Runs by key, also those that the CSVs alone still have: they keep their rows, and what was chosen of them."""
-        kept = kept_by_key(grid, self.results)
+        kept = kept_by_key(self.results / grid.name)
         return lambda run_key: self.store.get(run_key) or kept.get(run_key)
 
     def missing(self) -> list[PlannedRun]:
