@@ -6,16 +6,14 @@ anew.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from reproduce.evidence import door, manifest
 from reproduce.evidence.config import RunConfig
 from reproduce.evidence.files import make_folder, sweep
 from reproduce.evidence.kept import FORMER, by_key, curve_of, kept_runs, rows_of
-from reproduce.evidence.rows import Row, config_of, outcome, standing, text
+from reproduce.evidence.rows import WHOSE, Row, config_of, outcome, standing, text
 from reproduce.evidence.seal import sealed
 from reproduce.evidence.store import FINAL, Store
 from reproduce.plan.grid import Grid
@@ -48,8 +46,9 @@ def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path)
             row, curve = there[0], curve_of(there[0], curves)
         else:
             continue
-        rows.append(sealed(row | text(identity(grid, run)), curve))
-        points += [point | text(curve_identity(run)) for point in curve]
+        named = identity(grid, run)
+        rows.append(sealed(row | named, curve))
+        points += [point | {name: named[name] for name in WHOSE} for point in curve]
     current = {run.run_key for run in planned}
     former = [row for key, found in kept.items() if key not in current for row in found]
     if not rows and not former:
@@ -87,41 +86,11 @@ def _write(folder: Path, name: str, rows: Sequence[Row]) -> bool:
     return there
 
 
-def curve_identity(run: PlannedRun) -> dict[str, Any]:
-    c = run.config
-    return dict(
-        run_key=run.run_key,
-        dataset=c.dataset,
-        activation=c.activation,
-        hidden="-".join(map(str, c.hidden)),
-        method=c.method,
-        label=run.label,
-        seed=c.seed,
-    )
-
-
-def identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
+def identity(grid: Grid, run: PlannedRun) -> Row:
     """The columns that say which run a row is, as the grid calls it now."""
-    c = run.config
-    return curve_identity(run) | dict(
-        grid=grid.name,
-        profile=grid.profile,
-        rule=grid.rule,
-        lane=c.lane,
-        data_official=run.data.official,
-        data_rows=run.data.rows,
-        data_fingerprint=c.data_fingerprint,
-        inputs=c.inputs,
-        network=c.network,
-        constants=c.constants,
-        init=c.init,
-        hyperparameters=json.dumps(dict(c.settings)),
-        n_train_asked=c.n_train,
-        epochs_asked=c.epochs,
-        batch_size=c.batch_size,
-        evaluate_every=c.evaluate_every,
-        gradient_norms=c.gradient_norm,
-    )
+    of_grid = dict(grid=grid.name, profile=grid.profile, rule=grid.rule)
+    of_data = dict(data_official=run.data.official, data_rows=run.data.rows)
+    return run.config.row | text(dict(run_key=run.run_key, label=run.label) | of_grid | of_data)
 
 
 def with_further_seeds(runs: Sequence[PlannedRun], kept: dict[str, list[Row]]) -> list[PlannedRun]:
@@ -169,7 +138,7 @@ def collect_trials(grid: Grid, runs: Sequence[PlannedRun], store: Store, results
             row = there[0]
         else:
             continue
-        named = text(identity(grid, run) | dict(trial=run.trial, chosen=setting(run) in chosen))
+        named = identity(grid, run) | text(dict(trial=run.trial, chosen=setting(run) in chosen))
         rows.append(sealed(row | named, []))
     current = {run.run_key for run in runs}
     former = [row for key, found in kept.items() if key not in current for row in found]
