@@ -104,8 +104,12 @@ ASKED = {name: f.metadata["column"] for name, f in _FIELDS.items()}  # the colum
 
 
 def from_row(row: Mapping[str, str], read_test: bool = True) -> RunConfig:
-    """The configuration that a row says. Raises KeyError, ValueError, TypeError and the like where it says none."""
-    return RunConfig(**{f.name: f.metadata["read"](row[name]) for name, f in _FIELDS.items()}, read_test=read_test)
+    """The configuration that a row says. Raises KeyError, ValueError, TypeError and the like where it says none.
+
+    A row from before a field has its column empty, or not at all, and so the default.
+    """
+    said = {name: f for name, f in _FIELDS.items() if row.get(name) or f.default is dataclasses.MISSING}
+    return RunConfig(**{f.name: f.metadata["read"](row[name]) for name, f in said.items()}, read_test=read_test)
 
 
 def components(config: RunConfig) -> list[str]:

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 from am.errors import InputError
+from reproduce.run.engines import Work
 from reproduce.run.engines.work import Report, Stack, trainer
-from reproduce.run.engines.worker import STOPS, Work, serve
+from reproduce.run.engines.worker import STOPS, serve
 
 
 def run_local(
