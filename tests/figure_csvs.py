@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from reproduce.plan.grid import Target
+from reproduce.evidence.about import Target
 from reproduce.show import figures
 from reproduce.show.look import STYLE
 from reproduce.show.panels import arrange

@@ -194,9 +194,7 @@ class Place:
         return {str(path.relative_to(self.root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def cheap_figures(
-    results: Path, grid: str, out: Path, title: str = "", target=None, floors=None, paper=None
-) -> list[Path]:
+def cheap_figures(results: Path, grid: str, out: Path, about=None, paper=None) -> list[Path]:
     """In place of `reproduce.show.figures.figures_of`: two files that show which CSVs they were drawn from."""
     content = b"".join((results / grid / file).read_bytes() for file in CSVS[:2])
     written = []

@@ -1,45 +1,21 @@
-"""Every column of every CSV, once: name, kind, unit and meaning. `schema` makes the tables of them."""
+"""Every column of every CSV, once, those of a run's configuration in `config`. `schema` makes the tables of them."""
 
-from dataclasses import dataclass
-
-KINDS = dict(text="text", flag="True or False", integer="integer", number="number", share="number in [0, 1]")
-
-
-@dataclass(frozen=True)
-class Column:
-    """kind: one of KINDS. unit: "" for a word, a count, a ratio. later: CSVs from before it lack it; it is empty."""
-
-    name: str
-    kind: str
-    meaning: str
-    unit: str = ""
-    later: bool = False
-
+from reproduce.evidence.column import Column
+from reproduce.evidence.config import ASKED
 
 # What a run is, what came of it, and what every statistic is made of. A table that means something else by a name has
 # a column of its own below.
 COLUMNS = {
     column.name: column
     for column in (
+        *ASKED.values(),
         Column("grid", "text", "the grid, reproduce/grids/NAME.toml"),
         Column("profile", "text", "scale of the grid: smoke, light or paper"),
         Column("rule", "text", "paper: settings as the grid and the defaults say; tuned: the best of equal trials"),
-        Column("lane", "text", "accuracy: stacked with other runs; time: alone on the device, under the clock"),
-        Column("dataset", "text", "the data set"),
         Column("data_official", "flag", "whether the data are the official copy"),
         Column("data_rows", "integer", "training images of the copy, those held out among them", later=True),
-        Column("data_fingerprint", "text", "SHA-256 of the data"),
         Column("n_train", "integer", "training images, after the validation images are held out"),
-        Column("inputs", "text", "unit: pixels in [0, 1]; standardised: pixel mean 0 and deviation 1"),
-        Column("network", "text", "mlp: the perceptron; lenet5, cnn, resnet20: of the module lane", later=True),
-        Column("activation", "text", "the hidden layers' activation"),
-        Column("hidden", "text", "units, or channels, that each layer or block but the last gives, joined by -"),
-        Column("init", "text", "how weights and biases are drawn"),
-        Column("method", "text", "the method's name, a file in am/methods"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
-        Column("constants", "text", "scaled: those of a sum over rows, times n / N_full; published: not", later=True),
-        Column("hyperparameters", "text", "every setting of the method as it was in force, as JSON"),
-        Column("seed", "integer", "seed of the initial values and of the order of the batches"),
         Column("status", "text", "done, diverged (NaN or infinite) or failed (an error; tried again)"),
         Column("error", "text", "why a run failed"),
         Column("iterations", "integer", "steps of the method until the end, or until it diverged"),
@@ -70,11 +46,6 @@ COLUMNS = {
         Column("commit", "text", "commit of the code that ran, + where the working tree differed"),
         Column("run_key", "text", "hash of what the run does: configuration, data and versions beyond the first"),
         Column("versions", "text", "versions of the components that the run went through", later=True),
-        Column("n_train_asked", "integer", "training images asked for at the most; 0: all", later=True),
-        Column("epochs_asked", "integer", "epochs asked for", later=True),
-        Column("batch_size", "integer", "rows of a mini-batch; 0: full batch", later=True),
-        Column("evaluate_every", "number", "epochs between evaluations", later=True),
-        Column("gradient_norms", "flag", "whether evaluations took the gradient's norm", later=True),
         Column("checksum", "text", "hash of what came of the run, its curve in it: `adopt` takes no other", later=True),
         Column("seal", "text", "hash of every other column but `chosen`, and of the curve's seconds", later=True),
         Column("iteration", "integer", "steps so far"),

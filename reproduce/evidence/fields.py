@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
-from reproduce.evidence.columns import KINDS, Column
+from reproduce.evidence.column import KINDS, Column
 from reproduce.evidence.files import shown
 from reproduce.evidence.rows import Row
 from reproduce.evidence.schema import TABLES

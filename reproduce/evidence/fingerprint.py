@@ -1,14 +1,14 @@
 """Fingerprints keep versions honest: what every component of a run gives in its cases, kept beside its version.
 
-`reproduce.evidence.cases` computes them, fingerprints/*.jsonl keep them (`ledger`). A component whose values moved and
-whose version did not is a fault, or wants a step of its version; so is a version that moved alone.
+`reproduce.evidence.cases` and, of whole lanes, `reproduce.run.cases` compute them, fingerprints/*.jsonl keep them
+(`ledger`). A component whose values moved and whose version did not is a fault, or wants a step of its version; so is a
+version that moved alone.
 """
 
 import dataclasses
-import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce.evidence import ledger, versions
-from reproduce.evidence.cases import lanes, modules, parts
 from reproduce.evidence.cases import methods as steps
+from reproduce.evidence.cases import modules, parts
 from reproduce.evidence.cases.case import Case, Tolerance, Values, written
 from reproduce.evidence.config import RunConfig
 from reproduce.evidence.ledger import Entry
@@ -36,10 +36,14 @@ FILES = {
 _AT = ", at "  # between the name of a case and the versions that it goes through, where they are not the first
 
 
+Cases = Mapping[str, Sequence[Case]]  # component -> its cases
+
+
 @dataclass(frozen=True)
 class Kept:
-    """Where fingerprints and versions are kept."""
+    """What is to be computed, and where its fingerprints and the versions are kept."""
 
+    cases: Cases
     folder: Path = ledger.FOLDER
     versions: Path = versions.FILE
 
@@ -72,19 +76,15 @@ class Kept:
         return case.name + (_AT + " ".join(later) if later else "")
 
 
-HERE = Kept()
-
-
-@functools.cache
-def cases() -> dict[str, tuple[Case, ...]]:
-    """Component -> its cases, of everything that a run can be made of."""
+def cases(lanes: Iterable[Case] = ()) -> Cases:
+    """The cases of everything that a run can be made of. lanes: those of whole grids, of whoever runs them."""
     found: dict[str, list[Case]] = {}
-    for case in itertools.chain(steps.cases(), parts.cases(), modules.cases(), lanes.cases()):
+    for case in itertools.chain(steps.cases(), parts.cases(), modules.cases(), lanes):
         found.setdefault(case.of, []).append(case)
-    return {component: tuple(some) for component, some in found.items()}
+    return found
 
 
-def problems(component: str, kept: Kept = HERE) -> list[str]:
+def problems(component: str, kept: Kept) -> list[str]:
     """What is wrong with the fingerprints of a component at its version, a sentence each."""
     version = kept.version(component)
     try:
@@ -93,7 +93,7 @@ def problems(component: str, kept: Kept = HERE) -> list[str]:
     except InputError as error:
         return [str(error)]
     now, moved = there.get(version, {}), []
-    for case in cases()[component]:
+    for case in kept.cases[component]:
         if (title := kept.title(case)) not in now:
             found.append(f"{component} {version} has no fingerprint of case '{title}'; `make fingerprints` writes it.")
             continue
@@ -105,7 +105,7 @@ def problems(component: str, kept: Kept = HERE) -> list[str]:
                 words = f"it fails with {type(error).__name__}, {lines[-1]}"
             if words:
                 moved.append(f"{words} (case {title}{', ' * bool(way)}{way})")
-    names = {case.name for case in cases()[component]}
+    names = {case.name for case in kept.cases[component]}
     moved += [f"nothing computes case {title} any more" for title in now if title.partition(_AT)[0] not in names]
     if moved:
         more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
@@ -203,7 +203,7 @@ def _of_steps(component: str, there: Mapping[int, dict[str, Values]], kept: Kept
     """Versions that moved while none of their values did, but for those that only a GPU shows."""
     for step in versions.steps(kept.versions).get(component, ()):
         before, after = there.get(step.to - 1), there.get(step.to)
-        if before and after and not _on_gpu(step.moves) and not _moved(component, before, after):
+        if before and after and not _on_gpu(step.moves) and not _moved(kept.cases[component], before, after):
             name = component.partition(":")[2]
             if kept.defaults(name, step.to - 1) == kept.defaults(name, step.to):
                 yield f"{component} went to version {step.to}, and none of its values moved; take the step back."
@@ -213,11 +213,11 @@ def _on_gpu(moves: Mapping[str, Any]) -> bool:
     return moves.get("on") == "gpu"
 
 
-def _moved(component: str, before: Mapping[str, Values], after: Mapping[str, Values]) -> bool:
+def _moved(some: Sequence[Case], before: Mapping[str, Values], after: Mapping[str, Values]) -> bool:
     """Whether a case of the version before is other, or gone, after it."""
     old = {title.partition(_AT)[0]: values for title, values in before.items()}  # of two of one name the last
     new = {title.partition(_AT)[0]: values for title, values in reversed(after.items())}  # the first
-    known = {case.name: case for case in cases()[component]}
+    known = {case.name: case for case in some}
     return any(
         name not in new or name not in known or difference(known[name], values, new[name]) is not None
         for name, values in old.items()
@@ -227,16 +227,16 @@ def _moved(component: str, before: Mapping[str, Values], after: Mapping[str, Val
 # Commands
 
 
-def write_missing(kept: Kept = HERE, of: Sequence[str] | None = None) -> list[str]:
+def write_missing(kept: Kept, of: Sequence[str] | None = None) -> list[str]:
     """Append every fingerprint that is missing at the present versions, and every default; a line for what was written.
 
     of: only of these components.  What is there is not looked at, and stays.
     """
     told = []
-    for component in cases() if of is None else of:
+    for component in kept.cases if of is None else of:
         version = kept.version(component)
         there = kept.values(component).get(version, {})
-        missing = [case for case in cases()[component] if kept.title(case) not in there]
+        missing = [case for case in kept.cases[component] if kept.title(case) not in there]
         if missing:
             new = [Entry(component, version, kept.title(case), computed(case.values)) for case in missing]
             ledger.append(kept.file(component), new)
@@ -250,30 +250,30 @@ def write_missing(kept: Kept = HERE, of: Sequence[str] | None = None) -> list[st
     return told
 
 
-def named(word: str) -> str:
+def named(word: str, cases: Cases) -> str:
     """The component that a word means: its name, or what follows the colon where that is unique."""
-    if word in cases():
+    if word in cases:
         return word
-    short = [component for component in cases() if component.partition(":")[2] == word]
+    short = [component for component in cases if component.partition(":")[2] == word]
     if len(short) > 1:
         raise InputError(f"'{word}' is {' and '.join(short)}; give one of them.")
     if word.startswith("optimizer:"):
         raise InputError(f"the version of {word} is its package's.")
     if not short:
         raise unknown(
-            "component", word, [*cases(), *(component.partition(":")[2] for component in cases() if ":" in component)]
+            "component", word, [*cases, *(component.partition(":")[2] for component in cases if ":" in component)]
         )
     return short[0]
 
 
-def step_version(of: Sequence[str], why: str, moves: Mapping[str, Any], kept: Kept = HERE) -> list[str]:
+def step_version(of: Sequence[str], why: str, moves: Mapping[str, Any], kept: Kept) -> list[str]:
     """Append a step of the version of each component, and its values as they are now; a line for what was written.
 
     Raises InputError for an unknown component, and where nothing of one moved; then nothing is written.
     """
     if not of or not why.strip():
         raise InputError('a step of a version needs a component and a reason: make version OF=method:tiam WHY="...".')
-    chosen = list(dict.fromkeys(named(word) for word in of))
+    chosen = list(dict.fromkeys(named(word, kept.cases) for word in of))
     for component in chosen:
         _check_moves(component, moves)
         wrong = problems(component, kept)
@@ -285,7 +285,8 @@ def step_version(of: Sequence[str], why: str, moves: Mapping[str, Any], kept: Ke
                 "what only a GPU shows has MOVES='on = \"gpu\"'."
             )
     told = [str(versions.add(component, why, moves, kept.versions)) for component in chosen]
-    through = [component for component, some in cases().items() if any(set(case.uses) & set(chosen) for case in some)]
+    goes = lambda case: set(case.uses) & set(chosen)
+    through = [component for component, some in kept.cases.items() if any(map(goes, some))]
     return told + write_missing(kept, [*chosen, *(component for component in through if component not in chosen)])
 
 

@@ -1,12 +1,36 @@
 """Where evidence lies: one folder a profile below the results and the figures, `paper` in the folder itself."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from am.errors import InputError, unknown
 
 PROFILES = ("smoke", "light", "paper")
 RESULTS, FIGURES = Path("results"), Path("figures")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a command reads and writes.
+
+    root: of the results of all profiles.  drawn: of their figures.  data: of the data sets; None: the usual one.
+    grids: of the user's own grids; None: the suite's.
+    """
+
+    profile: str
+    root: Path
+    drawn: Path
+    data: str | None = None
+    grids: Path | None = None
+
+    @property
+    def results(self) -> Path:
+        return place(self.root, self.profile)
+
+    @property
+    def figures(self) -> Path:
+        return place(self.drawn, self.profile)
 
 
 def figures_folder(results: Path | None) -> Path:

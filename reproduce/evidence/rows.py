@@ -1,5 +1,6 @@
 """A run as rows of text: from the store to the CSVs, and back from the CSVs to the store, nothing lost on the way."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from am.methods import methods
 from reproduce.evidence import versions
-from reproduce.evidence.config import RunConfig, components
+from reproduce.evidence.config import RunConfig, components, from_row, number
 from reproduce.evidence.key import declared, facts, run_key
 from reproduce.evidence.schema import TABLES, by_unit
 
@@ -23,6 +24,7 @@ OUTCOME = (
 _MOOD = (*by_unit("runs", "s"), *by_unit("curves", "s"), "stack_runs", "cpu", "commit")
 _CURVE = TABLES["curves"].names
 POINT = _CURVE[_CURVE.index("iteration") :]
+WHOSE = _CURVE[: _CURVE.index("iteration")]  # of a point: the run that it is of
 
 
 def outcome(found: dict[str, Any], trial: bool = False) -> tuple[Row, list[Row]]:
@@ -63,26 +65,8 @@ def _content(row: Row, curve: Sequence[Row]) -> list[Row]:
 def config_of(row: Row, trial: bool = False) -> RunConfig | None:
     """The configuration of a row; None where the row does not say it, as those of older code."""
     try:
-        return RunConfig(
-            dataset=row["dataset"],
-            data_fingerprint=row["data_fingerprint"],
-            n_train=int(row["n_train_asked"]),
-            inputs=row["inputs"],
-            network=row["network"],
-            activation=row["activation"],
-            hidden=tuple(map(int, row["hidden"].split("-"))),
-            init=row["init"],
-            method=row["method"],
-            constants=row["constants"],
-            settings=tuple(_settings(row["method"], json.loads(row["hyperparameters"])).items()),
-            seed=int(row["seed"]),
-            epochs=int(row["epochs_asked"]),
-            batch_size=int(row["batch_size"]),
-            evaluate_every=_number(row["evaluate_every"]),
-            read_test=not trial,
-            gradient_norm=row["gradient_norms"] == "True",
-            lane=row["lane"],
-        )
+        said = from_row(row, read_test=not trial)
+        return dataclasses.replace(said, settings=tuple(_settings(said.method, dict(said.settings)).items()))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -141,12 +125,4 @@ _STORED = (*(name for name in OUTCOME if name not in (*LAST, "test_accuracy_best
 
 
 def _value(written: str) -> int | float | None:
-    return None if written == "" else _number(written)
-
-
-def _number(written: str) -> int | float:
-    """An integer stays one: the text of a number, and with it a row's bytes and a run's key, come back as they were."""
-    try:
-        return int(written)
-    except ValueError:
-        return float(written)
+    return None if written == "" else number(written)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from am.data import DATASETS
 from am.methods import methods
 from am.modules.networks import NETWORKS
-from reproduce.evidence.columns import COLUMNS, KINDS, Column
+from reproduce.evidence.column import KINDS, Column
+from reproduce.evidence.columns import COLUMNS
+from reproduce.evidence.config import ASKED
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ _IDENTITY = (
     "init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
     "gradient_norms"
 )
+_IDENTITY = " ".join(dict.fromkeys([*_IDENTITY.split(), *ASKED]))  # a further field's column comes last
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
 _ENDED = (
     "val_accuracy train_loss objective gradient_norm diverged_at seconds train_seconds evaluate_seconds record_seconds "

@@ -14,6 +14,7 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.evidence import door
+from reproduce.evidence.about import Abouts
 from reproduce.evidence.files import Stale, read
 from reproduce.evidence.places import place
 from reproduce.judge.claims import CLAIMS, load_claims
@@ -21,7 +22,6 @@ from reproduce.judge.measures import Claim, Evidence, without_runs
 from reproduce.judge.rows import CHANCE, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
 from reproduce.judge.verdicts import HELD, JUDGED, OPEN, PARTLY, REFUTED
-from reproduce.plan.grid import targets_of
 
 RISEN = 1e-3  # of its lowest value: an objective that ends further above it has not fallen monotonically
 SAYING = ("better", "worse", "best")  # outcomes that say more than that nothing was found
@@ -30,7 +30,7 @@ _SAYS = dict(better="that it holds", worse="the opposite")
 Pair = tuple[float, float]  # of the method and of its comparator, more is better
 
 
-def disagreements(results: Path, grid_folder: Path | None = None, claims: Path = CLAIMS) -> tuple[int, list[str]]:
+def disagreements(results: Path, about: Abouts, claims: Path = CLAIMS) -> tuple[int, list[str]]:
     """How many outcomes behind the verdicts of claims.csv the data can bear out, and a sentence for each contradicted.
 
     Those are the ones that say "better", "worse" or "best", of a measure of which there is a plain reading.
@@ -61,7 +61,7 @@ def disagreements(results: Path, grid_folder: Path | None = None, claims: Path =
             count += len(_told(known[key], behind))
             csvs = place(results, row.profile) / row.grid
             if csvs not in evidence:
-                evidence[csvs] = Evidence(csvs, targets_of(row.grid, grid_folder))
+                evidence[csvs] = Evidence(csvs, about(row.grid, row.profile).targets)
             found += [f"{where}: {text}" for text in _contradictions(row.verdict, known[key], evidence[csvs], behind)]
     return count, found
 

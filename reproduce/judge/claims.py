@@ -9,13 +9,13 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from am.errors import InputError, unknown
+from reproduce.evidence.about import Abouts
 from reproduce.evidence.files import Stale, make_folder, write, write_whole
 from reproduce.evidence.places import place
 from reproduce.evidence.schema import TABLES, titled
@@ -24,7 +24,6 @@ from reproduce.judge.rows import in_words
 from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.verdicts import JUDGED, NOT_RUN, NOT_TESTED, outcomes, verdict
-from reproduce.plan.grid import datasets_of, targets_of
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 EVIDENCE = ("paper", "light")
@@ -75,19 +74,18 @@ def changes_of(path: Path) -> list[str]:
 
 
 def judge_all(
-    results: Path, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS, grid_folder: Path | None = None
+    results: Path, about: Abouts, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The rows of claims.csv, of claim_effects.csv and of claim_seeds.csv, from the CSVs below a results folder."""
     evidence: dict[Path, Evidence] = {}
-    datasets = cache(lambda grid, profile: datasets_of(grid, profile, grid_folder))
     rows, effects = [], []
     for claim in load_claims(claims):
         mine = []
         for profile in profiles:
-            folder = place(results, profile) / claim.grid
+            folder, told = place(results, profile) / claim.grid, about(claim.grid, profile)
             if folder not in evidence:
-                evidence[folder] = Evidence(folder, targets_of(claim.grid, grid_folder))
-            found, table = _judged(claim, evidence[folder], profile, datasets(claim.grid, profile))
+                evidence[folder] = Evidence(folder, told.targets)
+            found, table = _judged(claim, evidence[folder], profile, told.datasets)
             mine.append(_named(claim, profile) | found)
             effects += table
         judged = [row for row in mine if row["verdict"] in JUDGED]
@@ -218,16 +216,13 @@ def _number(value: float, sign: bool = False) -> str:
 
 
 def write_claims(
-    results: Path,
-    profiles: Sequence[str] = EVIDENCE,
-    grid_folder: Path | None = None,
-    claims: Path = CLAIMS,
+    results: Path, about: Abouts, profiles: Sequence[str] = EVIDENCE, claims: Path = CLAIMS
 ) -> tuple[Path, dict[str, int]]:
     """Write claims.csv, claim_effects.csv and claims.md; returns the first path and how many rows have each verdict.
 
     They lie in the results folder itself, or in that of the only profile where there is one.
     """
-    table, effects, seeds = judge_all(results, profiles, claims, grid_folder)
+    table, effects, seeds = judge_all(results, about, profiles, claims)
     folder = place(results, profiles[0]) if len(profiles) == 1 else results
     make_folder(folder)
     write(folder / "claims.csv", table)

@@ -14,24 +14,27 @@ import pandas as pd
 
 from am.errors import InputError
 from reproduce.evidence import door
+from reproduce.evidence.about import Abouts, Target
 from reproduce.evidence.files import Stale, write
+from reproduce.evidence.places import place
 from reproduce.judge.convergence import convergence_table
 from reproduce.judge.improvement import improvement_table
 from reproduce.judge.stability import stability_table, sweeps_step_sizes
 from reproduce.judge.targets import cost_table, target_table
-from reproduce.plan.grid import Target, targets_of
 
 COMPARED = ("fair", "fair_minibatch", "tiam_accuracy", "samt_accuracy", "samt_networks")
 PER_GRID = ("convergence", "stability", "to_target", "step_cost", "improvement")
 
 
-def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
-    """Write what can be derived from the CSVs in a results folder; returns the paths of all tables that are there.
+def write_derived(results: Path, profile: str, about: Abouts) -> list[Path]:
+    """Write what can be derived from the CSVs of a profile; returns the paths of all tables that are there.
+
+    results: the folder of all profiles.
 
     Where the rows make no table (any more: seeds or a reference are missing), an earlier one is deleted.
     """
     written = []
-    for path in sorted(results.glob("*/runs.csv")):
+    for path in sorted(place(results, profile).glob("*/runs.csv")):
         grid, curves = path.parent.name, path.with_name("curves.csv")
         try:
             runs = door.runs(path.parent)
@@ -40,7 +43,7 @@ def write_derived(results: Path, grid_folder: Path | None = None) -> list[Path]:
                 path.with_name(f"{name}.csv").unlink(missing_ok=True)
             continue
         points = door.curves(path.parent) if curves.exists() else pd.DataFrame()
-        for name, made in _tables(grid, runs, points, targets_of(grid, grid_folder)).items():
+        for name, made in _tables(grid, runs, points, about(grid, profile).targets).items():
             target = path.with_name(f"{name}.csv")
             table = _or_none(made)
             if table is not None and len(table):

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from am.errors import InputError, unknown
 from reproduce.evidence import door
+from reproduce.evidence.about import Target
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, decided, mean_of
 from reproduce.judge.convergence import convergence, levels
 from reproduce.judge.rows import CHANCE, only_labels, too_few
 from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import at_equal_cost, cost_to_target, step_costs, targets, with_block_gradients
-from reproduce.plan.grid import Target
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from am.errors import InputError
 from am.methods import methods
+from reproduce.evidence.about import Target
 from reproduce.judge.estimates import spread
 from reproduce.judge.rows import is_finished, listed, only_labels, pivot_seeds, require_columns, scores
-from reproduce.plan.grid import Target
 
 # Each step takes one gradient of all layers, which is counted once, and then works on single layers.
 FULL_FIRST = ("locoprop", "proxprop")

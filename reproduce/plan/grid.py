@@ -4,6 +4,7 @@ A grid is data sets x networks x activations x method settings x seeds. `reprodu
 """
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from am.method import Method
 from am.methods import method
 from am.modules.networks import NETWORKS
 from am.modules.optimizers import check_module
+from reproduce.evidence.about import NOTHING, About, Abouts, Target
 from reproduce.evidence.config import MLP
 from reproduce.evidence.places import PROFILES
 from reproduce.plan.checks import (
@@ -61,15 +63,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Target:
-    """An accuracy that curves are asked to reach: on each data set, this share of the median final validation accuracy
-    of the label `reference`."""
-
-    reference: str
-    share: float
-
-
-@dataclass(frozen=True)
 class Grid:
     """A grid under one profile."""
 
@@ -100,6 +93,10 @@ class Grid:
     floors: dict[str, float]  # data set -> test accuracy that a sound baseline is above, for figures
     file: str  # as messages name it
     replaced: dict[str, Any]  # what profile `smoke` has put in place of the file's own values
+
+    @property
+    def about(self) -> About:
+        return About(self.title, self.question, tuple(self.datasets), self.targets, self.floors)
 
 
 _DEFAULTS = dict(
@@ -144,21 +141,11 @@ def load_grid(
     return read_grid((folder or FOLDER) / f"{name}.toml", profile, seeds, only)
 
 
-def targets_of(name: str, folder: Path | None = None) -> tuple[Target, ...]:
-    """The targets of a grid by name, of the folder or else of this suite; none where neither has it."""
-    home = _home(name, folder)
-    return load_grid(name, "light", folder=home).targets if home else ()
-
-
-def datasets_of(name: str, profile: str, folder: Path | None = None) -> tuple[str, ...]:
-    """The data sets of a grid by name, of the folder or else of this suite; none where neither has it."""
-    home = _home(name, folder)
-    return tuple(load_grid(name, profile, folder=home).datasets) if home else ()
-
-
-def _home(name: str, folder: Path | None) -> Path | None:
-    # Claims are about this suite's grids, also where the user has a folder of others.
-    return next((place for place in (folder or FOLDER, FOLDER) if name in grid_names(place)), None)
+def abouts(folder: Path | None = None, *others: Path) -> Abouts:
+    """What there is to tell of the grids of a folder, and of other folders where it has none of the name."""
+    homes = {name: place for place in reversed((folder or FOLDER, *others)) for name in grid_names(place)}
+    found = functools.cache(lambda name, profile: load_grid(name, profile, folder=homes[name]).about)
+    return lambda name, profile: found(name, profile) if name in homes else NOTHING
 
 
 def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence[str] = ()) -> Grid:

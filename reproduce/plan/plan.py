@@ -19,7 +19,6 @@ from am.machine import largest_stack
 from am.methods import method
 from reproduce.evidence.config import MLP, RunConfig
 from reproduce.evidence.key import counted_key
-from reproduce.plan.checks import PER_METHOD
 from reproduce.plan.grid import Entry, Grid, widths_of
 from reproduce.plan.tuning import TUNING_SEED, best_trial, trial_settings
 
@@ -35,6 +34,7 @@ class PlannedRun:
     trial: int | None = None  # of a tuning; None for a run that counts
 
 
+_SHARED = {f.name for f in dataclasses.fields(RunConfig)} & {f.name for f in dataclasses.fields(Grid)}
 Lookup = Callable[[str], dict[str, Any] | None]  # run key -> the stored run
 
 
@@ -46,14 +46,13 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
     """
     runs = []
     for dataset, act, entry in itertools.product(grid.datasets, grid.activations, grid.entries):
-        common = {key: entry.overrides.get(key, getattr(grid, key)) for key in PER_METHOD}
+        common = {key: entry.overrides.get(key, getattr(grid, key)) for key in _SHARED}
         if entry.method.full_batch:
             common["batch_size"] = 0
         identity = identities[dataset]
-        first_seed, every = common.pop("first_seed"), common.pop("evaluate_every")
-        constants = common.pop("constants")
-        common |= dict(hidden=widths_of(grid, entry, dataset))
-        for hidden, n_train, scaling in itertools.product(common.pop("hidden"), common.pop("n_train"), constants):
+        first_seed = entry.overrides.get("first_seed", grid.first_seed)
+        constants, widths = common["constants"], widths_of(grid, entry, dataset)
+        for hidden, n_train, scaling in itertools.product(widths, common["n_train"], constants):
             rows = training_rows(identity.rows, n_train)
             share = rows / full_rows(dataset, identity.rows)
             if common["batch_size"] > rows:
@@ -67,18 +66,12 @@ def plan(grid: Grid, identities: dict[str, Identity], lookup: Lookup = lambda ru
             base = RunConfig(
                 dataset=dataset,
                 data_fingerprint=identity.fingerprint,
-                n_train=n_train,
                 network=grid.networks[dataset],
                 activation=act,
-                hidden=tuple(hidden),
                 method=entry.method.name,
-                constants=scaling,
                 settings=(),
                 seed=0,
-                lane=grid.lane,
-                gradient_norm=grid.gradient_norm,
-                evaluate_every=every,
-                **common,
+                **common | dict(hidden=tuple(hidden), n_train=n_train, constants=scaling),
             )
             planned = functools.partial(_planned, base, entry, identity, share, lookup)
             settings = entry.settings

@@ -1,19 +1,15 @@
-"""Copies of data sets: what must hold of a file before it is read as one, and which copy collected rows were made of.
+"""Copies of data sets: what must hold of a file before it is read as one.
 
 `am.data` checks what is in a file.
 """
 
-import re
 import stat
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from am.data import ARRAYS, Identity, data_folder, dataset
+from am.data import ARRAYS, data_folder, dataset
 from am.errors import InputError
-from reproduce.evidence import door
-from reproduce.evidence.files import Stale
 
 MAGIC = b"\x93NUMPY"  # of an array in NumPy's format; numpy hands out as bytes whatever begins otherwise
 
@@ -24,27 +20,6 @@ def check_copies(names: Iterable[str], folder: str | Path | None = None) -> None
     problems = [f"{path} {problem}." for path in files.values() if (problem := _problem(path))]
     if problems:
         raise InputError("\n".join(problems))
-
-
-def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[str, Identity]:
-    """Of each of the data sets the copy behind most rows that count in these grids' CSVs; none where there is none.
-
-    Raises InputError for a CSV that cannot be read whole.
-    """
-    columns = ("dataset", "data_fingerprint", "data_official", "data_rows")
-    found: Counter[tuple[str, Identity]] = Counter()
-    for folder, name in ((folder, name) for folder in folders for name in ("runs", "tuning")):
-        try:
-            there = (folder / f"{name}.csv").exists()
-            # Quiet: what does not count is told by what judges it, and the same command may collect it anew.
-            rows = door.text(folder, name, columns, quiet=True).to_dict("records") if there else []
-        except Stale:
-            continue
-        for row in rows:
-            if row["dataset"] in names and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
-                copy = Identity(row["data_fingerprint"], row["data_official"] == "True", int(row["data_rows"]))
-                found[row["dataset"], copy] += 1
-    return {name: copy for (name, copy), _ in reversed(found.most_common())}
 
 
 def _problem(path: Path) -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from am.errors import InputError, unknown
 from am.modules.networks import NETWORKS
 from reproduce.evidence import door
+from reproduce.evidence.about import NOTHING, About, Target
 from reproduce.evidence.files import Stale, finite, malformed, read, sweep, write_whole
 from reproduce.judge.claims import counted_from
-from reproduce.plan.grid import Grid, Target
 from reproduce.show.curves import curve_pages
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 from reproduce.show.factors import effect_pages, interaction_pages
@@ -63,15 +63,7 @@ class Paper:
     one_column: bool = False
 
 
-def figures_of(
-    results: Path,
-    grid: str,
-    out: Path,
-    title: str = "",
-    target: Target | None = None,
-    floors: Mapping[str, float] | None = None,
-    paper: Paper | None = None,
-) -> list[Path]:
+def figures_of(results: Path, grid: str, out: Path, about: About = NOTHING, paper: Paper | None = None) -> list[Path]:
     """Draw every figure of the grid from results/<grid>/{runs,curves}.csv into out/<grid>/, as PDF and PNG.
 
     accuracy_epochs, accuracy_updates, accuracy_seconds: test accuracy as it is learnt, updates where they are no
@@ -79,12 +71,11 @@ def figures_of(
     gradient, partial or not, is a pass through it all; final_accuracy: every run's last test accuracy; objective,
     constraint_gap, gradient_norm: for the labels that have one; sensitivity: accuracy against a hyper-parameter, width
     or depth, where the grid sweeps one, and the runs that initial step sizes lose; critical_difference: average ranks
-    over four data sets or more; performance_profile: costs to one target, where the `target`'s reference is there;
+    over four data sets or more; performance_profile: costs to one target, where its reference is there;
     activations, activation_gain: where it has several; effects, interaction: of settings that are on or off in every
     combination; cost: of a block update, in the time lane; subsets: accuracy against the training images, of a grid of
     several sizes, of which only accuracy_epochs is drawn beside. Rows of panels that pass a page go on in NAME-2,
     NAME-3.
-    floors: data set -> accuracy that sound baselines are above.
     Returns the files written, none where no run has finished; files of figures that are no longer drawn are deleted.
     Raises InputError where a CSV is missing or not one that this suite wrote.
     """
@@ -94,9 +85,9 @@ def figures_of(
     if paper and paper.methods:
         runs = _only(runs, paper.methods, results / grid / "runs.csv")
         curves = curves[curves.run_key.isin(runs.run_key) & curves.label.isin(runs.label)]
-    marks = Marks(floors or {}, reported(results, grid), counted_from(grid))
+    marks = Marks(about.floors, reported(results, grid), counted_from(grid))
     with matplotlib.style.context(str(STYLE), after_reset=True):
-        drawn = draw(runs, curves, title, target, marks, paper)
+        drawn = draw(runs, curves, about.title, about.target, marks, paper)
         for name, figure in drawn.items():
             for suffix in ("pdf", "png"):
                 path = folder / f"{name}.{suffix}"
@@ -140,38 +131,37 @@ def _only(runs: pd.DataFrame, methods: Sequence[str], path: Path) -> pd.DataFram
     return runs[runs.method.isin(methods)]
 
 
-def refresh(grid: Grid, results: Path, figures: Path, notes: Path) -> list[Path]:
-    """Write the tables and figures of a grid whose CSVs are not those of the last time, as a note in `notes` tells.
+def refresh(grid: str, about: About, results: Path, figures: Path, note: Path) -> list[Path]:
+    """Write the tables and figures of a grid whose CSVs are not those of the last time, as the file `note` tells.
 
     Returns the figures' files: none where there is no run yet or all is as it was.
     """
-    csvs, folder = results / grid.name, figures / grid.name
+    csvs, folder = results / grid, figures / grid
     if not (csvs / "runs.csv").exists():
         return []
     # What was drawn is noted last, so that a stop before, also after the CSVs were written, draws again.
     sweep(folder)
-    note = notes / f"{grid.profile}.{grid.name}.drawn"
     try:
-        state = _state(grid, results, folder)
+        state = _state(grid, about, results, folder)
         if list(folder.glob("*.png")) and note.is_file() and note.read_bytes() == state.encode():
             return []
-        tables_of(results, grid.name, grid.title)
+        tables_of(results, grid, about.title)
     except Stale:
         return []
-    written = figures_of(results, grid.name, figures, grid.title, next(iter(grid.targets), None), grid.floors)
+    written = figures_of(results, grid, figures, about)
     if note.is_fifo():  # the note is the store's own, and without it all is drawn at every run
         note.unlink()
     write_whole(note, state)
     return written
 
 
-def _state(grid: Grid, results: Path, figures: Path) -> str:
+def _state(grid: str, about: About, results: Path, figures: Path) -> str:
     """Hash of a grid's CSVs and of what else is drawn, and where; what is derived from it comes later and changes
     nothing."""
     names = ("runs.csv", "curves.csv", "summary.csv")
-    content = b"".join(path.read_bytes() for name in names if (path := results / grid.name / name).is_file())
-    numbers = reported(results, grid.name)
-    beside = (grid.title, grid.targets, grid.floors, numbers.to_csv() if numbers is not None else "")
+    content = b"".join(path.read_bytes() for name in names if (path := results / grid / name).is_file())
+    numbers = reported(results, grid)
+    beside = (about.title, about.targets, about.floors, numbers.to_csv() if numbers is not None else "")
     return f"{hashlib.sha256(content + repr(beside).encode()).hexdigest()} {figures.resolve()}\n"
 
 

@@ -34,7 +34,7 @@ NOTES = (
     "is in the claim's favour; hollow: not tested. An interval is of one comparison, a verdict is corrected for all of "
     "them (Holm). A sideways triangle: beyond the axis, or a target that one side never reached. No bar: all seeds "
     "alike, or fewer than five, too few for the interval of a ratio. A tick at an end of the axis: the interval goes "
-    "on. ✓ held, ≈ partly, ✗ refuted: the opposite on a data set, ○ open: neither shown; no symbol: not run or not tested."
+    "on. ✓ held, ≈ partly, ✗ refuted (the opposite is shown), ○ open (neither is); no symbol: not run or not tested."
 )
 _CLAIMS = ("id", "paper", "claim", "protocol", "grid", "profile", "verdict", "reason", "rule", "bound")
 _EFFECTS = ("id", "protocol", "grid", "profile", "dataset", "scale", "effect", "ci_low", "ci_high", "outcome")

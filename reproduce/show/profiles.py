@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduce.evidence.about import Target
 from reproduce.judge.targets import cost_to_target, performance_profile, targets
-from reproduce.plan.grid import Target
 from reproduce.show.axes import set_x
 from reproduce.show.look import GREY, SMALL, Style, look_of
 from reproduce.show.panels import NAME, ROW, Frame, Grid, Heading, Ruler, lay_out, panel_rows

@@ -20,13 +20,13 @@ from markupsafe import Markup
 
 from am.errors import InputError
 from reproduce.evidence import door
+from reproduce.evidence.about import Abouts
 from reproduce.evidence.files import Stale, finite, malformed, read_text, write_whole
 from reproduce.evidence.places import PROFILES
 from reproduce.evidence.schema import titled
 from reproduce.judge.claims import counted_from
 from reproduce.judge.targets import with_block_gradients
 from reproduce.judge.verdicts import HELD, NOT_TESTED, OPEN, PARTLY, REFUTED, RULES
-from reproduce.plan.grid import grid_names, load_grid
 from reproduce.show.cells import Table, number_cell, table_of
 from reproduce.show.charts import AXES, MEASURES, PROBLEM, chart_of, seen_in
 from reproduce.show.figures import csvs_of, draw, svg_of
@@ -106,7 +106,7 @@ def write_report(
     results: Path,
     figures: Path,
     out: Path,
-    grid_folder: Path | None = None,
+    about: Abouts,
     beside: Sequence[tuple[Path, Path]] = (),
     profile: str | None = None,
 ) -> list[str]:
@@ -120,7 +120,6 @@ def write_report(
     claims = next((p for folder in (results, *(b for b, _ in beside)) if (p := folder / "claims.csv").exists()), None)
     if not folders and claims is None:
         raise InputError(f"no CSVs in {results}; run `make quickstart` or `make reproduce-all` first.")
-    known = grid_names(grid_folder)
     runs = {folder.name: _read_runs(folder) for folder in folders if (folder / "runs.csv").exists()}
     published = [
         table_of(p) for name in ("comparison", "released_code") if (p := results / "published" / f"{name}.csv").exists()
@@ -134,8 +133,7 @@ def write_report(
         papers=PAPERS,
         published=published,
         sections=[
-            _section(folder, runs.get(folder.name), drawn, known, grid_folder, out.parent)
-            for folder, drawn in folders.items()
+            _section(folder, runs.get(folder.name), drawn, about, out.parent) for folder, drawn in folders.items()
         ],
         provenance=[_provenance(name, table) for name, table in runs.items()],
         axes=AXES,
@@ -264,21 +262,9 @@ def _forest(path: Path) -> list[Image]:
 # A grid ---------------------------------------------------------------------------------------------------------------
 
 
-def _section(
-    folder: Path,
-    runs: pd.DataFrame | None,
-    figures: Path,
-    known: Sequence[str],
-    grid_folder: Path | None,
-    page: Path,
-) -> Section:
+def _section(folder: Path, runs: pd.DataFrame | None, figures: Path, about: Abouts, page: Path) -> Section:
     name = folder.name
-    title, question, target, floors = TITLES.get(name, name), "", None, {}
-    if name in known:
-        profile = "light" if runs is None or runs.profile.iloc[0] not in PROFILES else runs.profile.iloc[0]
-        grid = load_grid(name, profile, folder=grid_folder)
-        title, question, floors = grid.title, grid.question, grid.floors
-        target = next(iter(grid.targets), None)
+    told = about(name, "light" if runs is None or runs.profile.iloc[0] not in PROFILES else runs.profile.iloc[0])
     # What the page shows in another form or elsewhere.
     other = ("runs.csv", "curves.csv") + (("comparison.csv", "released_code.csv") if name == "published" else ())
     csvs = sorted(folder.glob("*.csv"), key=lambda p: (p.stem not in ("summary", "targets"), p.name))
@@ -288,15 +274,16 @@ def _section(
     if runs is not None and (folder / "curves.csv").exists():
         chart, legend = chart_of(runs, with_block_gradients(runs, _read_curves(folder, runs)))
         with matplotlib.style.context(str(STYLE), after_reset=True):
-            marks = Marks(floors, since=counted_from(name))
-            drawn = draw(*csvs_of(folder.parent, name), target=target, marks=marks, kinds=tuple(STILL))
+            marks = Marks(told.floors, since=counted_from(name))
+            drawn = draw(*csvs_of(folder.parent, name), target=told.target, marks=marks, kinds=tuple(STILL))
             seen = seen_in(runs) if drawn else ""
             for kind, figure in drawn.items():
                 words = f"{STILL[kind.rpartition('-')[0] or kind]}. {seen}"
                 images.append(Image(kind, _packed(svg_of(figure)), words, packed=True))
     images += [_drawn(path) for path in sorted(figures.glob(f"{name}.png"))]
     facts = [] if runs is None else _facts(runs)
-    return Section(name, title, question, facts, files, tables, chart, legend, images)
+    title = told.title or TITLES.get(name, name)
+    return Section(name, title, told.question, facts, files, tables, chart, legend, images)
 
 
 def _address(svg: str) -> str:

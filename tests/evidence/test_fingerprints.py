@@ -24,40 +24,35 @@ from reproduce.__main__ import main
 from reproduce.evidence import fingerprint, ledger, versions
 from reproduce.evidence.cases import methods as steps
 from reproduce.evidence.config import RunConfig, components
-from reproduce.evidence.fingerprint import (
-    HERE,
-    Kept,
-    cases,
-    computed,
-    difference,
-    problems,
-    step_version,
-    write_missing,
-)
+from reproduce.evidence.fingerprint import Kept, computed, difference, problems, step_version, write_missing
 from reproduce.evidence.ledger import Entry
 from reproduce.evidence.versions import Step
+from reproduce.run.cases import everything
 
-APART = [component for component in cases() if not component.startswith("lane:")]
+HERE = everything()
+APART = [component for component in HERE.cases if not component.startswith("lane:")]
 
 
-@pytest.mark.parametrize("component", cases())
+@pytest.mark.parametrize("component", HERE.cases)
 def test_a_component_gives_what_its_version_says(component):
-    assert problems(component) == []
+    assert problems(component, HERE) == []
 
 
 @pytest.mark.parametrize("name", [name for name, chosen in methods().items() if chosen.full_batch])
 def test_the_branches_of_a_gpu_give_the_same(name, monkeypatch):
     monkeypatch.setattr(devices, "on_gpu", lambda t: True)
-    assert problems(f"method:{name}") == []
+    assert problems(f"method:{name}", HERE) == []
 
 
 EVERY = """
 import sys, torch
-from reproduce.evidence.fingerprint import cases, problems
+from reproduce.evidence.fingerprint import problems
+from reproduce.run.cases import everything
+HERE = everything()
 torch.set_num_threads(int(sys.argv[1]))
-for component in cases():
+for component in HERE.cases:
     if not component.startswith("lane:"):
-        print(*problems(component), sep="\\n", end="")
+        print(*problems(component, HERE), sep="\\n", end="")
 """
 
 
@@ -89,7 +84,7 @@ def test_whatever_a_run_is_made_of_has_cases():
             evaluate_every=1, lane=lane, network=network,
         )  # fmt: skip
         made_of = {component.partition("(")[0] for component in components(config)}
-        assert {component for component in made_of if not component.startswith("optimizer:")} <= set(cases())
+        assert {component for component in made_of if not component.startswith("optimizer:")} <= set(HERE.cases)
 
 
 def test_tables_of_the_cases_name_settings_that_are_there():
@@ -128,11 +123,13 @@ def the_sentence(component: str, kept: Kept = HERE) -> str:
 
 def test_a_changed_default_is_told(monkeypatch):
     monkeypatch.setitem(methods(), "tiam", with_default(methods()["tiam"], p3=0.6))
-    table, values = problems("method:tiam")
+    table, values = problems("method:tiam", HERE)
     assert table.startswith("method:tiam moved: the default of 'p3' is 0.6 and was 0.5, and its version did not. ")
     assert values.startswith("method:tiam moved: ")
     monkeypatch.setitem(methods(), "samt", with_default(methods()["samt"], alpha0=0.2))
-    assert problems("method:samt")[0].startswith("method:samt moved: the default of 'alpha0' is 0.2 and was 0.1, ")
+    assert problems("method:samt", HERE)[0].startswith(
+        "method:samt moved: the default of 'alpha0' is 0.2 and was 0.1, "
+    )
 
 
 def test_a_changed_step_is_told_with_the_place(monkeypatch):
@@ -143,7 +140,7 @@ def test_a_changed_step_is_told_with_the_place(monkeypatch):
     words = r"method:tiam moved: b1 by \de-06 at step 5 \(case defaults\) and 3 more, and its version did not. "
     assert re.match(words + r"A fault\? Mend it. Meant\? `", sentence)
     assert sentence.endswith('`make version OF=method:tiam WHY="..."`')
-    assert problems("method:mdlam") == []
+    assert problems("method:mdlam", HERE) == []
 
 
 def test_a_changed_formula_is_told_of_all_that_go_through_it(monkeypatch):
@@ -152,7 +149,7 @@ def test_a_changed_formula_is_told_of_all_that_go_through_it(monkeypatch):
     )
     for name in ("tiam", "mdlam", "mdlam-released", "ipdlam"):
         assert the_sentence(f"method:{name}")
-    assert problems("method:dladmm") == []
+    assert problems("method:dladmm", HERE) == []
 
 
 def _shift(state) -> None:
@@ -165,7 +162,7 @@ def test_a_changed_activation_is_told(monkeypatch):
         ACTIVATIONS, "elu", dataclasses.replace(elu, derivative=lambda z, a: elu.derivative(z, a) * 1.001)
     )
     assert the_sentence("activation:elu").startswith("activation:elu moved: derivative by 1e-03 (case points), ")
-    assert problems("activation:celu") == []
+    assert problems("activation:celu", HERE) == []
 
 
 def test_a_lane_that_trains_every_activation_as_relu_is_told(monkeypatch):
@@ -176,13 +173,13 @@ def test_a_lane_that_trains_every_activation_as_relu_is_told(monkeypatch):
         "reproduce.run.lanes.train",
         lambda train: lambda *rest, activation_name, **how: train(*rest, activation_name="relu", **how),
     )
-    (case,) = cases()["lane:stacked"]
+    (case,) = HERE.cases["lane:stacked"]
     there = HERE.values("lane:stacked")[HERE.version("lane:stacked")][HERE.title(case)]
     assert "elu" in difference(case, there, computed(case.values))
 
 
 def test_what_differs_is_said_in_words():
-    (case,) = cases()["batches"]
+    (case,) = HERE.cases["batches"]
     said = lambda was, now: difference(case, was, now)
     assert said(dict(a=1.0, b=[1, 2]), dict(a=1.0 + 1e-11, b=[1, 2])) is None
     assert said(dict(a=0.0), dict(a=1e-14)) is None
@@ -199,13 +196,12 @@ def test_what_differs_is_said_in_words():
 
 
 @pytest.fixture(name="kept")
-def kept_fixture(tmp_path, monkeypatch) -> Kept:
+def kept_fixture(tmp_path) -> Kept:
     """Copies of the files, and cases without the lanes, which would be run."""
-    some = {component: cases()[component] for component in APART}
-    monkeypatch.setattr(fingerprint, "cases", lambda: some)
+    some = {component: HERE.cases[component] for component in APART}
     shutil.copytree(HERE.folder, tmp_path / "fingerprints")
     shutil.copy(HERE.versions, tmp_path)
-    return Kept(tmp_path / "fingerprints", tmp_path / "versions.toml")
+    return Kept(some, tmp_path / "fingerprints", tmp_path / "versions.toml")
 
 
 def drifted(monkeypatch) -> None:

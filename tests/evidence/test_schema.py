@@ -10,7 +10,8 @@ from helpers import ROOT
 
 from am.errors import InputError
 from am.methods import methods
-from reproduce.evidence.columns import COLUMNS, KINDS
+from reproduce.evidence.column import KINDS
+from reproduce.evidence.columns import COLUMNS
 from reproduce.evidence.files import finite, malformed, read, read_text, write
 from reproduce.evidence.schema import TABLES, by_unit, dataset_title, method_title, page
 

@@ -10,14 +10,16 @@ from frames import runs_of, synthetic, write_runs
 from helpers import ROOT
 
 from reproduce.__main__ import main
+from reproduce.evidence.about import Target
 from reproduce.evidence.files import read, write
 from reproduce.judge.check import disagreements
 from reproduce.judge.claims import load_claims, write_claims
 from reproduce.judge.stability import stability_table
 from reproduce.judge.verdicts import HELD, PARTLY, REFUTED
-from reproduce.plan.grid import Target
+from reproduce.plan.grid import abouts
 
 FOUND = load_claims()
+ABOUT = abouts()
 EACH = {claim.measure: replace(claim, against=claim.against[:2]) for claim in FOUND}  # a claim of every measure
 
 
@@ -31,14 +33,17 @@ def write_toml(path, claim):
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def judged(folder, claim, monkeypatch, runs, curves):
+def asks(claim):
+    """The suite's grids with the claim's own target."""
+    targets = (Target(claim.reference, 1.0),) if claim.reference else ()
+    return lambda grid, profile: replace(ABOUT(grid, profile), targets=targets)
+
+
+def judged(folder, claim, runs, curves):
     """The claim judged on the CSVs; returns the TOML that it alone is in."""
-    goals = [Target(claim.reference, 1.0)] if claim.reference else []
-    for module in ("claims", "check"):
-        monkeypatch.setattr(f"reproduce.judge.{module}.targets_of", lambda *_: goals)
     write_toml(folder / "one.toml", claim)
     put(folder / claim.grid, runs, curves)
-    write_claims(folder, claims=folder / "one.toml")
+    write_claims(folder, asks(claim), claims=folder / "one.toml")
     return folder / "one.toml"
 
 
@@ -70,17 +75,17 @@ def contradicted(claim, runs, curves):
 
 
 @pytest.mark.parametrize("claim", EACH.values(), ids=EACH)
-def test_a_verdict_agrees_with_its_own_csvs_and_not_with_contrary_ones(tmp_path, claim, monkeypatch):
+def test_a_verdict_agrees_with_its_own_csvs_and_not_with_contrary_ones(tmp_path, claim):
     runs, curves = synthetic(claim)
-    toml = judged(tmp_path, claim, monkeypatch, runs, curves)
+    toml = judged(tmp_path, claim, runs, curves)
     table = read(tmp_path / "claims.csv")
     assert table.loc[table["profile"] == "paper", "verdict"].item() == HELD
-    count, found = disagreements(tmp_path, claims=toml)
+    count, found = disagreements(tmp_path, asks(claim), toml)
     assert found == [] and (count > 0) == (claim.measure != "linear_margin")  # of which there is no plain reading
     if claim.measure == "linear_margin":
         return  # a difference of two fits, of which no plain reading says more
     put(tmp_path / claim.grid, *contradicted(claim, runs, curves))
-    again, found = disagreements(tmp_path, claims=toml)
+    again, found = disagreements(tmp_path, asks(claim), toml)
     assert again == count and found
     assert all(text.startswith(f"{claim.id} ({claim.protocol}, {claim.grid}, paper): ") for text in found)
 
@@ -89,7 +94,7 @@ def named(ident, protocol=""):
     return next(claim for claim in FOUND if claim.id == ident and protocol in claim.protocol)
 
 
-def test_a_monotone_run_that_ends_above_its_lowest_is_found_though_the_rule_holds(tmp_path, monkeypatch):
+def test_a_monotone_run_that_ends_above_its_lowest_is_found_though_the_rule_holds(tmp_path):
     claim = named("TIAM-7a", "start")
     runs, _ = synthetic(claim)
     k = np.arange(400)
@@ -97,30 +102,30 @@ def test_a_monotone_run_that_ends_above_its_lowest_is_found_though_the_rule_hold
     curves = [
         pd.DataFrame(dict(run_key=key, iteration=k, objective=fall + 2.0 * (k == 399))) for key in runs["run_key"]
     ]
-    toml = judged(tmp_path, claim, monkeypatch, runs, pd.concat(curves))
+    toml = judged(tmp_path, claim, runs, pd.concat(curves))
     assert read(tmp_path / "claims.csv")["verdict"].iloc[0] == HELD  # 398 of 399 evaluations did not rise
-    _, found = disagreements(tmp_path, claims=toml)
+    _, found = disagreements(tmp_path, asks(claim), toml)
     assert (
         len(found) == 2 and "the objective of TIAM, seed 0, ends at 4.81" in found[0] and "above its lowest" in found[0]
     )
 
 
-def test_a_verdict_that_its_comparisons_do_not_bear_out_is_found(tmp_path, monkeypatch):
+def test_a_verdict_that_its_comparisons_do_not_bear_out_is_found(tmp_path):
     claim = named("TIAM-4", "iterations")
-    toml = judged(tmp_path, claim, monkeypatch, *synthetic(claim))
+    toml = judged(tmp_path, claim, *synthetic(claim))
     table = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False)
     for word in (REFUTED, PARTLY):
         table.assign(verdict=table["verdict"].replace(HELD, word)).to_csv(tmp_path / "claims.csv", index=False)
-        _, found = disagreements(tmp_path, claims=toml)
+        _, found = disagreements(tmp_path, asks(claim), toml)
         assert len(found) == 1 and f"the verdict is '{word}', and its comparisons are better." in found[0]
     effects = pd.read_csv(tmp_path / "claim_effects.csv")
     table.to_csv(tmp_path / "claims.csv", index=False)
     effects.assign(outcome=["worse", *effects["outcome"][1:]]).to_csv(tmp_path / "claim_effects.csv", index=False)
-    _, found = disagreements(tmp_path, claims=toml)
+    _, found = disagreements(tmp_path, asks(claim), toml)
     assert "the verdict is 'held', and its comparisons are better, worse." in found[0]
     assert "it says the opposite, and the data show" in found[1] and len(found) == 2
     (tmp_path / claim.grid / "runs.csv").unlink()
-    _, found = disagreements(tmp_path, claims=toml)
+    _, found = disagreements(tmp_path, asks(claim), toml)
     assert "runs.csv is not there; run `make reproduce-tiam_accuracy`" in found[1]
 
 
@@ -129,7 +134,7 @@ def test_the_command_fails_with_the_sentences_and_says_where_there_is_nothing(tm
     assert "claims.csv is not there; run `make claims` to write it." in capsys.readouterr().err
     labels = ["TIAM (0.9, 0.9, 0.5)", "TIAM (0.0, 0.0, 0.0)"]
     write_runs(tmp_path / "tiam_inertia", runs_of({labels[0]: [0.9, 0.91, 0.92], labels[1]: [0.8, 0.81, 0.82]}))
-    write_claims(tmp_path)
+    write_claims(tmp_path, ABOUT)
     assert main(["check", "--results", str(tmp_path)]) == 0
     assert "1 outcomes say better, worse or best: the figures' own data agree" in capsys.readouterr().out
     swapped = runs_of({labels[1]: [0.9, 0.91, 0.92], labels[0]: [0.8, 0.81, 0.82]})
@@ -144,5 +149,5 @@ def test_the_command_fails_with_the_sentences_and_says_where_there_is_nothing(tm
 
 @pytest.mark.skipif(not (ROOT / "results" / "claims.csv").exists(), reason="no claims are committed")
 def test_the_committed_verdicts_agree_with_the_committed_runs():
-    count, found = disagreements(ROOT / "results")
+    count, found = disagreements(ROOT / "results", ABOUT)
     assert count > 400 and found == []

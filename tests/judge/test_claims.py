@@ -13,6 +13,7 @@ from frames import draws, make_curves, make_runs, runs_of, synthetic, write_runs
 
 from am.errors import InputError
 from am.methods import method
+from reproduce.evidence.about import About, Target
 from reproduce.evidence.files import read
 from reproduce.judge.claims import _evidence, _judged, load_claims, markdown, write_claims
 from reproduce.judge.claims import judge_all as judge_profiles
@@ -24,8 +25,9 @@ from reproduce.judge.significance import UNREACHED
 from reproduce.judge.stability import by_step_size
 from reproduce.judge.targets import cost_to_target
 from reproduce.judge.verdicts import HELD, NOT_RUN, NOT_TESTED, OPEN, PARTLY, REFUTED, RULES
-from reproduce.plan.grid import FOLDER, Target, datasets_of, grid_names, load_grid, targets_of
+from reproduce.plan.grid import FOLDER, abouts, grid_names, load_grid
 
+ABOUT = abouts()
 CLAIM = """
 [protocols]
 equal = "All is equal."
@@ -50,7 +52,7 @@ grid = "g"
 
 def judge_all(results, claims):
     """The rows of claims.csv under the one profile that lies in the folder itself."""
-    return judge_profiles(results, ("paper",), claims)[0]
+    return judge_profiles(results, ABOUT, ("paper",), claims)[0]
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     write_runs(tmp_path / "g", runs_of({"A": up, "B": down}))
     fewer = runs_of({"A": up[:3], "B": down[:3]})
     write_runs(tmp_path / "light" / "g", fewer.assign(n_train=50, run_key="light " + fewer["run_key"]))
-    table, effects, seeds = judge_profiles(tmp_path, claims=claims)
+    table, effects, seeds = judge_profiles(tmp_path, ABOUT, claims=claims)
     assert [list(seeds[seeds["profile"] == profile]["a"]) for profile in ("paper", "light")] == [up, up[:3]]
     assert list(seeds["b"]) == down + down[:3] and list(seeds["seed"]) == [0, 1, 2, 3, 4, 0, 1, 2]
     assert list(table["profile"]) == ["paper", "light"] * 2 and list(table["agreement"]) == ["agree"] * 2 + [""] * 2
@@ -248,13 +250,13 @@ def test_the_table_sets_the_profiles_side_by_side_and_says_whether_they_agree(tm
     assert second == "| X-1 | other, `h` | not run | not run | – |"
     assert "- *other*: Or nearly." in lines and "Unused" not in lines and "- X-1: It was another rule." in lines
     shutil.copy(tmp_path / "g" / "runs.csv", tmp_path / "light" / "g" / "runs.csv")
-    assert list(judge_profiles(tmp_path, claims=claims)[0]["agreement"])[:2] == ["the same runs"] * 2
+    assert list(judge_profiles(tmp_path, ABOUT, claims=claims)[0]["agreement"])[:2] == ["the same runs"] * 2
     fewer.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
-    assert list(judge_profiles(tmp_path, claims=claims)[0]["agreement"])[:2] == ["the same runs, and more"] * 2
+    assert list(judge_profiles(tmp_path, ABOUT, claims=claims)[0]["agreement"])[:2] == ["the same runs, and more"] * 2
     down_there = runs_of({"A": down, "B": up})
     down_there["run_key"] += ", other"
     down_there.to_csv(tmp_path / "light" / "g" / "runs.csv", index=False)
-    table, *_ = judge_profiles(tmp_path, claims=claims)
+    table, *_ = judge_profiles(tmp_path, ABOUT, claims=claims)
     assert list(table["agreement"])[:2] == ["differ"] * 2
     light = table[table["profile"] == "light"].iloc[0]
     assert (light["verdict"], light["reason"]) == (REFUTED, "the opposite: mnist (B)")
@@ -306,12 +308,12 @@ def test_claims_csv_is_the_same_again(tmp_path):
     write_runs(
         tmp_path / "tiam_inertia", runs_of({"TIAM (0.9, 0.9, 0.5)": [0.9] * 5, "TIAM (0.0, 0.0, 0.0)": [0.8] * 5})
     )
-    path, verdicts = write_claims(tmp_path)
+    path, verdicts = write_claims(tmp_path, ABOUT)
     files = [path, path.with_suffix(".md"), path.with_name("claim_effects.csv")]
     first = [file.read_bytes() for file in files]
-    assert write_claims(tmp_path)[0] == path and [file.read_bytes() for file in files] == first
+    assert write_claims(tmp_path, ABOUT)[0] == path and [file.read_bytes() for file in files] == first
     assert sum(verdicts.values()) == len(read(path)) == 2 * len(FOUND) and len(read(files[2])) > 0
-    trial = write_claims(tmp_path, ("smoke",))[0]
+    trial = write_claims(tmp_path, ABOUT, ("smoke",))[0]
     assert trial == tmp_path / "smoke" / "claims.csv" and set(read(trial)["profile"]) == {"smoke"}
     assert path.read_bytes() == first[0]
 
@@ -343,9 +345,10 @@ def test_costs_between_overlapping_evaluations_are_tied():
 
 def test_a_folder_of_other_grids_takes_no_target_from_the_suites_claims(tmp_path):
     (tmp_path / "mine.toml").write_text((FOLDER / "quickstart.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    assert targets_of("samt_updates", tmp_path) == targets_of("samt_updates") != ()
-    assert datasets_of("tiam_convergence", "paper", tmp_path) == datasets_of("tiam_convergence", "paper") != ()
-    assert targets_of("nobodys", tmp_path) == datasets_of("nobodys", "paper", tmp_path) == ()
+    about = abouts(tmp_path, FOLDER)
+    assert about("samt_updates", "light") == ABOUT("samt_updates", "light") and about("samt_updates", "light").targets
+    assert about("tiam_convergence", "paper").datasets == ABOUT("tiam_convergence", "paper").datasets != ()
+    assert about("nobodys", "paper") == About()
 
 
 def to_target(folder, runs, curves):

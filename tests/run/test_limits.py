@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import METHODS, PATIENCE, ROOT, place_fixture  # noqa: F401
 
+from reproduce.cli.stopping import SENTENCE
 from reproduce.run.engines import work
-from reproduce.stopping import SENTENCE
 
 
 @pytest.fixture

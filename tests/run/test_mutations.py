@@ -146,7 +146,7 @@ def no_network(*args: object) -> None:
 
 
 def test_command_lines(finished, monkeypatch, capsys):
-    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: None)
+    monkeypatch.setattr("reproduce.run.training.run_local", lambda *args, **more: None)
     monkeypatch.setattr("am.data._torchvision_parts", no_network)
     (finished.root / "file").write_text("no folder", encoding="utf-8")
     tally = Tally("words")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from figure_csvs import METHODS, arranged, check_texts, drawn_from, name_of, one_line, style_fixture, texts, write_csvs  # noqa: F401
 
+from reproduce.evidence.about import Target
 from reproduce.judge.compare import compare
-from reproduce.plan.grid import Target
 from reproduce.show import figures
 from reproduce.show.effects import activation_pages, cost_pages, gain_pages
 

@@ -13,6 +13,7 @@ from helpers import cheap_figures
 
 from am.errors import InputError
 from reproduce.__main__ import main
+from reproduce.evidence.about import About
 from reproduce.show import figures
 from reproduce.show.figures import figures_of
 from reproduce.show.look import STYLE
@@ -35,7 +36,7 @@ def small(tmp_path_factory):
     stale.parent.mkdir(parents=True)
     stale.write_text("", encoding="utf-8")
     kept.write_text("", encoding="utf-8")
-    return folder, figures_of(folder / "results", "g", folder / "figures", "Title with a $ sign")
+    return folder, figures_of(folder / "results", "g", folder / "figures", About("Title with a $ sign"))
 
 
 def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
@@ -53,9 +54,10 @@ def test_every_kind_is_written_as_pdf_and_png_and_stale_files_go(small):
 
 def test_equal_csvs_give_equal_bytes_in_another_process(small, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from reproduce.show.figures import figures_of;"
+        "import sys; from pathlib import Path; from reproduce.evidence.about import About;"
+        "from reproduce.show.figures import figures_of;"
         "from reproduce.evidence import door; door.foreign = lambda sheet: None;"  # as in tests/conftest.py
-        "figures_of(Path(sys.argv[1]), 'g', Path(sys.argv[2]), 'Title with a $ sign')"
+        "figures_of(Path(sys.argv[1]), 'g', Path(sys.argv[2]), About('Title with a $ sign'))"
     )
     root = Path(figures.__file__).parents[2]
     environment = os.environ | dict(PYTHONPATH=str(root), PYTHONHASHSEED="77")

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from am.errors import InputError
 from am.modules.networks import NETWORKS
+from reproduce.evidence.about import About, Target
 from reproduce.judge.estimates import mean_intervals
-from reproduce.plan.grid import Target
 from reproduce.show import figures
 from reproduce.show.axes import accuracy_ticks, log_error, power
 from reproduce.show.figures import draw, figures_of
@@ -215,7 +215,7 @@ def test_a_reported_final_accuracy_has_a_row_below_the_labels_own(tmp_path):
 def test_for_a_paper_there_is_no_title_and_no_note_but_a_caption_beside(tmp_path):
     write_csvs(tmp_path, "g", LABELS, {"mnist": 0.95, "svhn": 0.8}, seeds=3, evaluations=5)
     paper = figures.Paper(("sgd", "adam", "tiam"), one_column=True)
-    written = figures_of(tmp_path, "g", tmp_path / "out", "A title", paper=paper)
+    written = figures_of(tmp_path, "g", tmp_path / "out", About("A title"), paper)
     caption = (tmp_path / "out" / "g" / "accuracy_epochs.txt").read_text(encoding="utf-8")
     assert caption.startswith("A title. Mean over seeds; band: 95 % t interval of the mean.")
     assert {path.suffix for path in written} == {".pdf", ".png", ".txt"}

@@ -12,7 +12,7 @@ from figure_csvs import (  # noqa: F401
     write_csvs,
 )
 
-from reproduce.plan.grid import Target
+from reproduce.evidence.about import Target
 from reproduce.show.panels import ONE_COLUMN
 from reproduce.show.profiles import profile_pages
 

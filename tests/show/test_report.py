@@ -14,6 +14,7 @@ import pytest
 from am.errors import InputError
 from am.methods import methods
 from reproduce.__main__ import main
+from reproduce.plan.grid import abouts
 from reproduce.show import charts, report
 from reproduce.show.look import style_of
 from reproduce.show.report import write_report
@@ -141,7 +142,7 @@ def place_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(results / "published" / "comparison.csv", [dict(label="BCD", theirs=0.9461, met="no")])
     (root / "figures").mkdir()
     (root / "figures" / "bench.png").write_bytes(PNG)
-    assert write_report(results, root / "figures", root / "page.html") == []
+    assert write_report(results, root / "figures", root / "page.html", abouts()) == []
     return root
 
 
@@ -234,7 +235,7 @@ def test_seconds_are_an_axis_in_the_time_lane(tmp_path):
     points = [curve_rows(row, [0.1, 0.7], seconds=[0, 1.5], gradient_norm=[2, 1]) for row in runs]
     write(tmp_path / "tiny" / "runs.csv", runs)
     write(tmp_path / "tiny" / "curves.csv", sum(points, []))
-    write_report(tmp_path, tmp_path, tmp_path / "page.html")
+    write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts())
     (chart,) = Page(tmp_path / "page.html").charts
     for row in runs:
         line = chart["panels"]["MNIST†"][row["label"]]["gradient_norm"]
@@ -269,10 +270,10 @@ def test_figures_beyond_the_limit_are_left_out_by_name(tmp_path, monkeypatch):
     tiny(tmp_path, "tiny2")
     for name in ("tiny", "tiny2"):
         (tmp_path / f"{name}.png").write_bytes(PNG + bytes(10_000))
-    assert write_report(tmp_path, tmp_path, tmp_path / "page.html") == []
+    assert write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts()) == []
     whole = (tmp_path / "page.html").stat().st_size
     monkeypatch.setattr(report, "PAGE_BYTES", whole - 5_000)
-    assert write_report(tmp_path, tmp_path, tmp_path / "page.html") == ["tiny2: tiny2"]
+    assert write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts()) == ["tiny2: tiny2"]
     assert (tmp_path / "page.html").stat().st_size < whole - 5_000
     page = Page(tmp_path / "page.html")
     assert page.tags.count("img") == 1
@@ -283,7 +284,7 @@ def test_the_page_of_a_profile_has_its_claims_alone(tmp_path):
     tiny(tmp_path)
     claims = [CLAIM | dict(id=f"TIAM-{profile}", profile=profile) for profile in ("light", "paper")]
     write(tmp_path / "claims.csv", claims)
-    write_report(tmp_path, tmp_path, tmp_path / "page.html", profile="light")
+    write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts(), profile="light")
     page = Page(tmp_path / "page.html")
     ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
     assert ids == ["claims", "grid-tiny", "provenance"]
@@ -298,7 +299,7 @@ def test_provenance_says_what_made_the_runs(page):
 
 
 def test_the_same_csvs_give_the_same_bytes(place):
-    write_report(place / "results", place / "figures", place / "again.html")
+    write_report(place / "results", place / "figures", place / "again.html", abouts())
     assert (place / "again.html").read_bytes() == (place / "page.html").read_bytes()
     assert (place / "again.html").read_bytes().startswith(b"<!doctype html>")
 
@@ -333,16 +334,16 @@ def test_a_malformed_csv_is_named(tmp_path, file, old, new, found):
         path.read_text(encoding="utf-8").replace(old, new) if file != "summary.csv" else "", encoding="utf-8"
     )
     with pytest.raises(InputError, match=rf"^{re.escape(str(path))} is malformed \((?i:.*{found})[^\n]*\)[^\n]*\.$"):
-        write_report(tmp_path, tmp_path, tmp_path / "page.html")
+        write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts())
 
 
 def test_a_figure_that_is_no_png_and_a_place_that_cannot_be_made_are_named(tmp_path):
     tiny(tmp_path)
     with pytest.raises(InputError, match=r"^\S+runs.csv cannot be made \(.*\); choose another place with --out\.$"):
-        write_report(tmp_path, tmp_path, tmp_path / "tiny" / "runs.csv" / "page.html")
+        write_report(tmp_path, tmp_path, tmp_path / "tiny" / "runs.csv" / "page.html", abouts())
     (tmp_path / "tiny.png").write_bytes(b"GIF")
     with pytest.raises(InputError, match=r"tiny\.png is not a PNG image; .*\.$"):
-        write_report(tmp_path, tmp_path, tmp_path / "page.html")
+        write_report(tmp_path, tmp_path, tmp_path / "page.html", abouts())
 
 
 def test_every_style_of_a_method_can_be_drawn():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_report import CLAIM, ODD, curve_rows, factorial, run_row, tiny, write
 
+from reproduce.plan.grid import abouts
 from reproduce.show.report import write_report
 
 CHROMIUM = next(
@@ -30,7 +31,7 @@ def address_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
     summary = [dict(dataset=name, label=f"label {i}", mean=mean, runs=i) for i, (name, mean) in enumerate(rows)]
     write(root / "black" / "summary.csv", summary)
     write(root / "claims.csv", [CLAIM, CLAIM | dict(id="SAMT-1", paper="SAMT", verdict="held")])
-    write_report(root, root, root / "report.html")
+    write_report(root, root, root / "report.html", abouts())
     return (root / "report.html").as_uri()
 
 

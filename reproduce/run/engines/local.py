@@ -19,8 +19,9 @@ import torch
 
 from am import machine
 from am.errors import InputError
+from reproduce.run.engines import Work
 from reproduce.run.engines.work import Report, Stack, trainer
-from reproduce.run.engines.worker import STOPS, Work, serve
+from reproduce.run.engines.worker import STOPS, serve
 
 
 def run_local(

@@ -24,7 +24,7 @@ from reproduce.evidence.key import run_key
 from reproduce.evidence.store import Store
 from reproduce.evidence.versions import in_words, of
 from reproduce.plan.plan import PlannedRun
-from reproduce.run.engines.worker import Work
+from reproduce.run.engines import Work
 from reproduce.run.lanes import train_runs
 
 

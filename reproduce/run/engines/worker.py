@@ -11,24 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from reproduce.run.engines import Work
+
 STOPS = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every stack of a command is trained with. threads: of each process; debug: print a failure's traceback."""
-
-    folder: str | None
-    device: str
-    results: Path
-    threads: int
-    graphs: bool = False
-    debug: bool = False
 
 
 def _end_with(parent: int) -> None:

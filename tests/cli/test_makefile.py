@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from reproduce.__main__ import main, parser
+from reproduce.__main__ import main
+from reproduce.cli.options import parser
 
 TARGETS = (
     "help", "quickstart", "test", "plan", "reproduce-all", "reproduce-tiam_accuracy", "figures", "tables", "claims",

@@ -17,7 +17,8 @@ from helpers import METHODS, ROOT, Place, one_sentence, place_fixture  # noqa: F
 import am.methods
 from am.data import NAMES
 from am.methods import methods
-from reproduce.__main__ import main, parser
+from reproduce.__main__ import main
+from reproduce.cli.options import parser
 from reproduce.plan.grid import APART, grid_names
 from reproduce.show import figures
 
@@ -154,7 +155,7 @@ def test_graphs_are_handed_on_where_there_is_a_gpu(place, monkeypatch, words):
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     pretend_a_gpu(monkeypatch)
-    monkeypatch.setattr("reproduce.run.session.run_local", lambda *args, **more: asked.append(args[-1]))
+    monkeypatch.setattr("reproduce.run.training.run_local", lambda *args, **more: asked.append(args[-1]))
     place.do("run", "tiny", "--device", "cuda", *words)
     assert asked == [bool(words)]
 

@@ -1,4 +1,4 @@
-"""Each lane from end to end: a small grid through `python -m reproduce run`, and what its CSVs then say.
+"""Each lane from end to end: a small grid, trained and collected as a command does it, and what its CSVs then say.
 
 These numbers are of float32. Text and counts are exact, and so nearly are losses before training, which seeds, initial
 values, inputs, widths and activations change; what comes after training may be off by what rounding makes of it.
@@ -14,7 +14,13 @@ from pathlib import Path
 
 import torch
 
+from reproduce.evidence import fingerprint
 from reproduce.evidence.cases.case import Case, Tolerance, Values
+from reproduce.evidence.fingerprint import Kept
+from reproduce.evidence.places import Places
+from reproduce.plan.goal import Narrowing
+from reproduce.run.session import Machine, begin
+from reproduce.run.training import collected, train
 
 _GRID = """
 title = "Fingerprint"
@@ -87,6 +93,12 @@ _TOLERANCES = {
 }
 
 
+@functools.cache
+def everything() -> Kept:
+    """Of every component, lanes too, what is computed and what is kept."""
+    return Kept(fingerprint.cases(cases()))
+
+
 def cases() -> Iterator[Case]:
     """Of every lane. Worker processes serve all lanes alike, and the time lane has one whatever --jobs says."""
     for lane in _LANES:
@@ -114,19 +126,20 @@ def _values(lane: str, jobs: int = 1) -> Values:
 
 def _run(folder: Path, lane: str, jobs: int) -> list[list[dict[str, str]]]:
     """The rows of runs.csv and of curves.csv, as the command writes them."""
-    from reproduce.__main__ import main  # a fingerprint of the whole way takes the whole way
-
     text, seeds = _GRID + _LANES[lane], _SEEDS[lane]
-    (folder / "fingerprint.toml").write_text(f"{text}seeds = {seeds}\n{_KEPT % seeds}")
-    places = [word for name in ("grids", "results", "figures") for word in (f"--{name}", str(folder))]
-    scale = ["--profile", "smoke", "--device", "cpu", "--jobs", str(jobs), "--seeds-per-round", str(seeds)]
+    (folder / "fingerprint.toml").write_text(f"{text}seeds = {seeds}\n{_KEPT % seeds}", encoding="utf-8")
+    places = Places("smoke", folder, folder, grids=folder)
     threads, said = torch.get_num_threads(), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = main(["run", "fingerprint", "--csvs-only", *places, *scale])
+            machine, narrowing = Machine(torch.device("cpu"), jobs), Narrowing(seeds_per_round=seeds)
+            session = begin(["fingerprint"], places, narrowing, machine)
+            _, plan = train(session)
+            list(collected(session, plan))
+            wrong = [run.label for run in plan.missing(session.store)]
     finally:
         torch.set_num_threads(threads)
-    if status:
+    if wrong:
         raise RuntimeError(f"lane:{lane} does not run: {said.getvalue()}")
     tables = []
     for name in ("runs.csv", "curves.csv"):
