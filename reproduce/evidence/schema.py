@@ -7,6 +7,7 @@ docs/columns.md from here; `files` reads and writes by it.
 import re
 from dataclasses import dataclass
 
+from am.activations import ACTIVATIONS
 from am.data import DATASETS
 from am.methods import methods
 from am.modules.networks import NETWORKS
@@ -254,10 +255,6 @@ def page() -> str:
 
 # Titles --------------------------------------------------------------------------------------------------------------
 
-_ACTIVATIONS = dict(
-    relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", celu="CELU", relu6="ReLU6", gelu="GELU", silu="SiLU"
-)
-
 
 def dataset_title(name: str) -> str:
     title = DATASETS[name].title if name in DATASETS else name
@@ -270,7 +267,7 @@ def titled(text: str) -> str:
 
 
 def activation_title(name: str) -> str:
-    return _ACTIVATIONS.get(name, name)
+    return ACTIVATIONS[name].title if name in ACTIVATIONS else name
 
 
 def network_title(network: str, hidden: str) -> str:
