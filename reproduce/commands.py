@@ -315,7 +315,7 @@ def list_datasets(args: argparse.Namespace) -> None:
     folder = data_folder(None)
     for name in NAMES:
         place = "embedded" if dataset(name).embedded else str(folder / f"{name}.npz")
-        state = "fetched when first needed" if dataset(name).torchvision else "it has no download"
+        state = "fetched when first needed" if dataset(name).download else "it has no download"
         print(f"{name:<15} {place}" + (f"  (not there; {state})" if missing([name], folder) else ""))
 
 
