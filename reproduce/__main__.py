@@ -16,6 +16,7 @@ from reproduce.stopping import SENTENCE, end_in_a_sentence
 if __name__ == "__main__":
     end_in_a_sentence()  # before the imports that take seconds
 
+from am.data import in_folder
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce import commands
@@ -242,7 +243,8 @@ def _done(argv: Sequence[str] | None) -> int:
         _load_methods()
         if getattr(args, "figures", "") is None:
             args.figures = figures_folder(args.results)
-        status = args.does(args) or 0
+        with in_folder(getattr(args, "data", None)):
+            status = args.does(args) or 0
         sys.stdout.flush()  # here, where a pipe that nobody reads from is no surprise
         return status
     except InputError as error:

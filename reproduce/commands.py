@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from am.data import NAMES, data_folder, dataset, identity_of, missing
+from am.data import data_folder, identity_of, missing
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce.evidence import door
@@ -29,6 +29,7 @@ from reproduce.plan.chosen import chosen_of, profiles_with_trials
 from reproduce.plan.grid import Grid, grid_names, load_grid
 from reproduce.run.collect import former_runs
 from reproduce.run.collect import prune as prune_csvs
+from reproduce.run.copies import listing
 from reproduce.run.engines.work import CHECKOUT, alone, commit, device_of
 from reproduce.run.session import Session, print_plan
 
@@ -312,11 +313,7 @@ def list_grids(args: argparse.Namespace) -> None:
 
 
 def list_datasets(args: argparse.Namespace) -> None:
-    folder = data_folder(None)
-    for name in NAMES:
-        place = "embedded" if dataset(name).embedded else str(folder / f"{name}.npz")
-        state = "fetched when first needed" if dataset(name).download else "it has no download"
-        print(f"{name:<15} {place}" + (f"  (not there; {state})" if missing([name], folder) else ""))
+    print("\n".join(listing()))
 
 
 def columns(args: argparse.Namespace) -> None:

@@ -54,7 +54,9 @@ def dataset(name: str, folder: str | Path | None = None) -> Dataset:
     if isinstance(name, str) and name in DATASETS:
         return DATASETS[name]
     if name not in _files(folder):
-        raise unknown("data set", name, names(folder))
+        said = str(unknown("data set", name, names(folder)))
+        further = f", and any NAME.npz of your own in {data_folder(folder)}/."
+        raise InputError(said.removesuffix(".") + further if said.endswith(".") else said)
     path = data_folder(folder) / f"{name}.npz"
     if why := misnamed(name):
         raise InputError(f"{path}: {why}.")

@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 
 from am.activations import ACTIVATIONS
-from am.data import DATASETS
+from am.data import DATASETS, dataset
+from am.errors import InputError
 from am.methods import methods
 from am.modules.networks import NETWORKS
 from reproduce.evidence.columns import COLUMNS, KINDS, Column
@@ -57,8 +58,8 @@ def _ends(column: Column) -> list[Column]:
 
 _SETTING = "grid profile dataset data_official n_train activation hidden method label constants"
 _IDENTITY = (
-    "grid profile rule lane dataset data_official data_rows data_fingerprint n_train inputs network activation hidden "
-    "init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
+    "grid profile rule lane dataset data_official data_rows data_fingerprint classes n_train inputs network activation "
+    "hidden init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
     "gradient_norms"
 )
 _SPENT = "iterations epochs parameter_updates gradient_evaluations flops"
@@ -257,8 +258,14 @@ def page() -> str:
 
 
 def dataset_title(name: str) -> str:
-    title = DATASETS[name].title if name in DATASETS else name
-    return title.capitalize() if title.islower() and name in DATASETS else title
+    """What figures and tables call a data set; one of one's own, of which only the rows are here, by its name."""
+    if name not in DATASETS:
+        try:
+            return dataset(name).title
+        except InputError:
+            return name
+    title = DATASETS[name].title
+    return title.capitalize() if title.islower() else title
 
 
 def titled(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from am.data.base import CLASSES
 from am.errors import InputError
 from reproduce.evidence import door, manifest
 from reproduce.evidence.config import RunConfig
@@ -116,6 +117,7 @@ def identity(grid: Grid, run: PlannedRun) -> dict[str, Any]:
         data_official=run.data.official,
         data_rows=run.data.rows,
         data_fingerprint=c.data_fingerprint,
+        classes=None if run.data.classes == CLASSES else run.data.classes,
         inputs=c.inputs,
         network=c.network,
         constants=c.constants,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from am.data import NAMES, Identity, data_folder, dataset, ensure, identity_of, missing, training_rows
+from am.data import Identity, data_folder, dataset, ensure, identity_of, missing
 from am.errors import InputError, unknown
 from am.machine import device_memory, worker_bytes
 from reproduce.evidence.places import PROFILES, RESULTS, figures_folder, place
@@ -64,7 +64,7 @@ class Session:
         methods, sets = ([word for word in words.split(",") if word] for words in (args.methods, args.datasets))
         self.narrowed = self._narrowed({name: load(name, only=methods) for name in names}, methods, sets)
         self.identities = self._identities(only_look)
-        self.shapes = {name: (dataset(name).inputs, copy.rows) for name, copy in self.identities.items()}
+        self.shapes = {name: dataset(name, self.folder).size(copy.rows) for name, copy in self.identities.items()}
         self.store = Store(self.place, only_look=only_look)
         self.plan()
 
@@ -112,7 +112,8 @@ class Session:
         here = [name for name in every if name not in self.absent]
         check_copies(here, self.folder)
         ensure(here, self.folder, announce=print)
-        found = {name: Identity("", False, dataset(name).train) for name in self.absent}
+        known = [dataset(name, self.folder) for name in self.absent]
+        found = {spec.name: Identity("", False, spec.train, spec.classes) for spec in known}
         if self.absent:
             found |= identities_of_rows(self.absent, [self.results / grid.name for grid in self.grids])
         return found | {name: identity_of(name, self.folder) for name in here}
@@ -224,9 +225,8 @@ class Session:
 
 
 def _sets_of(grids: Iterable[Grid]) -> list[str]:
-    """The data sets of the grids, in the order of all."""
-    used = {name for grid in grids for name in grid.datasets}
-    return [name for name in NAMES if name in used]
+    """The data sets of the grids."""
+    return sorted({name for grid in grids for name in grid.datasets})
 
 
 def print_plan(session: Session, pending: list[list[PlannedRun]]) -> None:
@@ -282,8 +282,7 @@ def memory(session: Session, pending: list[list[PlannedRun]]) -> str:
     sizes = []
     for stack in pending:
         c = stack[0].config
-        inputs, rows = session.shapes[c.dataset]
-        sizes.append(needed_bytes(c, inputs, training_rows(rows, c.n_train), len(stack)))
+        sizes.append(needed_bytes(c, session.shapes[c.dataset], len(stack)))
     largest = max(range(len(sizes)), key=sizes.__getitem__)
     gigabytes = lambda size: f"{size / 1e9:.2g} GB"
     room = worker_bytes(session.device, session.jobs)
