@@ -43,8 +43,8 @@ GRID = dict(
 )
 METHODS = (dict(name="sgd"), dict(name="adam"), dict(name="mdlam"))
 TUNED = dict(rule="tuned", trials=3, methods=METHODS[:2])
-SHAPES = {name: (d.inputs, d.train) for name, d in DATASETS.items()}
-PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name][1]) for name in NAMES}
+SHAPES = {name: d.size(d.train) for name, d in DATASETS.items()}
+PRINTS = {name: Identity(hashlib.sha256(name.encode()).hexdigest(), True, SHAPES[name].rows) for name in NAMES}
 CPU = torch.device("cpu")
 PATIENCE = 300  # seconds until a process that should have ended counts as stuck
 

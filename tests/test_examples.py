@@ -52,6 +52,19 @@ def test_the_conformance_tests_cover_a_method_of_ones_own(checkout):
     assert re.search(r"^\d{2,} passed", said, re.MULTILINE) and "failed" not in said
 
 
+def test_a_data_set_of_ones_own_is_written_listed_and_trained(tmp_path):
+    """By one gradient and one AM method, well above what guessing gives."""
+    data, results = tmp_path / "data", tmp_path / "results"
+    python(EXAMPLES / "own_data.py", data)
+    words = ["--grids", EXAMPLES, "--profile", "smoke", "--device", "cpu", "--jobs", "1", "--data", data]
+    assert main(["run", "own_data", *map(str, [*words, "--results", results, "--figures", tmp_path / "figures"])]) == 0
+    with open(results / "smoke" / "own_data" / "runs.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} == {"SGD", "TIAM"} and {row["classes"] for row in rows} == {"3"}
+    assert all(float(row["test_accuracy"]) > 0.8 for row in rows)
+    assert "Wine" in (results / "smoke" / "own_data" / "table.md").read_text(encoding="utf-8")
+
+
 def test_a_grid_of_ones_own_is_run_and_plotted(tmp_path, monkeypatch):
     results, figures = tmp_path / "results", tmp_path / "figures"
     words = ["--grids", EXAMPLES, "--profile", "smoke", "--device", "cpu", "--jobs", "1"]

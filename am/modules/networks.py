@@ -1,7 +1,7 @@
 """Networks of the module lane: LeNet-5, a small convolutional network and ResNet-20.
 
 Each is a `torch.nn.Sequential` that takes images as the rows in which `am.data` lays them, (B, d0), and gives logits,
-(B, 10). A child that owns parameters is a block: a layer, or in ResNet-20 the stem, a residual block or the head.
+(B, classes). A child that owns parameters is a block: a layer, or in ResNet-20 the stem, a residual block or the head.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from am.data import DATASETS
+from am.data import dataset as dataset_called
 from am.errors import InputError, unknown
 
-CLASSES = 10
+CLASSES = 10  # where nothing else is said
 INITIALISATIONS = ("torch", "he")
 STAND_IN = "digits"  # the embedded 8 x 8 images may be enlarged: profile smoke has no others
 
@@ -55,25 +56,25 @@ def _convolution(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)  # BatchNorm has the bias
 
 
-def _lenet5() -> list[nn.Module]:
-    dense = [nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, CLASSES)]
+def _lenet5(classes: int = CLASSES) -> list[nn.Module]:
+    dense = [nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)]
     first = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
     return [*first, nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), *dense]
 
 
-def _cnn() -> list[nn.Module]:
+def _cnn(classes: int = CLASSES) -> list[nn.Module]:
     # Strides in place of pooling, which on a CPU costs more than the convolutions (Springenberg et al. 2015).
     layers: list[nn.Module] = []
     for channels_in, channels in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(channels_in, channels, 3, stride=2, padding=1), nn.ReLU()]
-    dense = [nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, CLASSES)]
+    dense = [nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, classes)]
     return [*layers, nn.Flatten(), *dense]
 
 
-def _resnet20() -> list[nn.Module]:
+def _resnet20(classes: int = CLASSES) -> list[nn.Module]:
     widths = (16, 16, 16, 16, 32, 32, 32, 64, 64, 64)
     stem = nn.Sequential(_convolution(3, 16), nn.BatchNorm2d(16), nn.ReLU())
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
     return [stem, *(ResidualBlock(a, b) for a, b in zip(widths, widths[1:])), head]
 
 
@@ -88,7 +89,7 @@ class Network:
     title: str
     shape: tuple[int, int, int]
     hidden: tuple[int, ...]
-    layers: Callable[[], list[nn.Module]]
+    layers: Callable[..., list[nn.Module]]  # given the number of classes
     multiply_adds: int
     units: int
 
@@ -110,7 +111,8 @@ NETWORKS = {
 
 def check_images(name: str, dataset: str) -> None:
     """Raises InputError where the network does not take the images of the data set."""
-    sizes = [" x ".join(map(str, shape)) for shape in (NETWORKS[name].shape, (*DATASETS[dataset].shape, 1)[:3])]
+    given = dataset_called(dataset).shape
+    sizes = [" x ".join(map(str, shape)) for shape in (NETWORKS[name].shape, (*given, 1)[:3])]
     if dataset != STAND_IN and sizes[0] != sizes[1]:
         fitting = [d.name for d in DATASETS.values() if (*d.shape, 1)[:3] == NETWORKS[name].shape]
         raise InputError(
@@ -126,17 +128,22 @@ def build(
     init: str,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    shape: tuple[int, ...] = (),
+    classes: int = CLASSES,
 ) -> nn.Sequential:
     """The network with initial values that come from the seed alone, drawn on the CPU in float64, layer by layer.
 
     torch: weights and biases of convolutions and dense layers ~ U(-r, r), r = n^-1/2, n the inputs of a unit, the
     default of torch.nn.  he: weights ~ N(0, 2/n), biases 0.  BatchNorm begins at weight 1, bias 0.
+    shape: of the images, as `Data` has it, where they are at hand; else that of the data set of the name.
     Raises InputError where the network does not take the data set's images, and for another initialisation.
     """
-    check_images(name, dataset)
+    if not shape:
+        check_images(name, dataset)
+        shape, classes = dataset_called(dataset).shape, dataset_called(dataset).classes
     if init not in INITIALISATIONS:
         raise unknown("initialisation", init, INITIALISATIONS, f"network '{name}'")
-    network = nn.Sequential(Pixels(DATASETS[dataset].shape, NETWORKS[name].shape), *NETWORKS[name].layers())
+    network = nn.Sequential(Pixels(shape, NETWORKS[name].shape), *NETWORKS[name].layers(classes))
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):

@@ -112,7 +112,7 @@ class ModuleRun:
     ) -> None:
         device = data.x.device
         self.method, self.settings = method, settings
-        self.network = build(network, data.name, seed, init, device, data.x.dtype)
+        self.network = build(network, data.name, seed, init, device, data.x.dtype, data.shape, data.classes)
         self.batches = Batches(data.x, data.y, seeds=[seed], batch_size=budget.batch_size)
         self.per_epoch = self.batches.per_epoch
         self.depth = len(network_blocks(self.network))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Never
 
+from am.data import in_folder
 from am.errors import InputError, unknown
 from reproduce.cli import keeping, showing, training
 from reproduce.cli.requests import Csvs, Training
@@ -19,6 +20,12 @@ from reproduce.plan.grid import APART
 
 MOST_JOBS = 1_000  # processes; more cores than any machine has
 MOST_ROWS = 1_000_000  # of an audit
+
+
+def _in_folder(folder: str | None, does: Callable[[], int | None]) -> int | None:
+    """The command, for which the data folder is this one wherever none is given."""
+    with in_folder(folder):
+        return does()
 
 
 def request(words: Sequence[str]) -> Callable[[], int | None]:
@@ -32,10 +39,11 @@ def request(words: Sequence[str]) -> Callable[[], int | None]:
     options = {name: value for name, value in vars(args).items() if name not in ("command", "does", "takes")}
     if "figures" in options:
         options["figures"] = options["figures"] or figures_folder(options["results"])
+    does = args.does
     if args.takes:
         mine = {f.name: options.pop(f.name) for f in dataclasses.fields(args.takes)}
-        return functools.partial(args.does, args.takes(**mine), **options)
-    return functools.partial(args.does, **options)
+        does = functools.partial(does, args.takes(**mine))
+    return functools.partial(_in_folder, getattr(args, "data", None), functools.partial(does, **options))
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from am.data import NAMES, data_folder, dataset, missing
 from am.errors import InputError, unknown
 from am.methods import methods as all_methods
 from reproduce.cli.requests import Csvs, listed
@@ -14,6 +13,7 @@ from reproduce.evidence.files import Stale, make_folder, write_whole
 from reproduce.evidence.places import grids_to_show, place, profiles_with_csvs
 from reproduce.plan.chosen import chosen_of, profiles_with_trials
 from reproduce.plan.grid import FOLDER, abouts, grid_names, load_grid
+from reproduce.run.copies import listing
 from reproduce.run.engines.work import device_of
 
 
@@ -122,11 +122,7 @@ def list_grids(grid_folder: Path | None) -> None:
 
 
 def list_datasets() -> None:
-    folder = data_folder(None)
-    for name in NAMES:
-        place = "embedded" if dataset(name).embedded else str(folder / f"{name}.npz")
-        state = "fetched when first needed" if dataset(name).torchvision else "it has no download"
-        print(f"{name:<15} {place}" + (f"  (not there; {state})" if missing([name], folder) else ""))
+    print("\n".join(listing()))
 
 
 def columns(out: Path) -> None:

@@ -14,6 +14,7 @@ COLUMNS = {
         Column("rule", "text", "paper: settings as the grid and the defaults say; tuned: the best of equal trials"),
         Column("data_official", "flag", "whether the data are the official copy"),
         Column("data_rows", "integer", "training images of the copy, those held out among them", later=True),
+        Column("classes", "integer", "classes of the data set; empty: ten", later=True),
         Column("n_train", "integer", "training images, after the validation images are held out"),
         Column("label", "text", "what the grid calls the method setting; figures and tables have a line for each"),
         Column("status", "text", "done, diverged (NaN or infinite) or failed (an error; tried again)"),

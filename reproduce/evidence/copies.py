@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from am.data import Identity
+from am.data import Identity, dataset
 from reproduce.evidence import door
 from reproduce.evidence.files import Stale
 
 
-def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[str, Identity]:
+def identities_of_rows(wanted: Sequence[str], folders: Iterable[Path]) -> dict[str, Identity]:
     """Of each of the data sets the copy behind most rows that count in these grids' CSVs; none where there is none.
 
     Raises InputError for a CSV that cannot be read whole.
@@ -25,7 +25,8 @@ def identities_of_rows(names: Sequence[str], folders: Iterable[Path]) -> dict[st
         except Stale:
             continue
         for row in rows:
-            if row["dataset"] in names and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
-                copy = Identity(row["data_fingerprint"], row["data_official"] == "True", int(row["data_rows"]))
+            if row["dataset"] in wanted and re.fullmatch(r"[1-9]\d{1,8}", row["data_rows"], re.ASCII):
+                official, classes = row["data_official"] == "True", dataset(row["dataset"]).classes
+                copy = Identity(row["data_fingerprint"], official, int(row["data_rows"]), classes)
                 found[row["dataset"], copy] += 1
     return {name: copy for (name, copy), _ in reversed(found.most_common())}

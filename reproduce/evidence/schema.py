@@ -7,7 +7,9 @@ docs/columns.md from here; `files` reads and writes by it.
 import re
 from dataclasses import dataclass
 
-from am.data import DATASETS
+from am.activations import ACTIVATIONS
+from am.data import DATASETS, dataset
+from am.errors import InputError
 from am.methods import methods
 from am.modules.networks import NETWORKS
 from reproduce.evidence.column import KINDS, Column
@@ -58,8 +60,8 @@ def _ends(column: Column) -> list[Column]:
 
 _SETTING = "grid profile dataset data_official n_train activation hidden method label constants"
 _IDENTITY = (
-    "grid profile rule lane dataset data_official data_rows data_fingerprint n_train inputs network activation hidden "
-    "init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
+    "grid profile rule lane dataset data_official data_rows data_fingerprint classes n_train inputs network activation "
+    "hidden init method label constants hyperparameters seed n_train_asked epochs_asked batch_size evaluate_every "
     "gradient_norms"
 )
 _IDENTITY = " ".join(dict.fromkeys([*_IDENTITY.split(), *ASKED]))  # a further field's column comes last
@@ -266,14 +268,16 @@ def page() -> str:
 
 # Titles --------------------------------------------------------------------------------------------------------------
 
-_ACTIVATIONS = dict(
-    relu="ReLU", leaky_relu="leaky ReLU", elu="ELU", selu="SELU", celu="CELU", relu6="ReLU6", gelu="GELU", silu="SiLU"
-)
-
 
 def dataset_title(name: str) -> str:
-    title = DATASETS[name].title if name in DATASETS else name
-    return title.capitalize() if title.islower() and name in DATASETS else title
+    """What figures and tables call a data set; one of one's own, of which only the rows are here, by its name."""
+    if name not in DATASETS:
+        try:
+            return dataset(name).title
+        except InputError:
+            return name
+    title = DATASETS[name].title
+    return title.capitalize() if title.islower() else title
 
 
 def titled(text: str) -> str:
@@ -282,7 +286,7 @@ def titled(text: str) -> str:
 
 
 def activation_title(name: str) -> str:
-    return _ACTIVATIONS.get(name, name)
+    return ACTIVATIONS[name].title if name in ACTIVATIONS else name
 
 
 def network_title(network: str, hidden: str) -> str:

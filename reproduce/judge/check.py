@@ -19,7 +19,7 @@ from reproduce.evidence.files import Stale, read
 from reproduce.evidence.places import place
 from reproduce.judge.claims import CLAIMS, load_claims
 from reproduce.judge.measures import Claim, Evidence, without_runs
-from reproduce.judge.rows import CHANCE, is_finished
+from reproduce.judge.rows import chance, is_finished
 from reproduce.judge.targets import at_equal_cost, step_costs
 from reproduce.judge.verdicts import HELD, JUDGED, OPEN, PARTLY, REFUTED
 
@@ -122,7 +122,7 @@ def _accuracy_of(runs: pd.DataFrame, dataset: str, label: str, **where: str) -> 
     chosen = runs[(runs["dataset"] == dataset) & (runs["label"] == label)]
     for column, value in where.items():
         chosen = chosen[chosen[column] == value]
-    return float(chosen["test_accuracy"].where(is_finished(chosen), CHANCE).median())
+    return float(chosen["test_accuracy"].where(is_finished(chosen), chance(chosen)).median())
 
 
 def _accuracies(claim: Claim, evidence: Evidence, dataset: str, other: str) -> Pair:
@@ -210,7 +210,7 @@ def _not_the_best(claim: Claim, evidence: Evidence, row: Any) -> str:
     if row.outcome != "best":
         return ""
     runs = evidence.runs[(evidence.runs["dataset"] == row.dataset) & evidence.runs["label"].isin(claim.labels)]
-    means = runs["test_accuracy"].where(is_finished(runs), CHANCE).groupby(runs["label"]).mean()
+    means = runs["test_accuracy"].where(is_finished(runs), chance(runs)).groupby(runs["label"]).mean()
     top = means.idxmax()
     return (
         f"{row.dataset}: it says that {row.method} is the best, and {top} is." if means[row.method] < means[top] else ""

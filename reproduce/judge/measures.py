@@ -14,7 +14,7 @@ from reproduce.evidence import door
 from reproduce.evidence.about import Target
 from reproduce.judge.compare import best_and_ties, compare, compare_costs, contrast, decided, mean_of
 from reproduce.judge.convergence import convergence, levels
-from reproduce.judge.rows import CHANCE, only_labels, too_few
+from reproduce.judge.rows import chance, only_labels, too_few
 from reproduce.judge.stability import by_step_size, stability
 from reproduce.judge.targets import at_equal_cost, cost_to_target, step_costs, targets, with_block_gradients
 
@@ -157,7 +157,9 @@ def _contrast(claim: Claim, evidence: Evidence) -> pd.DataFrame:
     return contrast(both, claim.method, name, claim.column, claim.group, claim.elsewhere)
 
 
-def _stability(measure: str, worst: float) -> Table:
+def _stability(measure: str, worst: float | None = None) -> Table:
+    """worst: of a method that never trains; None: the least steadiness there is on the data."""
+
     def table(claim: Claim, evidence: Evidence) -> pd.DataFrame:
         chosen = by_step_size(evidence.runs)["label"].isin([claim.method, *claim.against])
         found = stability(evidence.runs[chosen], evidence.curves)
@@ -167,7 +169,8 @@ def _stability(measure: str, worst: float) -> Table:
         if found.empty:
             raise InputError(too_few(1))
         mark = 1 / found["step_sizes"].iloc[0] if measure == "survival" else 0.0
-        table = compare(found, claim.method, claim.against, metric=measure, unfinished=worst, mark=mark)
+        least = chance(evidence.runs).min() - 1 if worst is None else worst
+        table = compare(found, claim.method, claim.against, metric=measure, unfinished=least, mark=mark)
         judged = dict(usable_decades=_cut_off, survival=_within_a_step).get(measure)
         return judged(table, found) if judged else table
 
@@ -231,7 +234,7 @@ MEASURES = {
     "contrast": Measure(_contrast, 100, "points", column=True),
     "usable_decades": Measure(_stability("usable_decades", 0.0), 1, "decades", sweep=True),
     "survival": Measure(_stability("survival", 0.0), 100, "% of the step sizes", sweep=True),
-    "steadiness": Measure(_stability("steadiness", CHANCE - 1), 100, "points", sweep=True),
+    "steadiness": Measure(_stability("steadiness"), 100, "points", sweep=True),
     "monotone": Measure(_convergence("monotone_share", 0.0), 100, "% of the evaluations"),
     "rate": Measure(_convergence("rate", 2.0), 1, "per iteration"),
     "linear_margin": Measure(_convergence("linear_margin", -1.0), 1, "of R²"),

@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from am.data.base import CLASSES
 from am.errors import InputError, unknown
 from am.methods import methods
 from reproduce.evidence.schema import TABLES
 
-CHANCE = 0.1  # every data set has ten classes
 MIN_SEEDS = 3
 STATUSES = ("done", "diverged", "failed")
 ACCURACIES = ("test_accuracy", "test_accuracy_best_val", "val_accuracy")
@@ -22,7 +22,14 @@ def with_role(name: str, role: str) -> list[str]:
     return methods()[name].with_role(role) if name in methods() else []
 
 
-def scores(runs: pd.DataFrame, metric: str = "test_accuracy", unfinished: float | None = None) -> pd.Series:
+def chance(runs: pd.DataFrame) -> pd.Series:
+    """Of each run the accuracy of guessing: 1 / classes, ten where the row says nothing (`evidence.columns`)."""
+    if "classes" not in runs:
+        return pd.Series(1 / CLASSES, runs.index)
+    return 1 / pd.to_numeric(runs["classes"]).fillna(CLASSES)
+
+
+def scores(runs: pd.DataFrame, metric: str = "test_accuracy", unfinished: float | pd.Series | None = None) -> pd.Series:
     """The metric of each run; a diverged or failed run scores `unfinished`, by default chance level for an accuracy.
 
     Raises InputError where a finished run has no finite value, and where another metric gives no `unfinished`.
@@ -32,7 +39,7 @@ def scores(runs: pd.DataFrame, metric: str = "test_accuracy", unfinished: float 
     if unfinished is None:
         if metric not in ACCURACIES and not finished.all():
             raise InputError(f"some runs did not finish, and only an accuracy says what that is worth, not '{metric}'.")
-        unfinished = CHANCE
+        unfinished = chance(runs)
     values = runs[metric].astype(float)
     if (finished & ~np.isfinite(values)).any():
         bad = runs[finished & ~np.isfinite(values)].iloc[0]

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from am.errors import InputError
 from reproduce.judge.estimates import spread
-from reproduce.judge.rows import CHANCE, check_one_row_per_seed, is_finished, listed, require_columns, scores, with_role
+from reproduce.judge.rows import chance, check_one_row_per_seed, is_finished, listed, require_columns, scores, with_role
 
-USELESS = 2 * CHANCE  # a run that ends no better is no evidence of stability, however steadily it does
 WITHIN = 0.05  # accuracy that a usable step size may lose against the best one
 
 
@@ -47,6 +47,12 @@ def sweeps_step_sizes(runs: pd.DataFrame) -> bool:
     return bool((tried > 1).all())
 
 
+def useless(chance: Any) -> Any:  # pd.Series or float
+    """The accuracy at which a run is no evidence of stability, however steadily it ends there: twice chance, and of
+    fewer than three classes half-way from chance to 1."""
+    return np.minimum(2 * chance, (1 + chance) / 2)
+
+
 def stability(
     runs: pd.DataFrame, curves: pd.DataFrame, by: str | Sequence[str] = "dataset", within: float = WITHIN
 ) -> pd.DataFrame:
@@ -55,12 +61,12 @@ def stability(
     step_sizes: how many were tried. usable_decades: width, in powers of ten, of the unbroken range of step sizes around
     the seed's best that loses at most `within` of its test accuracy (linear in log step size between those tried, and
     never beyond them). survival: share of step sizes at which training finished below the training loss it started
-    from, without those above best_step_size that ended at USELESS accuracy: dead units, whose loss may be just below
+    from, without those above best_step_size that ended at `useless` accuracy: dead units, whose loss may be just below
     the start. cut_off: whether the usable range reaches an end of the sweep, so that its width is a lower bound.
     best_step_size: the label's, with the highest mean validation accuracy over seeds. steadiness: minus the distance of
-    the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at USELESS accuracy
-    or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other runs has status
-    "failed" and 0 decades. Raises InputError where a seed lacks a step size.
+    the seed's test accuracy from the other seeds' median there (NaN for one seed). A run that ended at `useless`
+    accuracy or did not finish counts as chance and has the least steadiness, chance - 1; a seed with no other runs has
+    status "failed" and 0 decades. Raises InputError where a seed lacks a step size.
     """
     by, runs = listed(by), by_step_size(runs)
     cell = [*by, "label"]
@@ -72,7 +78,8 @@ def stability(
     values = runs[[*cell, "seed", "step_size"]].assign(
         accuracy=scores(runs),
         validation=scores(runs, "val_accuracy"),
-        sound=is_finished(runs) & (scores(runs) > USELESS),
+        chance=chance(runs),
+        sound=is_finished(runs) & (scores(runs) > useless(chance(runs))),
         alive=is_finished(runs) & runs["run_key"].isin(fell.index[fell]),
     )
     rows = []
@@ -82,13 +89,13 @@ def stability(
         if table.isna().any(axis=None):
             where = ", ".join(map(str, key))
             raise InputError(f"{where}: some seeds lack step sizes that others have, so that they do not compare.")
-        accuracy, sound = table["accuracy"], table["sound"] > 0
+        accuracy, sound, guessed = table["accuracy"], table["sound"] > 0, found["chance"].iloc[0]
         best = table["validation"].mean().idxmax()
         others = pd.Series({seed: accuracy[best].drop(seed).median() for seed in accuracy.index})
         alive = (table["alive"] > 0) & (sound | (sound.columns <= best))
-        distance = (accuracy[best] - others).abs().where(sound[best], 1 - CHANCE)
+        distance = (accuracy[best] - others).abs().where(sound[best], 1 - guessed)
         for seed in table.index:
-            useful = accuracy.loc[seed].where(sound.loc[seed], CHANCE)
+            useful = accuracy.loc[seed].where(sound.loc[seed], guessed)
             decades, cut_off = _decades(useful, within) if sound.loc[seed].any() else (0.0, False)
             rows.append(
                 dict(zip(cell, key))

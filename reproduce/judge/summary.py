@@ -10,7 +10,7 @@ from reproduce.evidence import door
 from reproduce.evidence.files import Stale, write
 from reproduce.evidence.schema import TABLES
 from reproduce.judge.estimates import mean_interval
-from reproduce.judge.rows import CHANCE, SETTING, STATUSES, check_one_row_per_seed, is_finished, require_columns
+from reproduce.judge.rows import SETTING, STATUSES, chance, check_one_row_per_seed, is_finished, require_columns
 
 MEANS = TABLES["summary"].names[TABLES["summary"].names.index("mean_all") + 1 :]
 
@@ -32,7 +32,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         accuracy = done["test_accuracy"].dropna().astype(float)
         estimate = mean_interval(accuracy)
         status = cell["status"].value_counts()
-        known = cell["test_accuracy"].astype(float).where(finished[cell.index], CHANCE)
+        known = cell["test_accuracy"].astype(float).where(finished[cell.index], chance(cell))
         rows.append(
             dict(zip(SETTING, key))
             | dict(runs=len(cell))

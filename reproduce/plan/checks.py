@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
-from am.data import DATASETS, INPUTS, NAMES
+from am.data import INPUTS, dataset
 from am.errors import InputError, unknown
 from am.methods import methods
 from am.modules.networks import NETWORKS
@@ -187,8 +187,8 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
     for key, found in lists.items():
         _check_list(place, key, found)
     for word in values.get("datasets", ()):
-        if word not in NAMES:
-            raise unknown("data set", word, NAMES, place)
+        with told(place):
+            dataset(word)
     for word in values.get("activations", ()):
         with told(place):
             activation(str(word))
@@ -225,9 +225,10 @@ def _check_values(place: str, values: dict[str, Any]) -> None:
 
 def _check_networks(place: str, given: str | dict[str, Any]) -> None:
     """One network for all data sets, or a table of one for each."""
-    for dataset, word in given.items() if isinstance(given, dict) else [(NAMES[0], given)]:
-        if dataset not in NAMES:
-            raise unknown("data set", dataset, NAMES, f"{place}: network")
+    for name in given if isinstance(given, dict) else ():
+        with told(f"{place}: network"):
+            dataset(name)
+    for word in given.values() if isinstance(given, dict) else [given]:
         if word not in (MLP, *NETWORKS):
             raise unknown("value of 'network'", str(word), (MLP, *NETWORKS), place)
 
@@ -261,11 +262,11 @@ def _check_widths(place: str, values: dict[str, Any]) -> None:
 
 
 def check_rows(place: str, n_train: Sequence[int], datasets: Sequence[str]) -> None:
-    """Raises InputError where more training images are asked for than a set's authors published."""
+    """Raises InputError where more training images are asked for than a set's authors published of a known set."""
     for name in datasets:
-        spec = DATASETS[name]
+        spec = dataset(name)
         for n in n_train:
-            if n > spec.train:
+            if n > spec.train and not spec.own:  # of which the plan says that all are taken
                 raise InputError(
                     f"{place}: 'n_train' {n:,} is above the {spec.train:,} images of the official training part of "
                     f'{name}; write "all" or a smaller number.'

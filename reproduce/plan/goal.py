@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from am.data import NAMES, Identity, dataset
+from am.data import Identity, Size, dataset
 from am.errors import InputError, unknown
 from reproduce.evidence.kept import kept_by_key
 from reproduce.evidence.store import Store
@@ -41,9 +41,8 @@ class Asked:
     narrowed: dict[str, Grid]
 
     def datasets(self, now: bool = False) -> list[str]:
-        """Those of the grids, or of what is trained now, in the order of all."""
-        used = {name for grid in (self.narrowed if now else self.grids).values() for name in grid.datasets}
-        return [name for name in NAMES if name in used]
+        """Those of the grids, or of what is trained now."""
+        return sorted({name for grid in (self.narrowed if now else self.grids).values() for name in grid.datasets})
 
 
 def asked(words: Sequence[str], profile: str, narrowing: Narrowing, folder: Path | None = None) -> Asked:
@@ -79,9 +78,9 @@ class Goal:
     absent: Sequence[str] = ()
 
     @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Data set -> (inputs, training images)."""
-        return {name: (dataset(name).inputs, copy.rows) for name, copy in self.identities.items()}
+    def shapes(self) -> dict[str, Size]:
+        """How large the copy of each data set is."""
+        return {name: dataset(name).size(copy.rows) for name, copy in self.identities.items()}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
-from am.data import NAMES
+from am.data import dataset
 from am.errors import InputError, unknown
 from am.method import Method
 from am.methods import method
@@ -210,12 +210,12 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
             f"{place}: data sets, networks, activations, methods, 'seeds' and 'trials' multiply to {count:,} runs; "
             f"a grid has at most {MOST_RUNS:,}."
         )
-    for entry, act, (dataset, network) in itertools.product(grid.entries, grid.activations, grid.networks.items()):
+    for entry, act, (name, network) in itertools.product(grid.entries, grid.activations, grid.networks.items()):
         with told(place):
             if network != MLP:
-                check_module(entry.method, network, dataset, act, entry.overrides.get("init", grid.init))
-            for hidden in widths_of(grid, entry, dataset) if network == MLP else ():
-                entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
+                check_module(entry.method, network, name, act, entry.overrides.get("init", grid.init))
+            for hidden in widths_of(grid, entry, name) if network == MLP else ():
+                entry.method.check(entry.settings, activation(act), (1, *hidden, dataset(name).classes))
     return grid
 
 
@@ -282,8 +282,8 @@ def _floors(place: str, floors: Any) -> dict[str, float]:
     if not isinstance(floors, dict):
         raise InputError(f"{place}: 'floors' must be a table, for example {example}, not {shown(floors)}.")
     for name, accuracy in floors.items():
-        if name not in NAMES:
-            raise unknown("data set", name, NAMES, f"{place}: floors")
+        with told(f"{place}: floors"):
+            dataset(name)
         if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 < accuracy < 1:
             raise InputError(f"{place}: floors: '{name}' must be an accuracy in (0, 1), not {shown(accuracy)}.")
     return {name: float(accuracy) for name, accuracy in floors.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from am.data import Identity, full_rows, training_rows
+from am.data import Identity, Size, full_rows, training_rows
 from am.errors import InputError
 from am.machine import largest_stack
 from am.methods import method
@@ -164,20 +164,20 @@ def share_of(plans: Sequence[Sequence[PlannedRun]], number: int, shares: int, se
 
 
 def stacks(
-    runs: Sequence[PlannedRun], shapes: dict[str, tuple[int, int]], device: torch.device, workers: int = 1
+    runs: Sequence[PlannedRun], shapes: dict[str, Size], device: torch.device, workers: int = 1
 ) -> list[list[PlannedRun]]:
     """Runs that train together: equal in all but seed and float settings, at the most what each of the workers holds.
 
     A run of the time lane, or of a network of the module lane, is a stack by itself.
-    shapes: data set -> (inputs, training images). The grouping changes no number, so a resumed grid need not make the
+    shapes: of the copy of each data set. The grouping changes no number, so a resumed grid need not make the
     stacks of an uninterrupted one.
     """
     made = []
     for group in alike(runs):
         c = group[0].config
-        inputs, rows = shapes[c.dataset]
-        n_train = training_rows(rows, c.n_train)
-        limit = largest_stack(method(c.method), (inputs, *c.hidden, 10), n_train, c.batch_size, device, workers)
+        size_of = shapes[c.dataset]
+        n_train, widths = training_rows(size_of.rows, c.n_train), (size_of.inputs, *c.hidden, size_of.classes)
+        limit = largest_stack(method(c.method), widths, n_train, c.batch_size, device, workers)
         limit = 1 if c.lane == "time" or c.network != MLP else limit
         parts = -(-len(group) // limit)  # as even as can be: 17 runs are 9 + 8, not 16 + 1
         size = -(-len(group) // parts)

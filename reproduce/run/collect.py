@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from am.data.base import CLASSES
 from reproduce.evidence import door, manifest
 from reproduce.evidence.config import RunConfig
 from reproduce.evidence.files import make_folder, sweep
@@ -89,7 +90,8 @@ def _write(folder: Path, name: str, rows: Sequence[Row]) -> bool:
 def identity(grid: Grid, run: PlannedRun) -> Row:
     """The columns that say which run a row is, as the grid calls it now."""
     of_grid = dict(grid=grid.name, profile=grid.profile, rule=grid.rule)
-    of_data = dict(data_official=run.data.official, data_rows=run.data.rows)
+    classes = None if run.data.classes == CLASSES else run.data.classes
+    of_data = dict(data_official=run.data.official, data_rows=run.data.rows, classes=classes)
     return run.config.row | text(dict(run_key=run.run_key, label=run.label) | of_grid | of_data)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from am.data import Data
+from am.data import Data, Size, training_rows
 from am.machine import stack_bytes
 from am.methods import method
 from am.modules.networks import NETWORKS
@@ -37,19 +37,20 @@ def train_runs(
     return train(chosen, settings, seeds, data, **how)
 
 
-def work_of(config: RunConfig, inputs: int) -> int:
-    """Multiply-adds of the products of a pass forward of one image of so many inputs."""
+def work_of(config: RunConfig, size: Size) -> int:
+    """Multiply-adds of the products of a pass forward of one image of such a data set."""
     if config.network != MLP:
         return NETWORKS[config.network].multiply_adds
-    widths = (inputs, *config.hidden, 10)
+    widths = (size.inputs, *config.hidden, size.classes)
     return sum(a * b for a, b in zip(widths, widths[1:]))
 
 
-def needed_bytes(config: RunConfig, inputs: int, n_train: int, runs: int) -> int:
-    """Bytes that a worker needs at the most for a stack of runs and the data that they share."""
+def needed_bytes(config: RunConfig, size: Size, runs: int) -> int:
+    """Bytes that a worker needs at the most for a stack of runs and the data, of this size, that they share."""
+    n_train = training_rows(size.rows, config.n_train)
     if config.network == MLP:
-        widths = (inputs, *config.hidden, 10)
+        widths = (size.inputs, *config.hidden, size.classes)
         return stack_bytes(method(config.method), widths, n_train, config.batch_size, runs)
     network = NETWORKS[config.network]
-    step = LIVE * (config.batch_size * (network.units + inputs) + network.parameters)
-    return 4 * (2 * n_train * inputs + step)
+    step = LIVE * (config.batch_size * (network.units + size.inputs) + network.parameters)
+    return 4 * (2 * n_train * size.inputs + step)

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from am.data import data_folder, training_rows
+from am.data import Size, data_folder
 from am.machine import device_memory, worker_bytes
 from reproduce.evidence.kept import not_counted
 from reproduce.plan.plan import short_of_rows
@@ -69,13 +69,12 @@ def _told_absent(name: str, mark: str, folder: str | None) -> str:
     return f"{name} is not in {where}/: planned is the copy that the collected rows were made of, SHA-256 {mark[:16]}."
 
 
-def _memory(machine: Machine, shapes: dict[str, tuple[int, int]], stacks: Stacks) -> str:
+def _memory(machine: Machine, shapes: dict[str, Size], stacks: Stacks) -> str:
     """The sentence that says what memory the training may take, and what its largest stack needs at the most."""
     sizes = []
     for stack in stacks:
         c = stack[0].config
-        inputs, rows = shapes[c.dataset]
-        sizes.append(needed_bytes(c, inputs, training_rows(rows, c.n_train), len(stack)))
+        sizes.append(needed_bytes(c, shapes[c.dataset], len(stack)))
     largest = max(range(len(sizes)), key=sizes.__getitem__)
     gigabytes = lambda size: f"{size / 1e9:.2g} GB"
     room = worker_bytes(machine.device, machine.jobs)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from am.data import DATASETS, Data, held_out_size, training_rows
+from am.data import Data, Size, held_out_size, training_rows
 from am.evaluation import TRAIN_LOSS_ROWS
 from am.methods import method
 from am.training import Budget, train
@@ -48,13 +48,13 @@ class Rate:
 class Estimates:
     """Seconds of stacks on this machine.
 
-    shapes: data set -> (inputs, training images).  lookup: run key -> stored run.  known: runs that may be stored.
+    shapes: of the copy of each data set.  lookup: run key -> stored run.  known: runs that may be stored.
     others: such runs of other profiles; they tell what nothing of `known` tells.
     """
 
     def __init__(
         self,
-        shapes: dict[str, tuple[int, int]],
+        shapes: dict[str, Size],
         device: torch.device,
         lookup: Callable[[str], dict[str, Any] | None],
         known: Sequence[PlannedRun] = (),
@@ -102,23 +102,23 @@ class Estimates:
     def _key(self, c: RunConfig) -> tuple:
         """What a rate depends on."""
         words = tuple((k, v) for k, v in c.settings if not isinstance(v, float))
-        problem = c.network, c.hidden, c.activation, self.shapes[c.dataset][0]
+        problem = c.network, c.hidden, c.activation, self.shapes[c.dataset][0], self.shapes[c.dataset].classes
         return c.method, words, *problem, c.batch_size, c.gradient_norm, c.lane
 
     def _sizes(self, c: RunConfig) -> tuple[int, int, int, int]:
         """Steps, rows of a step, evaluations, rows of an evaluation."""
-        _, rows = self.shapes[c.dataset]
-        n = training_rows(rows, c.n_train)
+        size = self.shapes[c.dataset]
+        n = training_rows(size.rows, c.n_train)
         per_epoch = n // c.batch_size if c.batch_size else 1
         steps = c.epochs * per_epoch
         evaluations = 1 + -(-steps // max(1, round(c.evaluate_every * per_epoch)))
-        seen = min(n, TRAIN_LOSS_ROWS) + held_out_size(rows) + (DATASETS[c.dataset].test if c.read_test else 0)
+        seen = min(n, TRAIN_LOSS_ROWS) + held_out_size(size.rows) + (size.test if c.read_test else 0)
         return steps, c.batch_size or n, evaluations, seen
 
     def _guess(self, stack: Sequence[PlannedRun]) -> float:
         c = stack[0].config
         steps, rows, evaluations, seen = self._sizes(c)
-        products = work_of(c, self.shapes[c.dataset][0])
+        products = work_of(c, self.shapes[c.dataset])
         chosen = method(c.method)
         passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings))) or 2
         step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * products / FLOP_GUESS
@@ -147,7 +147,7 @@ class Estimates:
         chosen = method(c.method)
         steps, rows, _, _ = self._sizes(c)
         n = min(rows, ROWS) if chosen.full_batch else rows * min(STEPS, steps)
-        data = self._made_up(n, self.shapes[c.dataset][0])
+        data = self._made_up(n, self.shapes[c.dataset])
         budget = Budget(2 if chosen.full_batch else 1, c.batch_size, 2, gradient_norm=c.gradient_norm)
         settings = [chosen.settings(dict(run.config.settings)) for run in runs]
         seeds = [run.config.seed for run in runs]
@@ -166,11 +166,11 @@ class Estimates:
         self._ratios.append(math.log(seconds / self._guess(stack)))
         return rate
 
-    def _made_up(self, n: int, inputs: int) -> Data:
+    def _made_up(self, n: int, size: Size) -> Data:
         chance = torch.Generator().manual_seed(0)
-        x = torch.rand(n, inputs, generator=chance).to(self.device)
-        y = torch.randint(10, (n,), generator=chance).to(self.device)
-        return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=10)
+        x = torch.rand(n, size.inputs, generator=chance).to(self.device)
+        y = torch.randint(size.classes, (n,), generator=chance).to(self.device)
+        return Data("made up", x, y, x, y, x, y, fingerprint="", official=False, classes=size.classes)
 
 
 @contextmanager

@@ -70,7 +70,8 @@ def _copies(grids: Asked, folder: str | None, results: Path, only_look: bool) ->
     here = [name for name in every if name not in absent]
     check_copies(here, folder)
     ensure(here, folder, announce=print)
-    found = {name: Identity("", False, dataset(name).train) for name in absent}
+    known = [dataset(name, folder) for name in absent]
+    found = {spec.name: Identity("", False, spec.train, spec.classes) for spec in known}
     if absent:
         found |= identities_of_rows(absent, [results / name for name in grids.grids])
     return absent, found | {name: identity_of(name, folder) for name in here}

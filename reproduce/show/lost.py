@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from am.data.base import CLASSES
 from am.errors import InputError
 from reproduce.judge.estimates import mean_interval
-from reproduce.judge.stability import USELESS, by_step_size, stability, sweeps_step_sizes
+from reproduce.judge.stability import by_step_size, stability, sweeps_step_sizes, useless
 from reproduce.show.look import Style, look_of
 from reproduce.show.panels import Panel
 
@@ -67,6 +68,6 @@ def draw_lost(ax: Axes, lost: Sequence[Lost], look: Sequence[Style], high: float
 def lost_note(step_sizes: int) -> str:
     return (
         f"Below: a run is lost where it diverged, ended at a training loss above the start's, or, at a step size above "
-        f"its method's best, at {100 * USELESS:g} % or less; mean over seeds and 95 % t interval. SAMT-5b calls "
-        f"methods tied that differ by one step size or less ({100 / step_sizes:.1f} %)."
+        f"its method's best, at {100 * useless(1 / CLASSES):g} % or less; mean over seeds and 95 % t interval. "
+        f"SAMT-5b calls methods tied that differ by one step size or less ({100 / step_sizes:.1f} %)."
     )

@@ -17,7 +17,7 @@ from am.errors import InputError
 
 
 def test_unknown_name_is_met_with_the_nearest():
-    for call in (data.dataset, load, fetch, identity_of, lambda name: missing([name])):
+    for call in (data.dataset, load, fetch, identity_of):
         with pytest.raises(InputError, match="unknown data set 'fashion_mnits'; did you mean 'fashion_mnist'?"):
             call("fashion_mnits")
 
@@ -99,7 +99,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     before = identity_of("mnist", tmp_path)
     assert identity_of("mnist", tmp_path) == before
     images = load("mnist", tmp_path)
-    assert before == (images.fingerprint, False, len(images.x_train))
+    assert before == (images.fingerprint, False, len(images.x_train), 10)
     write(tmp_path, "mnist", **arrays_of("mnist", seed=1))
     after = identity_of("mnist", tmp_path)
     assert after != before and after[0] == load("mnist", tmp_path).fingerprint
@@ -108,7 +108,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
     write(tmp_path, "mnist")
     before = identity_of("mnist", tmp_path)
-    data._read.cache_clear()
+    data.files._read.cache_clear()
     monkeypatch.setattr(np, "load", lambda *args, **kwargs: pytest.fail("read again"))
     assert identity_of("mnist", tmp_path) == before
 
@@ -188,11 +188,11 @@ def test_digits_are_the_embedded_images_in_a_balanced_split():
 
 def test_digits_are_the_same_every_time(tmp_path):
     first = load("digits", tmp_path)
-    data._embedded.cache_clear()
+    data.files._embedded.cache_clear()
     np.random.seed(1)
     second = load("digits")
     assert first is not second and first.fingerprint == second.fingerprint == data.DATASETS["digits"].fingerprint
-    assert identity_of("digits") == (first.fingerprint, True, len(first.x_train))
+    assert identity_of("digits") == (first.fingerprint, True, len(first.x_train), 10)
 
 
 # ---------------------------------------------------------------- prepare

@@ -57,9 +57,9 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path, damage):
 WRONG = {
     "lacks y_test": dict(y_test=None),
     "lacks x_train and x_test": dict(x_train=None, x_test=None),
-    "holds x_train as float64 (60, 28, 28), not uint8 (N, 28, 28)": dict(x_train=np.zeros((60, 28, 28))),
-    "holds x_test as uint8 (20, 784), not uint8 (N, 28, 28)": dict(x_test=np.zeros((20, 784), np.uint8)),
-    "holds x_train as uint8 (), not uint8 (N, 28, 28)": dict(x_train=np.uint8(3)),
+    "holds x_train as float64 (60, 28, 28), not uint8 (N, 28, 28), and OWN": dict(x_train=np.zeros((60, 28, 28))),
+    "holds x_test as uint8 (20, 784), not uint8 (N, 28, 28), and OWN": dict(x_test=np.zeros((20, 784), np.uint8)),
+    "holds x_train as uint8 (), not uint8 (N, 28, 28), and OWN": dict(x_train=np.uint8(3)),
     "holds y_train as float64 (60,), not uint8 (N,)": dict(y_train=np.zeros(60)),
     "holds y_train as uint8 (60, 10), not uint8 (N,)": dict(y_train=np.zeros((60, 10), np.uint8)),
     "holds 20 images in x_test but 19 labels in y_test": dict(y_test=np.zeros(19, np.uint8)),
@@ -74,6 +74,7 @@ def test_wrong_arrays_are_named(tmp_path, problem):
     path = write(tmp_path, "mnist", **WRONG[problem])
     with pytest.raises(InputError) as error:
         load("mnist", tmp_path)
+    problem = problem.replace("OWN", "a set of your own needs another name")
     assert str(error.value) == f"{path} {problem}; replace it, or delete it and run again to download it."
 
 
@@ -95,7 +96,7 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
 def test_missing_names_what_is_not_there_and_downloads_nothing(tmp_path, monkeypatch):
     fake = FakeTorchvision(monkeypatch)
     write(tmp_path, "cifar10")
-    assert missing(NAMES, tmp_path) == ["mnist", "fashion_mnist", "svhn"]
+    assert missing(NAMES, tmp_path) == ["fashion_mnist", "mnist", "svhn"]
     assert missing(NAMES, tmp_path / "nowhere") == list(FILES)
     assert not fake.calls and os.listdir(tmp_path) == ["cifar10.npz"]
 

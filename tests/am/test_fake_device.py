@@ -14,8 +14,8 @@ import torch
 from conftest import BATCH, STEPS, middle
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from am import activations, cross_entropy, linalg, penalised_steps
-from am.activations import ACTIVATIONS, activation
+from am import cross_entropy, linalg, penalised_steps
+from am.activations import ACTIVATIONS, activation, prox
 from am.batches import Batches
 from am.data import Data
 from am.evaluation import evaluate
@@ -31,7 +31,7 @@ LOOPS = (
     (cross_entropy, "FISTA_ITERATIONS"),
     (cross_entropy, "FISTA_GPU_ROUNDS"),
     (cross_entropy, "PROX_STEPS"),
-    (activations, "NEWTON_STEPS"),
+    (prox, "NEWTON_STEPS"),
     (penalised_steps, "DOUBLINGS"),
 )
 

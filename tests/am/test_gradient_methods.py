@@ -13,17 +13,9 @@ from am.descent import power
 from am.networks import Parameters, initialise
 
 STEPS = 20
-TORCH = {  # of autograd's loss; elementwise, each with its own code
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "elu": F.elu,
-    "selu": F.selu,
-    "celu": F.celu,
-    "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),  # F.softplus is the identity above 20, 2e-9 off
-    "relu6": F.relu6,
-    "gelu": F.gelu,
-    "silu": F.silu,
-}
+# Of autograd's loss; elementwise, each with torch's own code where it has the activation.
+TORCH = {name: getattr(F, name, act.value) for name, act in ACTIVATIONS.items()}
+TORCH["softplus"] = lambda z: torch.logaddexp(z, torch.zeros_like(z))  # F.softplus is the identity above 20, 2e-9 off
 
 
 def loss(x: torch.Tensor, y: torch.Tensor, weights: list, biases: list, name: str) -> torch.Tensor:

@@ -306,7 +306,7 @@ REFUSED = {
     "gradient method": (dict(network="cnn", methods=[dict(name="soap")]), "'soap' has no optimizer for modules here"),
     "images": (
         dict(network="lenet5", datasets=["cifar10"]),
-        "network 'lenet5' takes images of 28 x 28 x 1, and those of cifar10 are 32 x 32 x 3; it trains mnist, fashion",
+        "network 'lenet5' takes images of 28 x 28 x 1, and those of cifar10 are 32 x 32 x 3; it trains fashion_",
     ),
     "widths": (dict(network="lenet5", hidden=[[6]]), "'hidden' belongs to network 'mlp'"),
     "widths of a block": (

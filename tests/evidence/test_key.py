@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import METHODS, PRINTS, ROOT, at_version_2, read_fixture  # noqa: F401
 
+from am.data import Size
 from am.methods import method
 from reproduce.evidence import config as config_module
 from reproduce.evidence import key, ledger, versions
@@ -65,7 +66,7 @@ def test_in_the_time_lane_runs_train_alone_and_trials_do_not(read):
     timed = plan(read(lane="time", gradient_norm=True, **trials), PRINTS, lookup)
     assert [run.run_key for run in timed[:3]] == [run.run_key for run in fast[:3]], "trials are shared"
     assert {(run.config.lane, run.config.gradient_norm) for run in timed[3:]} == {("time", True)}
-    made = stacks(timed, {"digits": (64, 1000)}, torch.device("cpu"))
+    made = stacks(timed, {"digits": Size(64, 1000)}, torch.device("cpu"))
     assert [len(stack) for stack in made] == [3, 1, 1]
     assert timed[3].config.budget.alone and not timed[0].config.budget.alone
 

@@ -13,7 +13,7 @@ import torch
 from helpers import METHODS, PATIENCE, ROOT, TUNED, Place, one_sentence, place_fixture, until  # noqa: F401
 
 from am import methods as methods_module
-from am.data import identity_of
+from am.data import Size, identity_of
 from am.errors import InputError
 from am.methods import methods
 from reproduce.evidence.store import Store
@@ -45,7 +45,7 @@ def trained(monkeypatch) -> list[list[str]]:
 def planned(place: Place, name: str = "tiny") -> list[list[PlannedRun]]:
     """The stacks of a grid on digits."""
     runs = plan(read_grid(place.grids / f"{name}.toml", "smoke"), {"digits": identity_of("digits")})
-    return stacks(runs, {"digits": (64, 1437)}, CPU)
+    return stacks(runs, {"digits": Size(64, 1437)}, CPU)
 
 
 def break_method(monkeypatch, name: str, error: Exception, at: int = 0) -> None:

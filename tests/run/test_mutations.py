@@ -123,7 +123,7 @@ def test_grids(finished, monkeypatch, capsys):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_data_files(finished, monkeypatch, capsys):
-    monkeypatch.setattr("am.data._torchvision_parts", no_network)
+    monkeypatch.setattr("am.data.download._parts", no_network)
     tally, base = Tally("data"), members()
     folder = finished.root / "data"
     folder.mkdir()
@@ -147,7 +147,7 @@ def no_network(*args: object) -> None:
 
 def test_command_lines(finished, monkeypatch, capsys):
     monkeypatch.setattr("reproduce.run.training.run_local", lambda *args, **more: None)
-    monkeypatch.setattr("am.data._torchvision_parts", no_network)
+    monkeypatch.setattr("am.data.download._parts", no_network)
     (finished.root / "file").write_text("no folder", encoding="utf-8")
     tally = Tally("words")
     keep = finished.root.with_name(f"{finished.root.name}-kept")

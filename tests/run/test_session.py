@@ -21,7 +21,7 @@ def no_download(*args: object) -> None:
 @pytest.fixture
 def both(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A grid on the embedded set and on a made-up MNIST, run; nothing can be downloaded."""
-    monkeypatch.setattr("am.data._torchvision_parts", no_download)
+    monkeypatch.setattr("am.data.download._parts", no_download)
     random = np.random.RandomState(0)
     arrays = dict(
         x_train=random.randint(0, 256, (200, 28, 28)).astype(np.uint8), y_train=np.arange(200) % 10,
