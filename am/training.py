@@ -249,8 +249,8 @@ class Stack:
         self.problem = Problem(data.x, data.y, act, batches, steps=budget.epochs * self.per_epoch)
         self.state = method.init(self.problem, params, hp)
         depth, rows = len(params.W), budget.batch_size if batches else len(data.x)
-        self.updates, self.gradients = method.updates(depth, settings), method.gradients(depth, settings)
-        self._step_flops = method.flops(params.widths, rows, settings) if method.flops else None
+        self.updates, self.gradients = method.cost.updates(depth, settings), method.cost.gradients(depth, settings)
+        self._step_flops = method.cost.flops(params.widths, rows, settings) if method.cost.flops else None
 
     @property
     def flops(self) -> int | Tensor:

@@ -17,8 +17,8 @@ What a method is given. All R runs of a stack train at once, so every tensor beg
 - `k`: the number of the step, from 0; `factor`: by what a schedule multiplies the rate at this step.
 
 Work in place, with no `.item()` and no loop over runs: a run must not depend on who shares its stack.
-A method that does not follow one gradient of the whole network gives its own functions `init` and `step` to
-`am.method.Method`; `am/methods/samt.py` and `am/methods/dladmm.py` do.
+A method that does not follow one gradient of the whole network gives its own functions `init` and `step`, and the
+`Cost` of a step, to `am.method.Method`; `am/methods/proxprop.py`, `samt.py` and `dladmm.py` do.
 """
 
 from dataclasses import dataclass

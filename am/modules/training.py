@@ -84,7 +84,7 @@ class ModuleRun:
         self.batches = Batches(data.x, data.y, seeds=[seed], batch_size=budget.batch_size)
         self.per_epoch = self.batches.per_epoch
         depth = len(network_blocks(self.network))
-        self.updates, self.gradients = method.updates(depth, settings), method.gradients(depth, settings)
+        self.updates, self.gradients = method.cost.updates(depth, settings), method.cost.gradients(depth, settings)
         self.optimizers = RULES[method.name].optimizers(self.network, settings)
         self.schedulers = schedulers(self.optimizers, settings, budget.epochs * self.per_epoch)
         self._in_training(True)

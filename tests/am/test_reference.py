@@ -265,7 +265,7 @@ COUNTS = {"fallbacks"}  # shown by methods, and no variables
 @pytest.mark.parametrize("name", methods())
 def test_every_method_has_a_slow_twin(name):
     assert name in reference.registered("STEPS")
-    assert (name in reference.registered("OBJECTIVES")) == (methods()[name].objective is not None)
+    assert (name in reference.registered("OBJECTIVES")) == (methods()[name].by_hand.objective is not None)
 
 
 WELL_POSED = [name for name, method in methods().items() if method.well_posed]  # the others: where numbers are unique
@@ -280,7 +280,7 @@ def test_a_method_steps_as_its_slow_twin(name, values):
         for run in slow:
             run.step()
         assert worst(fast, slow) < 1e-9, k
-        if fast.method.objective is not None:
+        if fast.method.by_hand.objective is not None:
             assert fast.objective().tolist() == pytest.approx([run.objective() for run in slow], rel=1e-9)
     for run, before in zip(slow, begun):
         run.step(6)  # in pdADMM a layer learns of the labels two iterations after the one above it

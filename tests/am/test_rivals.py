@@ -432,12 +432,12 @@ def test_flops_are_those_of_the_matrix_products(name):
     chosen = method(name)
     made = launch(chosen, spread(chosen)[:1], [0])
     counts = [flops_of(made.step) for _ in range(25)]
-    if chosen.flops is None:
+    if chosen.cost.flops is None:
         assert made.state.flops.tolist() == [sum(counts)] and len(set(counts)) == 3
     else:
         widths = chosen.parameters(made.state).widths
-        assert set(counts) == {chosen.flops(widths, BATCH, spread(chosen)[0])}
-    assert chosen.gradients(4, chosen.settings()) == (2 if name == "osgm" else 1)
+        assert set(counts) == {chosen.cost.flops(widths, BATCH, spread(chosen)[0])}
+    assert chosen.cost.gradients(4, chosen.settings()) == (2 if name == "osgm" else 1)
 
 
 def test_a_cosine_schedule_needs_the_number_of_steps_and_schedule_free_has_none():
