@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
+from am.contract import tried
 from am.data import NAMES
 from am.errors import InputError, unknown
 from am.method import Method
@@ -229,6 +230,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
                 check_module(entry.method, network, dataset, act, entry.overrides.get("init", grid.init))
             for hidden in widths_of(grid, entry, dataset) if network == MLP else ():
                 entry.method.check(entry.settings, activation(act), (1, *hidden, 10))
+                tried(entry.method, entry.settings, activation(act), depth=len(hidden) + 1)
     return grid
 
 
