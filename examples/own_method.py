@@ -5,7 +5,7 @@ One step is one forward and one backward pass over the batch. Reference: Chen et
     PYTHONPATH=. python examples/own_method.py        # trains it beside SGD on scikit-learn's digits
     cp examples/own_method.py am/methods/lion.py      # in a checkout: from now on it is one of the suite's
     make methods                                      # lists it; a grid may name it
-    cp examples/own_method_twin.py am/reference/lion.py   # `make test` compares the two; it asks for such a twin
+    cp examples/own_method_twin.py tests/twins/lion.py   # `make test` compares the two; it asks for such a twin
 
 What a method is given. All R runs of a stack train at once, so every tensor begins with the run axis R:
 

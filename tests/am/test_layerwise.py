@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+import twins
 from locoprop import LocoLayer, LocopropTrainer
 
 import am
-from am import reference
 from am.activations import ACTIVATIONS
 from am.methods import method
 from am.methods.proxprop import proximal_move
@@ -78,7 +78,7 @@ CASES = [
 def test_a_method_steps_as_its_slow_twin(name, hp, act, widths):
     x, y, W, b, batches = data(widths=widths)
     run = launch(name, x, y, [w[0] for w in W], [v[0] for v in b], batches, act, **hp)
-    twin = reference.start(
+    twin = twins.start(
         name, x, y, [w[0] for w in W], [v[0] for v in b], act, None if run.method.full_batch else batches, **hp
     )
     for k in range(20):
