@@ -14,7 +14,7 @@ from torch import Tensor
 
 from am.backprop import backpropagate
 from am.errors import InputError
-from am.method import Method, Problem, setting
+from am.method import Cost, Method, Problem, setting
 from am.networks import Parameters, view_layers
 
 FULL_BATCH = "-full-batch"  # ends the name of a method's full-batch form
@@ -52,7 +52,6 @@ def gradient_method(
     update: Update,
     memory: Sequence[str] = (),
     full_batch: bool = False,
-    trains_modules: bool = True,
     more_memory: Callable[[Parameters, SimpleNamespace], dict[str, Any]] = lambda params, hp: {},
     **contract: Any,
 ) -> Method:
@@ -84,8 +83,7 @@ def gradient_method(
         init=init,
         step=step,
         full_batch=full_batch,
-        trains_modules=trains_modules,
-        **dict(flops=lambda widths, rows, settings: backpropagation_flops(widths, rows)) | contract,
+        **dict(cost=Cost(lambda widths, rows, settings: backpropagation_flops(widths, rows))) | contract,
     )
 
 
@@ -93,15 +91,7 @@ def gradient_pair(
     name: str, title: str, hyperparameters: type, update: Update, memory: Sequence[str] = ()
 ) -> tuple[Method, Method]:
     """The mini-batch method and its full-batch form: the same update of the gradient over all rows (SPEC 9)."""
-    full = gradient_method(
-        name + FULL_BATCH,
-        f"{title} (full batch)",
-        hyperparameters,
-        update,
-        memory,
-        full_batch=True,
-        trains_modules=False,
-    )
+    full = gradient_method(name + FULL_BATCH, f"{title} (full batch)", hyperparameters, update, memory, full_batch=True)
     return gradient_method(name, title, hyperparameters, update, memory), full
 
 

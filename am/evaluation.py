@@ -36,11 +36,11 @@ def evaluate(
     )
     if read_test:
         point["test_accuracy"] = metrics(params, data.x_test, data.y_test, act)[0]
-    if method.objective:
-        point["objective"] = method.objective(state, problem, hp)
+    if method.by_hand.objective:
+        point["objective"] = method.by_hand.objective(state, problem, hp)
     if with_gradient_norm:
         point["gradient_norm"] = gradient_norm(params, data.x[:rows], data.y[:rows], act)
-    gap = constraint_gap(method.variables(state), act)
+    gap = constraint_gap(method.by_hand.variables(state), act)
     return point if gap is None else point | {"constraint_gap": gap}
 
 

@@ -1,4 +1,8 @@
-"""What a method is: the problem that it is given, its settings with their search spaces, and its functions."""
+"""What a method is: the problem that it is given, its settings with their search spaces, and its functions.
+
+A `Method` says how it trains, its `Cost` what a step costs, and `ByHand`, where it has more than W and b, what else it
+shows and how it is driven by hand.
+"""
 
 import dataclasses
 import math
@@ -97,58 +101,81 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Method:
-    """One training method on the run axis.
+class Cost:
+    """What a step costs, for the counts of a run.
 
-    init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
-    parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
-    full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
-    too.
-    asks: a step may wait for the device, by `am.linalg.ask`, to decide how it goes on. A step that never asks takes k
-    as a 0-d float64 tensor as well, so that it can be a CUDA graph (`am.graphs`). Mini-batch methods never ask.
     flops(widths, rows, settings) -> FLOPs of the matrix products of one step of one run on `rows` rows (a multiply-add
     is two), from the second step on; None where a step's cost depends on its numbers: then the state counts, in
     `state.flops`, (R,) int64, what every run has cost since its start as if it ran alone.
-    objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises, where it has one.
+    updates, gradients(depth, settings) -> block updates of parameters, and gradients evaluated, in one step of a
+    network of that depth.
+    """
+
+    flops: Callable[[Sequence[int], int, Any], int] | None = None
+    updates: Callable[[int, Any], int] = lambda depth, settings: depth
+    gradients: Callable[[int, Any], int] = lambda depth, settings: 1
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What a method shows beyond W and b, and how it is driven by hand (`am.run`). A method may have none of it.
+
+    objective(state, problem, hp) -> (R,) float64, the function that an AM method minimises; training records it.
     variables(state) -> named tensors with a leading run axis, beyond W and b: the state's own, so that they can be set
-    in place. refresh(state, problem, hp, names) is called when some were: it makes anew what the state keeps of them
+    in place. Of z1, a1, ... training records how far they are from a network.
+    refresh(state, problem, hp, names) is called when variables were set: it makes anew what the state keeps of them
     (products, a forward pass) and lets those named start without a past (no inertia from their jump).
     blocks(hp, depth) -> names of the blocks in the order in which a step visits them, a block twice where it is
     visited twice; a block is named by the variables that it moves, joined by "+": "z2", "W1+b1". Empty where no block
     can be stepped alone. step_block(state, problem, hp, k, name) moves that block alone, as step k would move it, from
     the variables as they stand; all blocks in turn are a step, but for what a step does between blocks.
-    updates, gradients: block updates of parameters, and gradients evaluated, in one step of a network of given depth.
-    requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     still(settings, depth) -> the layers, 1 .. depth, whose bias never moves.
-    trains_modules: whether the method can also train any torch.nn.Module, not only the multilayer perceptron.
+    """
+
+    objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
+    variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
+    refresh: Callable[[Any, Problem, SimpleNamespace, Sequence[str]], None] = lambda state, problem, hp, names: None
+    blocks: Callable[[SimpleNamespace, int], list[str]] = lambda hp, depth: []
+    step_block: Callable[[Any, Problem, SimpleNamespace, int, str], None] | None = None
+    still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training method on the run axis: how it trains. What it costs and what it shows are `cost` and `by_hand`.
+
+    init(problem, params, hp) -> state; step(state, problem, hp, k) makes step k = 0, 1, ... of all runs in place;
+    parameters(state) -> Parameters, by default the state's `params`. `hp` is what `stack` makes of the settings.
+    title: in tables and figures, by default the name.
+    full_batch: one step is a pass over all data; otherwise step k uses `problem.batches(k)`, at the most the next one
+    too.
+    asks: a step may wait for the device, by `am.linalg.ask`, to decide how it goes on. A step that never asks takes k
+    as a 0-d float64 tensor as well, so that it can be a CUDA graph (`am.graphs`). Mini-batch methods never ask.
+    monotone_only: whether it needs an activation that is monotone.
+    requires(settings, activation, widths) -> what keeps the method from training this network, or None.
     has_graph: whether a mini-batch step makes the same operations at every k, as a CUDA graph must.
     well_posed: whether rounding stays rounding; False where a step's numbers hang on a choice that rounding makes, so
     that another device, or sums in another order, give another run of the same method.
     """
 
     name: str
-    title: str
-    family: str  # one of FAMILIES
     hyperparameters: type
     init: Callable[[Problem, Parameters, SimpleNamespace], Any]
     step: Callable[[Any, Problem, SimpleNamespace, int], None]
+    cost: Cost = Cost()
+    by_hand: ByHand = ByHand()
+    title: str = ""
+    family: str = "gradient"  # one of FAMILIES
+    parameters: Callable[[Any], Parameters] = lambda state: state.params
     full_batch: bool = False
     asks: bool = False
-    flops: Callable[[Sequence[int], int, Any], int] | None = None
-    parameters: Callable[[Any], Parameters] = lambda state: state.params
-    updates: Callable[[int, Any], int] = lambda depth, settings: depth
-    gradients: Callable[[int, Any], int] = lambda depth, settings: 1
     monotone_only: bool = False
-    objective: Callable[[Any, Problem, SimpleNamespace], Tensor] | None = None
-    variables: Callable[[Any], dict[str, Tensor]] = lambda state: {}
     requires: Callable[[Any, Activation, Sequence[int]], str | None] = lambda settings, act, widths: None
-    refresh: Callable[[Any, Problem, SimpleNamespace, Sequence[str]], None] = lambda state, problem, hp, names: None
-    blocks: Callable[[SimpleNamespace, int], list[str]] = lambda hp, depth: []
-    step_block: Callable[[Any, Problem, SimpleNamespace, int, str], None] | None = None
-    still: Callable[[Any, int], set[int]] = lambda settings, depth: set()
-    trains_modules: bool = False
     has_graph: bool = True
     well_posed: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
 
     def settings(self, values: dict[str, Any] | None = None, where: str = "") -> Any:
         """The hyper-parameter dataclass with `values` over the defaults; raises InputError for a bad key or value."""

@@ -16,7 +16,7 @@ from am import devices
 from am.activations import Activation
 from am.cross_entropy import cross_entropy, signed_labels
 from am.linalg import ask, gram, largest_eigenvalue, linear, square, worthwhile
-from am.method import Method, Problem, needs_hidden_layer
+from am.method import ByHand, Cost, Method, Problem, needs_hidden_layer
 from am.networks import Parameters
 from am.penalised_state import Inertia, Rules, SweepState, linear_into, row_blocks
 from am.penalised_steps import (
@@ -235,7 +235,9 @@ def sweep_requires(settings: Any, act: Activation, widths: Sequence[int]) -> str
     return needs_hidden_layer(settings, act, widths)
 
 
-def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -> Method:
+def sweep_method(
+    name: str, title: str, hyperparameters: type, step: Callable, variables: Callable = sweep_variables
+) -> Method:
     """A method whose step(state, problem, hp, k, block=None) is `sweep` with inertia of its own."""
     return Method(
         name=name,
@@ -246,12 +248,14 @@ def sweep_method(name: str, title: str, hyperparameters: type, step: Callable) -
         step=step,
         full_batch=True,
         asks=True,
-        gradients=lambda depth, settings: 4 * depth - 1,
         monotone_only=True,
-        objective=sweep_objective,
-        variables=sweep_variables,
         requires=sweep_requires,
-        refresh=forget,
-        blocks=lambda hp, depth: block_names(depth, getattr(hp, "frozen_bias", 0)),
-        step_block=step,
+        cost=Cost(gradients=lambda depth, settings: 4 * depth - 1),
+        by_hand=ByHand(
+            objective=sweep_objective,
+            variables=variables,
+            refresh=forget,
+            blocks=lambda hp, depth: block_names(depth, getattr(hp, "frozen_bias", 0)),
+            step_block=step,
+        ),
     )

@@ -75,7 +75,7 @@ class Run:
         >>> example("samt").blocks
         ['W1+b1', 'W2+b2']
         """
-        return self.method.blocks(self.hp, len(self.method.parameters(self.state).W))
+        return self.method.by_hand.blocks(self.hp, len(self.method.parameters(self.state).W))
 
     def step_block(self, name: str) -> "Run":
         """Move one block alone, as the next step would move it from the variables as they stand; returns the run.
@@ -88,11 +88,11 @@ class Run:
         >>> [name for name in before if not before[name].equal(after[name])]
         ['W2']
         """
-        if self.method.step_block is None:
+        if self.method.by_hand.step_block is None:
             raise InputError(f"method '{self.method.name}' has no block that can be stepped alone; use step().")
         if name not in self.blocks:
             raise unknown("block", name, set(self.blocks), self.method.name)
-        self.method.step_block(self.state, self.problem, self.hp, self.iterations, name)
+        self.method.by_hand.step_block(self.state, self.problem, self.hp, self.iterations, name)
         return self
 
     def variables(self) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class Run:
             found[name] = value.clone()  # a value may be a view of another variable
         for name, value in found.items():
             views[name].copy_(value)
-        self.method.refresh(self.state, self.problem, self.hp, list(found))
+        self.method.by_hand.refresh(self.state, self.problem, self.hp, list(found))
         return self
 
     def objective(self) -> Tensor:  # (R,) float64, or a scalar
@@ -137,9 +137,9 @@ class Run:
         >>> bool(run.objective() > run.step(5).objective())
         True
         """
-        if self.method.objective is None:
+        if self.method.by_hand.objective is None:
             raise InputError(f"method '{self.method.name}' has no objective of its own; use loss(x, y).")
-        return self._shown(self.method.objective(self.state, self.problem, self.hp))
+        return self._shown(self.method.by_hand.objective(self.state, self.problem, self.hp))
 
     def logits(self, x: Any) -> Tensor:  # (N, d0) -> (R, N, classes), or (N, classes)
         """The network's outputs before softmax on samples x, at the current W and b and in the run's dtype.
@@ -172,7 +172,7 @@ class Run:
     def _views(self) -> dict[str, Tensor]:
         params = self.method.parameters(self.state)
         named = {f"W{l}": W for l, W in enumerate(params.W, 1)} | {f"b{l}": b[:, 0] for l, b in enumerate(params.b, 1)}
-        return {name: self._shown(t) for name, t in (named | self.method.variables(self.state)).items()}
+        return {name: self._shown(t) for name, t in (named | self.method.by_hand.variables(self.state)).items()}
 
     def _shown(self, t: Tensor) -> Tensor:
         return t[0] if self.single else t

@@ -1,11 +1,16 @@
-"""The one training loop: step, count, evaluate, record. Methods see training data; metrics are computed here alone."""
+"""The one training loop: step, count, evaluate, record. Methods see training data; metrics are computed here alone.
+
+`loop` trains whatever is a `Trainable`: a stack of multilayer perceptrons (`train`), or a single network
+(`am.modules.training`).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from am import devices
 from am.activations import Activation, activation
@@ -65,6 +70,120 @@ class Result:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
+class Trainable(Protocol):
+    """R runs that have started and step together.
+
+    per_epoch: steps of a pass over the training data.
+    updates, gradients: block updates of parameters, and gradients evaluated, in one step of a run.
+    """
+
+    runs: int
+    per_epoch: int
+    updates: int
+    gradients: int
+
+    @property
+    def flops(self) -> int | Tensor:
+        """Of one step of a run; or, where a step's cost depends on its numbers, (R,) int64, since the start of each."""
+
+    def step(self, k: int) -> None:
+        """Step k = 0, 1, ... of all runs."""
+
+    def finite(self) -> Tensor:  # (R,) bool
+        """Whether all parameters of a run are finite."""
+
+    def evaluate(self) -> dict[str, Tensor]:  # each (R,)
+        """What is recorded of the runs as they stand."""
+
+
+Replay = Callable[[int], None]  # step k of all runs
+
+
+def loop(
+    prepare: Callable[[], Callable[[], Trainable]],
+    device: torch.device,
+    budget: Budget,
+    progress: Callable[[float], None],
+    capture: Callable[[Any, Callable[[], None]], Replay] | None = None,
+) -> list[Result]:
+    """Train the runs that `prepare` gives, which is on the clock of recording, and their start on that of training.
+
+    capture(run, look): a step of the run and then `look`, as one CUDA graph; None where steps stay eager.
+    """
+    clocks = Clocks(device)
+    with clocks.on("record"):
+        start = prepare()
+    with clocks.on("train"):
+        run = start()
+    R, total, every = run.runs, budget.epochs * run.per_epoch, max(1, round(budget.evaluate_every * run.per_epoch))
+    alive = torch.ones(R, dtype=torch.bool, device=device)
+    survived, spent = (torch.zeros(R, dtype=torch.int64, device=device) for _ in range(2))
+    curve, counts = [], []
+
+    def evaluate_now(k: int) -> None:
+        with clocks.on("evaluate"):
+            made = torch.where(alive, survived, survived + 1)
+            flops = spent.clone() if isinstance(run.flops, Tensor) else run.flops * made
+            curve.append(run.evaluate() | dict(flops=flops))
+        seconds = dict(seconds=clocks.seconds["train"]) if budget.alone else {}
+        counts.append(dict(iteration=k, epoch=k / run.per_epoch) | _counts(run, k) | seconds)
+
+    def look() -> None:
+        if isinstance(run.flops, Tensor):  # the step in which a run diverges is the last that it is charged for
+            spent.copy_(torch.where(alive, run.flops, spent))
+        alive.logical_and_(run.finite())
+        survived.add_(alive)
+
+    def eager(k: int) -> None:
+        run.step(k)
+        look()
+
+    evaluate_now(0)
+    advance: Replay = eager
+    k = 0
+    while k < total:
+        with clocks.on("train"):
+            stop = min(k + every - k % every, total)
+            while k < stop:
+                if capture and k == EAGER_STEPS:
+                    advance = capture(run, look)
+                advance(k)
+                k += 1
+        evaluate_now(k)
+        progress(k / total)
+        with clocks.on("record"):
+            if not bool(alive.any()):
+                break
+    with clocks.on("record"):
+        columns = {name: torch.stack([point[name] for point in curve]).cpu() for name in curve[0]}  # (evaluations, R)
+        steps, flops = survived.tolist(), curve[-1]["flops"].tolist()
+    shared: dict[str, Any] = {f"{clock}_seconds": seconds / R for clock, seconds in clocks.seconds.items()}
+    shared |= dict(stack_runs=R, device=device_name(device, budget.alone) + (", CUDA graphs" if capture else ""))
+    results = []
+    for r in range(R):
+        ran = k if steps[r] == k else steps[r] + 1
+        seen = [i for i, c in enumerate(counts) if c["iteration"] <= steps[r]]
+        results.append(
+            Result(
+                status="done" if steps[r] == k else "diverged",
+                diverged_at=None if steps[r] == k else ran,
+                iterations=ran,
+                epochs=ran / run.per_epoch,
+                **_counts(run, ran),
+                flops=flops[r],
+                **shared,
+                seconds=clocks.seconds["train"] if budget.alone else None,
+                curve=[counts[i] | {name: values[i, r].item() for name, values in columns.items()} for i in seen],
+            )
+        )
+    return results
+
+
+def _counts(run: Trainable, k: int) -> dict[str, Any]:
+    """What k steps cost."""
+    return dict(parameter_updates=k * run.updates, gradient_evaluations=k * run.gradients)
+
+
 def train(
     method: Method,
     settings: Sequence[Any],
@@ -110,6 +229,46 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+class Stack:
+    """R multilayer perceptrons in training by one method."""
+
+    def __init__(
+        self,
+        method: Method,
+        settings: Any,
+        params: Parameters,
+        hp: SimpleNamespace,
+        act: Activation,
+        seeds: Sequence[int],
+        data: Data,
+        budget: Budget,
+    ) -> None:
+        self.method, self.hp, self.data, self.budget = method, hp, data, budget
+        batches = None if method.full_batch else Batches(data.x, data.y, seeds=seeds, batch_size=budget.batch_size)
+        self.runs, self.per_epoch = len(seeds), batches.per_epoch if batches else 1
+        self.problem = Problem(data.x, data.y, act, batches, steps=budget.epochs * self.per_epoch)
+        self.state = method.init(self.problem, params, hp)
+        depth, rows = len(params.W), budget.batch_size if batches else len(data.x)
+        self.updates, self.gradients = method.cost.updates(depth, settings), method.cost.gradients(depth, settings)
+        self._step_flops = method.cost.flops(params.widths, rows, settings) if method.cost.flops else None
+
+    @property
+    def flops(self) -> int | Tensor:
+        return self.state.flops if self._step_flops is None else self._step_flops
+
+    def step(self, k: int) -> None:
+        self.method.step(self.state, self.problem, self.hp, k)
+
+    def finite(self) -> Tensor:  # (R,) bool
+        return self.method.parameters(self.state).finite()
+
+    def evaluate(self) -> dict[str, Tensor]:  # each (R,)
+        budget = self.budget
+        return evaluate(
+            self.method, self.state, self.problem, self.hp, self.data, budget.read_test, budget.gradient_norm
+        )
+
+
 def _train_stack(
     method: Method,
     settings: Sequence[Any],
@@ -123,108 +282,28 @@ def _train_stack(
     progress: Callable[[float], None],
     graphs: bool,
 ) -> list[Result]:
-    device, act, R = data.x.device, activation(activation_name), len(seeds)
-    clocks = Clocks(device)
+    device, act = data.x.device, activation(activation_name)
     widths = (data.x.shape[1], *hidden, data.classes)
-    with clocks.on("record"):
+
+    def prepare() -> Callable[[], Stack]:
         params, hp = initialise(widths, seeds, init, data.x.dtype, device), stack(settings, data.x)
+        start = lambda params: Stack(method, settings[0], params, hp, act, seeds, data, budget)
         if budget.alone:
-            _rehearse(method, _problem(method, data, act, seeds, budget), params.clone(), hp)
-    with clocks.on("train"):
-        problem = _problem(method, data, act, seeds, budget)
-        state = method.init(problem, params, hp)
-    per_epoch = 1 if method.full_batch else problem.batches.per_epoch
-    total, every = problem.steps, max(1, round(budget.evaluate_every * per_epoch))
-    rows = len(data.x) if method.full_batch else budget.batch_size
-    step_flops = method.flops(widths, rows, settings[0]) if method.flops else None
-    alive = torch.ones(R, dtype=torch.bool, device=device)
-    survived = torch.zeros(R, dtype=torch.int64, device=device)
-    spent = torch.zeros(R, dtype=torch.int64, device=device)
-    curve, at, seconds = [], [], []
+            rehearse(start(params.clone()), 2 + (WARM_ITERATIONS if method.full_batch else WARM_BATCHES))
+        return lambda: start(params)
 
-    def evaluate_now(k: int) -> None:
-        with clocks.on("evaluate"):
-            point = evaluate(method, state, problem, hp, data, budget.read_test, budget.gradient_norm)
-            made = torch.where(alive, survived, survived + 1)
-            curve.append(point | dict(flops=spent.clone() if step_flops is None else step_flops * made))
-            at.append(k)
-            seconds.append(clocks.seconds["train"])
-
-    def one_step(k: Any, problem: Problem = problem) -> None:
-        method.step(state, problem, hp, k)
-        if step_flops is None:  # the step in which a run diverges is the last that it is charged for
-            spent.copy_(torch.where(alive, state.flops, spent))
-        alive.logical_and_(method.parameters(state).finite())
-        survived.add_(alive)
-
-    evaluate_now(0)
-    advance: Callable[[Any], None] = one_step
-    k = 0
-    while k < total:
-        with clocks.on("train"):
-            stop = min(k + every - k % every, total)
-            while k < stop:
-                if graphs and k == EAGER_STEPS:
-                    advance = captured(one_step, state, problem)
-                advance(k)
-                k += 1
-        evaluate_now(k)
-        progress(k / total)
-        with clocks.on("record"):
-            if not bool(alive.any()):
-                break
-    with clocks.on("record"):
-        columns = {name: torch.stack([point[name] for point in curve]).cpu() for name in curve[0]}  # (evaluations, R)
-        steps, flops = survived.tolist(), curve[-1]["flops"].tolist()
-    depth = len(widths) - 1
-    updates, gradients = method.updates(depth, settings[0]), method.gradients(depth, settings[0])
-    counts = [
-        dict(
-            iteration=k,
-            epoch=k / per_epoch,
-            parameter_updates=k * updates,
-            gradient_evaluations=k * gradients,
-            **({"seconds": s} if budget.alone else {}),
-        )
-        for k, s in zip(at, seconds)
-    ]
-    results = []
-    for r in range(R):
-        diverged_at = steps[r] + 1 if steps[r] < k else None
-        seen = [i for i, c in enumerate(counts) if c["iteration"] <= steps[r]]
-        points = [counts[i] | {name: values[i, r].item() for name, values in columns.items()} for i in seen]
-        ran = diverged_at or k
-        results.append(
-            Result(
-                status="diverged" if diverged_at else "done",
-                diverged_at=diverged_at,
-                iterations=ran,
-                epochs=ran / per_epoch,
-                parameter_updates=ran * updates,
-                gradient_evaluations=ran * gradients,
-                flops=flops[r],
-                train_seconds=clocks.seconds["train"] / R,
-                evaluate_seconds=clocks.seconds["evaluate"] / R,
-                record_seconds=clocks.seconds["record"] / R,
-                stack_runs=R,
-                device=device_name(device, budget.alone) + (", CUDA graphs" if graphs else ""),
-                seconds=clocks.seconds["train"] if budget.alone else None,
-                curve=points,
-            )
-        )
-    return results
+    return loop(prepare, device, budget, progress, _replayed if graphs else None)
 
 
-def _problem(method: Method, data: Data, act: Activation, seeds: Sequence[int], budget: Budget) -> Problem:
-    """The training data as the method walks them, and how many steps it will make."""
-    if method.full_batch:
-        return Problem(data.x, data.y, act, steps=budget.epochs)
-    batches = Batches(data.x, data.y, seeds=seeds, batch_size=budget.batch_size)
-    return Problem(data.x, data.y, act, batches, steps=budget.epochs * batches.per_epoch)
+def rehearse(run: Trainable, steps: int) -> None:
+    """Steps of a throw-away run, which pay for what only first steps cost."""
+    for k in range(steps):
+        run.step(k)
 
 
-def _rehearse(method: Method, problem: Problem, params: Parameters, hp: SimpleNamespace) -> None:
-    """Steps of a throw-away state, which pay for what only first steps cost."""
-    state = method.init(problem, params, hp)
-    for k in range(2 + (WARM_ITERATIONS if method.full_batch else WARM_BATCHES)):
-        method.step(state, problem, hp, k)
+def _replayed(run: Stack, look: Callable[[], None]) -> Replay:
+    def step(k: Any, problem: Problem) -> None:
+        run.method.step(run.state, problem, run.hp, k)
+        look()
+
+    return captured(step, run.state, run.problem)

@@ -5,7 +5,7 @@ One step is one forward and one backward pass over the batch. Reference: Chen et
     PYTHONPATH=. python examples/own_method.py        # trains it beside SGD on scikit-learn's digits
     cp examples/own_method.py am/methods/lion.py      # in a checkout: from now on it is one of the suite's
     make methods                                      # lists it; a grid may name it
-    cp examples/own_method_twin.py am/reference/lion.py   # `make test` compares the two; it asks for such a twin
+    cp examples/own_method_twin.py tests/twins/lion.py   # `make test` compares the two; it asks for such a twin
 
 What a method is given. All R runs of a stack train at once, so every tensor begins with the run axis R:
 
@@ -17,8 +17,8 @@ What a method is given. All R runs of a stack train at once, so every tensor beg
 - `k`: the number of the step, from 0; `factor`: by what a schedule multiplies the rate at this step.
 
 Work in place, with no `.item()` and no loop over runs: a run must not depend on who shares its stack.
-A method that does not follow one gradient of the whole network gives its own functions `init` and `step` to
-`am.method.Method`; `am/methods/samt.py` and `am/methods/dladmm.py` do.
+A method that does not follow one gradient of the whole network gives its own functions `init` and `step`, and the
+`Cost` of a step, to `am.method.Method`; `am/methods/proxprop.py`, `samt.py` and `dladmm.py` do.
 """
 
 from dataclasses import dataclass

@@ -29,8 +29,8 @@ def python(*words: object, root: Path = ROOT) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the code with the example's method and its twin laid where their headers say."""
-    for folder in ("am", "reproduce"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("am", "reproduce", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "golden"))
     for name in ("own_method.py", "own_method_twin.py"):
         (target,) = re.findall(rf"cp examples/{name} (\S+)", (EXAMPLES / name).read_text(encoding="utf-8"))
         shutil.copy(EXAMPLES / name, tmp_path / target)
@@ -46,8 +46,7 @@ def test_a_method_of_ones_own_trains_and_is_one_of_the_suites_where_it_is_laid(c
 @pytest.mark.slow
 def test_the_conformance_tests_cover_a_method_of_ones_own(checkout):
     shutil.copy(ROOT / "pyproject.toml", checkout)
-    shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__", "golden"))
-    files = [f"tests/am/{name}.py" for name in ("test_conformance", "test_declarations", "test_reference")]
+    files = [f"tests/am/{name}.py" for name in ("test_conformance", "test_declarations", "test_twins")]
     said = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "lion", *files, root=checkout)
     assert re.search(r"^\d{2,} passed", said, re.MULTILINE) and "failed" not in said
 

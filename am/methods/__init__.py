@@ -1,9 +1,10 @@
 """The methods, found by scanning this folder: every module-level `Method` of every file is one, by its own name.
 
 To add a method, add a file. It holds a docstring (what it is, cost per step, source), the hyper-parameters as a
-dataclass of `setting`s, three functions (initial state, one step for all R runs, current parameters) and a `Method`
-that names them (`am.method`). No registry is edited; the conformance tests, `python -m reproduce methods` and the grids
-find it. A method sees training data only and never computes its own metrics.
+dataclass of `setting`s, two functions (initial state, one step for all R runs), and a `Method` that names them, with
+its `Cost` and, where it has more than W and b, its `ByHand` (`am.method`). No registry is edited; the conformance
+tests, `python -m reproduce methods` and the grids find it. A method sees training data only and never computes its own
+metrics.
 """
 
 import functools

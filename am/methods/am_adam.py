@@ -35,7 +35,7 @@ from am.activations import Activation
 from am.cross_entropy import logits_gradient
 from am.descent import adam_direction
 from am.linalg import correlate, linear
-from am.method import BELOW_ONE, Choice, Log, Method, Problem, needs_hidden_layer, setting
+from am.method import BELOW_ONE, ByHand, Choice, Cost, Log, Method, Problem, needs_hidden_layer, setting
 from am.networks import Parameters, forward, view_layers
 
 ADAM = (0.9, 0.999, 1e-8)  # beta1, beta2, epsilon of the weight steps
@@ -136,12 +136,13 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=step_flops,
-    gradients=lambda depth, settings: depth + (depth - 1) * settings.code_steps,
     monotone_only=True,
-    still=lambda settings, depth: set(range(1, depth)),  # hidden layers have no bias
-    variables=lambda state: {f"c{l}": c for l, c in enumerate(state.codes, 1)},
     requires=needs_hidden_layer,
+    cost=Cost(step_flops, gradients=lambda depth, settings: depth + (depth - 1) * settings.code_steps),
+    by_hand=ByHand(
+        variables=lambda state: {f"c{l}": c for l, c in enumerate(state.codes, 1)},
+        still=lambda settings, depth: set(range(1, depth)),  # hidden layers have no bias
+    ),
 )
 
 RELEASED = replace(METHOD, name="am-adam-released", title="AM-Adam (released)", hyperparameters=ReleasedHyperparameters)

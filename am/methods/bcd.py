@@ -26,7 +26,7 @@ from torch import Tensor
 
 from am.cross_entropy import one_hot
 from am.linalg import cholesky, correlate, gram, gram_multiply_adds, linear, ridge, solve_rows, square
-from am.method import Log, Method, Problem, needs_hidden_layer, setting
+from am.method import ByHand, Cost, Log, Method, Problem, needs_hidden_layer, setting
 from am.networks import Parameters, forward_variables
 from am.stacks import run_by_run
 
@@ -160,10 +160,8 @@ METHOD = Method(
     init=init,
     step=step,
     full_batch=True,
-    flops=step_flops,
-    gradients=lambda depth, hp: 4 * depth,
     monotone_only=True,
-    objective=objective,
-    variables=variables,
     requires=needs_hidden_layer,
+    cost=Cost(step_flops, gradients=lambda depth, hp: 4 * depth),
+    by_hand=ByHand(objective=objective, variables=variables),
 )

@@ -28,7 +28,7 @@ from torch import Tensor
 from am.backtracking import doubled
 from am.cross_entropy import FISTA_TOLERANCE, cross_entropy, fista_cross_entropy, prox_cross_entropy, signed_labels
 from am.linalg import correlate, gram, gram_multiply_adds, inner, linear, square, worthwhile
-from am.method import Log, Method, Problem, needs_hidden_layer, setting
+from am.method import ByHand, Cost, Log, Method, Problem, needs_hidden_layer, setting
 from am.networks import Parameters, forward, forward_variables
 from am.stacks import run_by_run
 
@@ -363,15 +363,10 @@ def _method(name: str, title: str, hyperparameters: type) -> Method:
         step=step,
         full_batch=True,
         asks=True,
-        updates=lambda depth, hp: 2 * depth,
-        gradients=lambda depth, hp: 2 * (4 * depth - 1),
         monotone_only=True,
-        objective=objective,
-        variables=variables,
         requires=needs_hidden_layer,
-        refresh=refresh,
-        blocks=blocks,
-        step_block=step_block,
+        cost=Cost(updates=lambda depth, hp: 2 * depth, gradients=lambda depth, hp: 2 * (4 * depth - 1)),
+        by_hand=ByHand(objective, variables, refresh, blocks, step_block),
     )
 
 

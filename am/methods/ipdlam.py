@@ -6,10 +6,11 @@ be read: rho <- 1.02 rho an iteration, at most ten-fold, and inertia .9 as TIAM'
 Cost per step: as TIAM's. Reference: arXiv 2102.00267.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 
 from am.descent import power
 from am.method import Linear, Log, Problem, setting
@@ -33,7 +34,9 @@ def step(state: SweepState, problem: Problem, hp: SimpleNamespace, k: int, block
     sweep(state, problem, hp, k, p1=hp.inertia, p2=hp.inertia, p3=0.0, block=block)
 
 
-METHOD = replace(
-    sweep_method("ipdlam", "iPDLAM", Hyperparameters, step),
-    variables=lambda state: sweep_variables(state) | {"rho": state.rho},
-)
+def variables(state: SweepState) -> dict[str, Tensor]:
+    """Those of a sweep, and rho."""
+    return sweep_variables(state) | {"rho": state.rho}
+
+
+METHOD = sweep_method("ipdlam", "iPDLAM", Hyperparameters, step, variables)

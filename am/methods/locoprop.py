@@ -27,7 +27,7 @@ from torch import Tensor
 from am.activations import Activation
 from am.backprop import output_gradients
 from am.linalg import correlate, linear
-from am.method import BELOW_ONE, Log, Method, Problem, setting
+from am.method import BELOW_ONE, Cost, Log, Method, Problem, setting
 from am.networks import Parameters
 
 LEAST_RATE = 0.25  # share of the rate that the last local steps keep
@@ -108,8 +108,10 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=step_flops,
-    updates=lambda depth, settings: depth * settings.local_steps,
-    gradients=lambda depth, settings: 1 + depth * settings.local_steps,
     requires=requires,
+    cost=Cost(
+        step_flops,
+        updates=lambda depth, settings: depth * settings.local_steps,
+        gradients=lambda depth, settings: 1 + depth * settings.local_steps,
+    ),
 )

@@ -89,7 +89,10 @@ RELEASED = replace(
     hyperparameters=ReleasedHyperparameters,
     init=released_init,
     step=released_step,
-    step_block=released_step,
-    objective=released_objective,
-    still=lambda settings, depth: {settings.frozen_bias} - {0},
+    by_hand=replace(
+        METHOD.by_hand,
+        step_block=released_step,
+        objective=released_objective,
+        still=lambda settings, depth: {settings.frozen_bias} - {0},
+    ),
 )

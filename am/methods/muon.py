@@ -23,7 +23,7 @@ from torch import Tensor
 
 from am.descent import GradientState, Scheduled, adam_direction, backpropagation_flops, gradient_method, number
 from am.linalg import square
-from am.method import BELOW_ONE, Choice, Log, setting
+from am.method import BELOW_ONE, Choice, Cost, Log, setting
 from am.networks import Parameters, view_layers
 
 NEWTON_SCHULZ, STEPS, LEAST_NORM = (3.4445, -4.7750, 2.0315), 5, 1e-7
@@ -92,6 +92,5 @@ METHOD = gradient_method(
     Hyperparameters,
     update,
     more_memory=moments,
-    flops=flops,
-    trains_modules=False,  # a parameter's place in the network decides how it moves
+    cost=Cost(flops),
 )

@@ -21,7 +21,7 @@ from torch import Tensor
 from am.backprop import backpropagate
 from am.cross_entropy import cross_entropy
 from am.descent import Scheduled, backpropagation_flops, schedule_factor, total
-from am.method import Log, Method, Problem, setting
+from am.method import ByHand, Cost, Log, Method, Problem, setting
 from am.networks import Parameters, view_layers
 
 
@@ -74,9 +74,12 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=lambda widths, rows, settings: 2 * backpropagation_flops(widths, rows),
-    gradients=lambda depth, settings: 2,
-    variables=lambda state: {f"P_{kind}{l}": t for kind, ts in zip("Wb", view(state)) for l, t in enumerate(ts, 1)},
+    cost=Cost(
+        lambda widths, rows, settings: 2 * backpropagation_flops(widths, rows), gradients=lambda depth, settings: 2
+    ),
+    by_hand=ByHand(
+        variables=lambda state: {f"P_{kind}{l}": t for kind, ts in zip("Wb", view(state)) for l, t in enumerate(ts, 1)}
+    ),
 )
 
 

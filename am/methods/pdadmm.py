@@ -29,7 +29,7 @@ from torch import Tensor
 
 from am.cross_entropy import cross_entropy, prox_cross_entropy, signed_labels
 from am.linalg import correlate, gram, gram_multiply_adds, inner, linear, square
-from am.method import Log, Method, Problem, needs_hidden_layer, setting
+from am.method import ByHand, Cost, Log, Method, Problem, needs_hidden_layer, setting
 from am.methods.dladmm import activation_block, activation_multiply_adds, bias_block, weight_block
 from am.networks import Parameters, forward_variables
 from am.stacks import run_by_run
@@ -132,7 +132,6 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    objective=objective,
-    variables=variables,
-    gradients=lambda depth, settings: 2 * depth - 1,
+    cost=Cost(gradients=lambda depth, settings: 2 * depth - 1),
+    by_hand=ByHand(objective=objective, variables=variables),
 )

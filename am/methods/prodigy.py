@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from am.descent import GradientState, Scheduled, gradient_method, total
-from am.method import BELOW_ONE, Log, setting
+from am.method import BELOW_ONE, ByHand, Log, setting
 from am.networks import Parameters
 
 
@@ -64,5 +64,5 @@ METHOD = gradient_method(
     update,
     memory=("first", "second", "sum"),
     more_memory=estimates,
-    variables=lambda state: {"d": state.memory["d"]},
+    by_hand=ByHand(variables=lambda state: {"d": state.memory["d"]}),
 )

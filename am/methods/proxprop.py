@@ -24,7 +24,7 @@ from torch import Tensor
 
 from am.backprop import output_gradients
 from am.linalg import cholesky, correlate, linear, ridge, solve_rows
-from am.method import Log, Method, Problem, setting
+from am.method import Cost, Log, Method, Problem, setting
 from am.networks import Parameters
 
 
@@ -86,5 +86,5 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=step_flops,
+    cost=Cost(step_flops),
 )

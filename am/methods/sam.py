@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
-from am.method import Log, Method, Problem, setting
+from am.method import ByHand, Cost, Log, Method, Problem, setting
 from am.methods import samt
 from am.networks import Parameters
 
@@ -35,10 +35,10 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=lambda widths, rows, settings: samt.step_flops(widths, rows, settings, learn=False),
-    updates=lambda depth, settings: depth * settings.inner_steps,
-    gradients=lambda depth, settings: depth * settings.inner_steps,
-    refresh=samt.forget,
-    blocks=samt.blocks,
-    step_block=partial(samt.alternate_block, learn=False),
+    cost=Cost(
+        lambda widths, rows, settings: samt.step_flops(widths, rows, settings, learn=False),
+        updates=lambda depth, settings: depth * settings.inner_steps,
+        gradients=lambda depth, settings: depth * settings.inner_steps,
+    ),
+    by_hand=ByHand(refresh=samt.forget, blocks=samt.blocks, step_block=partial(samt.alternate_block, learn=False)),
 )

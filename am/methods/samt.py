@@ -24,7 +24,7 @@ from am.activations import Activation
 from am.cross_entropy import logits_gradient
 from am.descent import Scheduled, adam_direction, schedule_factor
 from am.linalg import correlate, linear
-from am.method import Choice, Log, Method, Problem, setting
+from am.method import ByHand, Choice, Cost, Log, Method, Problem, setting
 from am.networks import Parameters
 
 ALPHA_MIN, ALPHA_MAX = 1e-6, 10.0
@@ -208,11 +208,15 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
-    flops=lambda widths, rows, settings: step_flops(widths, rows, settings, learn=True),
-    updates=lambda depth, settings: depth * settings.inner_steps,
-    gradients=lambda depth, settings: depth * (settings.inner_steps + 1),
-    variables=lambda state: {f"alpha_{name}": alpha for name, alpha in state.alpha.items()},
-    refresh=forget,
-    blocks=blocks,
-    step_block=alternate_block,
+    cost=Cost(
+        lambda widths, rows, settings: step_flops(widths, rows, settings, learn=True),
+        updates=lambda depth, settings: depth * settings.inner_steps,
+        gradients=lambda depth, settings: depth * (settings.inner_steps + 1),
+    ),
+    by_hand=ByHand(
+        variables=lambda state: {f"alpha_{name}": alpha for name, alpha in state.alpha.items()},
+        refresh=forget,
+        blocks=blocks,
+        step_block=alternate_block,
+    ),
 )

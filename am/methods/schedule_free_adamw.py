@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from am.descent import GradientState, gradient_method, number, power
-from am.method import BELOW_ONE, Choice, Log, Problem, setting
+from am.method import BELOW_ONE, ByHand, Choice, Log, Problem, setting
 from am.networks import Parameters, view_layers
 
 
@@ -70,7 +70,6 @@ METHOD = gradient_method(
     update,
     memory=("second",),
     more_memory=three_sequences,
-    trains_modules=False,  # a module would have to change between x and y
     parameters=lambda state: state.memory["x"],
-    refresh=restart,
+    by_hand=ByHand(refresh=restart),
 )

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from torch import Tensor
 
 from am.descent import GradientState, Scheduled, gradient_method, total
-from am.method import Log, setting
+from am.method import ByHand, Log, setting
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ METHOD = gradient_method(
     update,
     memory=("last",),
     more_memory=lambda params, hp: dict(alpha=hp.alpha0.clone()),
-    variables=lambda state: {"alpha": state.memory["alpha"]},
+    by_hand=ByHand(variables=lambda state: {"alpha": state.memory["alpha"]}),
 )

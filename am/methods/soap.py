@@ -26,7 +26,7 @@ from torch import Tensor
 from am import devices
 from am.backprop import backpropagate
 from am.descent import Scheduled, backpropagation_flops, power, schedule_factor
-from am.method import BELOW_ONE, Choice, Log, Method, Problem, setting
+from am.method import BELOW_ONE, Choice, Cost, Log, Method, Problem, setting
 from am.networks import Parameters, view_layers
 
 
@@ -175,6 +175,7 @@ METHOD = Method(
     hyperparameters=Hyperparameters,
     init=init,
     step=step,
+    cost=Cost(),
     has_graph=False,
     well_posed=False,
 )

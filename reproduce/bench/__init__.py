@@ -2,7 +2,7 @@
 
 Parts, each of which writes its CSV into `results/bench` (`bench_gpu` on a GPU), in one process and one run:
 
-a  iteration.csv: seconds of an iteration of each full-batch AM method against `am.reference`
+a  iteration.csv: seconds of an iteration of each full-batch AM method against its twin in `tests/twins`
 b  epoch.csv: seconds of an epoch of each mini-batch method against the usual loop: DataLoader, nn.Module, torch.optim,
    the same loop over tensors in memory, or per-layer autograd where torch.optim has no such method
 c  stacking.csv: R stacked runs against R runs in a row

@@ -1,15 +1,17 @@
 """What the parts of the benchmark share: sizes, clocks, and runs to time."""
 
+import importlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from am import reference as straightforward
 from am.activations import activation
 from am.batches import Batches
 from am.errors import InputError
@@ -76,12 +78,12 @@ def alternate(
     works: Sequence[Callable[[], Any]],
     repetitions: int,
     device: torch.device,
-    trains: Sequence[Run | straightforward.Slow | nn.Module] = (),
+    trains: Sequence[Any] = (),
 ) -> np.ndarray:
     """Seconds, (repetitions, works): A B A B ...
 
-    trains: the runs or networks that the works train. InputError where one of them did not move: its seconds would say
-    nothing.
+    trains: the runs, twins or networks that the works train. InputError where one of them did not move: its seconds
+    would say nothing.
     """
     before = [parameters_of(trained) for trained in trains]
     seconds = np.array([[seconds_of(work, device) for work in works] for _ in range(repetitions)])
@@ -92,8 +94,8 @@ def alternate(
     return seconds
 
 
-def parameters_of(trained: Run | straightforward.Slow | nn.Module) -> list[Tensor]:
-    """Copies of the weights and biases of a run or a network."""
+def parameters_of(trained: Any) -> list[Tensor]:
+    """Copies of the weights and biases of a run, a twin or a network."""
     if isinstance(trained, nn.Module):
         return [parameter.detach().clone() for parameter in trained.parameters()]
     return [tensor.clone() for name, tensor in trained.variables().items() if name[0] in "Wb"]
@@ -120,12 +122,16 @@ def launch(
     return Run(chosen, problem, hp, chosen.init(problem, params, hp), single=runs == 1)
 
 
-def launch_straightforward(
-    name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options: Any
-) -> straightforward.Slow:
-    """The straightforward run of seed 0."""
+def launch_straightforward(name: str, x: Tensor, y: Tensor, hidden: Sequence[int], **options: Any) -> Any:
+    """The run of seed 0 of the method's twin in `tests/twins`. Raises InputError where there is no checkout."""
+    tests = Path(__file__).parents[2] / "tests"
+    if not (tests / "twins").is_dir():
+        raise InputError("bench a times methods against tests/twins, which only a checkout has; clone the repository.")
+    if str(tests) not in sys.path:
+        sys.path.append(str(tests))
+    twins = importlib.import_module("twins")
     params = initialise((x.shape[1], *hidden, CLASSES), [0], initialisation(name), x.dtype, x.device)
-    return straightforward.start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], **options)
+    return twins.start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], **options)
 
 
 def train_steps(run: Run, steps: int) -> None:

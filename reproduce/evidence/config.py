@@ -56,9 +56,7 @@ class RunConfig:
     dataset: str = _text("dataset", "the data set")
     data_fingerprint: str = _text("data_fingerprint", "SHA-256 of the data")
     n_train: int = _count("n_train_asked", "training images asked for at the most; 0: all", later=True)
-    inputs: str = _text(
-        "inputs", "unit: pixels in [0, 1]; standardised: mean 0 and deviation 1, each feature"
-    )
+    inputs: str = _text("inputs", "unit: pixels in [0, 1]; standardised: mean 0 and deviation 1, each feature")
     activation: str = _text("activation", "the hidden layers' activation")
     hidden: tuple[int, ...] = _asked(
         Column("hidden", "text", "units, or channels, that each layer or block but the last gives, joined by -"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from am.activations import activation
+from am.contract import tried
 from am.data import dataset
 from am.errors import InputError, unknown
 from am.method import Method
@@ -216,6 +217,7 @@ def read_grid(path: Path, profile: str, seeds: int | None = None, only: Sequence
                 check_module(entry.method, network, name, act, entry.overrides.get("init", grid.init))
             for hidden in widths_of(grid, entry, name) if network == MLP else ():
                 entry.method.check(entry.settings, activation(act), (1, *hidden, dataset(name).classes))
+                tried(entry.method, entry.settings, activation(act), depth=len(hidden) + 1)
     return grid
 
 

@@ -120,7 +120,7 @@ class Estimates:
         steps, rows, evaluations, seen = self._sizes(c)
         products = work_of(c, self.shapes[c.dataset])
         chosen = method(c.method)
-        passes = chosen.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings))) or 2
+        passes = chosen.cost.gradients(len(c.hidden) + 1, chosen.settings(dict(c.settings))) or 2
         step = STEP_GUESS * passes + len(stack) * passes * 6 * rows * products / FLOP_GUESS
         return steps * step + evaluations * len(stack) * 2 * seen * products / FLOP_GUESS
 

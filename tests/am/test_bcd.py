@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+import twins
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scalars import ScalarActivation
 from test_dladmm import MONOTONE, column, golden, power, problem
 
 import am
-from am import reference
 from am.activations import activation
 from am.errors import InputError
 from am.linalg import cholesky, gram, ridge, solve_rows, square
@@ -61,7 +61,7 @@ def test_the_slow_reference(name, runs, hidden, seed, per_run):
     references = []
     for r in range(runs):
         start = [w[r] for w in W], [v[r] for v in b]
-        references.append(reference.start("bcd", x, y, *start, name, **per_run[r]))
+        references.append(twins.start("bcd", x, y, *start, name, **per_run[r]))
         references[r].act = ScalarActivation(name)
     for k in range(3):
         shown, loss = fast.step().variables(), fast.objective()

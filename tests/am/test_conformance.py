@@ -54,7 +54,7 @@ every_program = pytest.mark.parametrize("method, overrides", programs())
 
 def declared_still(method: Method, settings: Any) -> set[str]:
     """Biases that the method says it never moves."""
-    return {f"b{l}" for l in method.still(settings, L)}
+    return {f"b{l}" for l in method.by_hand.still(settings, L)}
 
 
 # Every block, every run
@@ -90,7 +90,7 @@ def test_a_stacked_run_equals_the_same_run_alone(method, overrides, dtype, toler
         for name, u in blocks(alone).items():
             assert u.shape == stacked[name][r : r + 1].shape
             assert largest_difference(stacked[name][r : r + 1], u) <= tolerance, name
-        if method.objective:
+        if method.by_hand.objective:
             assert largest_difference(together.objective()[r], alone.objective()[0]) <= tolerance
 
 
@@ -123,7 +123,7 @@ def test_a_diverging_run_leaves_the_others_bitwise_unchanged(method, overrides, 
     neighbours = [0, 2]
     for name, u in healthy.variables().items():
         assert torch.equal(poisoned.variables()[name][neighbours], u[neighbours]), name
-    if method.objective:
+    if method.by_hand.objective:
         assert torch.equal(poisoned.objective()[neighbours], healthy.objective()[neighbours])
 
 
@@ -168,7 +168,7 @@ def test_dtype_device_and_shapes_are_kept(method, dtype):
         params = method.parameters(run.state)
         assert params.widths == WIDTHS and params.runs == 3
         assert [tuple(b.shape) for b in params.b] == [(3, 1, d) for d in WIDTHS[1:]]
-    if method.objective:
+    if method.by_hand.objective:
         assert run.objective().dtype == torch.float64 and run.objective().shape == (3,)
 
 
@@ -179,7 +179,7 @@ def outcome(method: Method, overrides: dict[str, Any], steps: int = 24, scale: f
     """Everything that a setting can change."""
     run = launch(method, [middle(method, overrides)], [2], scale=scale).step(steps)
     named = list(blocks(run).values())
-    return named + [run.objective()] if method.objective else named
+    return named + [run.objective()] if method.by_hand.objective else named
 
 
 def differ(u: list[torch.Tensor], v: list[torch.Tensor]) -> bool:
@@ -256,7 +256,7 @@ def test_activations_without_an_inverse_serve_gradient_methods_and_no_full_batch
 
 @every_method
 def test_the_objective_is_finite_and_never_rises_where_the_method_promises_it(method):
-    if method.objective is None:
+    if method.by_hand.objective is None:
         assert method.family != "full-batch AM", "an AM method minimises something; show it"
         return
     values = {f.name: 1.0 for f in floats(method) if f.name in ("epsilon_0", "epsilon_min")}  # a constant constraint
@@ -304,7 +304,7 @@ def stationary_problem(method: Method):
     weights[-1].zero_()
     biases[-1].fill_(0.25)
     names = {f.name for f in floats(method)}
-    weight_decays = names & ({"mu"} if method.objective else {"weight_decay"})
+    weight_decays = names & ({"mu"} if method.by_hand.objective else {"weight_decay"})
     firm = dict.fromkeys(names & {"rho"}, 1.0)  # a soft coupling lets ADMM blow rounding up
     settings = dataclasses.asdict(middle(method)) | dict.fromkeys(weight_decays, 0.0) | firm
     batches = None if method.full_batch else torch.arange(len(x)).view(2, -1)
@@ -328,7 +328,7 @@ def test_a_constructed_solution_stays_where_it_is(method):
 def own(run) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """The method's own variables, to be written to; the network's logits; one-hot labels."""
     logits = forward(run.problem.x, run.method.parameters(run.state), run.problem.activation)[-1]
-    return run.method.variables(run.state), logits, torch.nn.functional.one_hot(run.problem.y, logits.shape[2])
+    return run.method.by_hand.variables(run.state), logits, torch.nn.functional.one_hot(run.problem.y, logits.shape[2])
 
 
 def solve_penalised(run) -> None:

@@ -107,10 +107,10 @@ def test_a_method_sees_training_data_only(method):
 def test_counts_of_a_step_are_whole_and_positive(method):
     settings = method.settings()
     for depth in (2, 3, 5):
-        updates, gradients = method.updates(depth, settings), method.gradients(depth, settings)
+        updates, gradients = method.cost.updates(depth, settings), method.cost.gradients(depth, settings)
         assert isinstance(updates, int) and isinstance(gradients, int)
         assert updates >= depth and gradients >= 1
-    assert method.updates(5, settings) > method.updates(2, settings)
+    assert method.cost.updates(5, settings) > method.cost.updates(2, settings)
 
 
 # Finding

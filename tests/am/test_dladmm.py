@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import twins
 from conftest import drawn
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scalars import ScalarActivation
 
 import am
-from am import devices, reference
+from am import devices
 from am.activations import ACTIVATIONS, activation
 from am.backtracking import doubled
 from am.cross_entropy import cross_entropy, fista_cross_entropy, prox_cross_entropy
@@ -119,7 +120,7 @@ def test_the_slow_reference(name, runs, hidden, seed, per_run, flags):
     references = []
     for r in range(runs):
         start = [w[r] for w in W], [v[r] for v in b]
-        references.append(reference.start("dladmm", x, y, *start, name, **flags, **per_run[r]))
+        references.append(twins.start("dladmm", x, y, *start, name, **flags, **per_run[r]))
         references[r].act = ScalarActivation(name)
     for k in range(3):
         shown, lagrangian = fast.step().variables(), fast.objective()

@@ -41,11 +41,11 @@ def steps_of(chosen: Method, overrides: dict, widths: tuple[int, ...], batch: in
     chosen.step(state, problem, hp, 0)
     pairs = []
     for k in range(1, 5):
-        before = 0 if chosen.flops else int(state.flops)
+        before = 0 if chosen.cost.flops else int(state.flops)
         with FlopCounterMode(display=False) as counter:
             chosen.step(state, problem, hp, k)
         rows = ROWS if chosen.full_batch else batch
-        said = chosen.flops(widths, rows, settings) if chosen.flops else int(state.flops) - before
+        said = chosen.cost.flops(widths, rows, settings) if chosen.cost.flops else int(state.flops) - before
         pairs.append((counter.get_total_flops(), said))
     return pairs
 

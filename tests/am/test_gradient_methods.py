@@ -1,15 +1,20 @@
 """Gradients against autograd, and gradient methods step for step against torch.optim."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import BATCH, ROWS, WIDTHS, largest_difference, tiny_data
+from torch.optim.lr_scheduler import LambdaLR
 
 from am import start
 from am.activations import ACTIVATIONS, activation
 from am.backprop import backpropagate
 from am.cross_entropy import logits_gradient
-from am.descent import power
+from am.descent import FULL_BATCH, power
+from am.methods import method, methods
 from am.networks import Parameters, initialise
 
 STEPS = 20
@@ -157,6 +162,7 @@ OPTIMISERS = {
         [{}, {"learning_rate": 7.0, "decay": 0.5}, {"learning_rate": 0.5, "epsilon": 1e-3}],
     ),
 }
+OPTIMISERS |= {name: OPTIMISERS[name.removesuffix(FULL_BATCH)] for name in methods() if name.endswith(FULL_BATCH)}
 CASES = [(name, "relu") for name in OPTIMISERS] + [("adam", act) for act in ACTIVATIONS if act != "relu"]
 
 
@@ -168,38 +174,57 @@ def torch_arguments(name: str, settings) -> dict:
     return fixed | arguments
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["double", "single"])
-@pytest.mark.parametrize("name, act", CASES, ids=[f"{name}-{act}" for name, act in CASES])
-def test_a_method_steps_exactly_as_torch_optim(name, act, dtype, tolerance):
+def assert_steps_as_torch(name: str, act: str, dtype: torch.dtype, tolerance: float, **schedule) -> None:
+    """Three stacked runs, each beside torch's optimiser, whose rate follows `cosine` where a schedule is given."""
     kind, _, _, variants = OPTIMISERS[name]
-    R = len(variants)
+    R, chosen = len(variants), method(name)
     x, y = tiny_data(dtype)
     params = initialise(WIDTHS, range(R), "normal(0.5)", dtype)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).view(-1, BATCH)
-    batches = torch.arange(ROWS).view(1, -1) if name == "gd" else order
-    given = None if name == "gd" else order
+    batches, given = (torch.arange(ROWS).view(1, -1), None) if chosen.full_batch else (order, order)
     keys = sorted({key for variant in variants for key in variant})
-    defaults = start(name, x, y, [W[0] for W in params.W], [b[0, 0] for b in params.b], act, given).method.settings()
-    stacked = {key: [variant.get(key, getattr(defaults, key)) for variant in variants] for key in keys}
-    run = start(name, x, y, params.W, [b[:, 0] for b in params.b], act, given, **stacked)
+    stacked = {key: [variant.get(key, getattr(chosen.settings(), key)) for variant in variants] for key in keys}
+    b = [b[:, 0] for b in params.b]
+    run = start(name, x, y, params.W, b, act, given, steps=STEPS, **stacked, **schedule)
     alone = []
     for r, variant in enumerate(variants):
         weights = [W[r].clone().requires_grad_() for W in params.W]
         biases = [b[r, 0].clone().requires_grad_() for b in params.b]
-        optimiser = kind(weights + biases, **torch_arguments(name, run.method.settings(variant)))
-        alone.append((weights, biases, optimiser))
+        optimiser = kind(weights + biases, **torch_arguments(name, chosen.settings(variant)))
+        course = LambdaLR(optimiser, partial(cosine, schedule["warmup"])) if schedule else None
+        alone.append((weights, biases, optimiser, course))
     for k in range(STEPS):
         rows = batches[k % len(batches)]
         run.step()
         ours = run.variables()
-        for r, (weights, biases, optimiser) in enumerate(alone):
+        for r, (weights, biases, optimiser, course) in enumerate(alone):
             optimiser.zero_grad()
             loss(x[rows], y[rows], weights, biases, act).backward()
             optimiser.step()
+            if course:
+                course.step()
             for l in range(len(WIDTHS) - 1):
                 assert largest_difference(ours[f"W{l + 1}"][r], weights[l].detach()) <= tolerance, (k, r, l)
                 assert largest_difference(ours[f"b{l + 1}"][r], biases[l].detach()) <= tolerance, (k, r, l)
     assert all((ours["W1"][r] - params.W[0][r]).abs().max() > 1e-4 for r in range(R))
+
+
+def cosine(warmup: float, k: int) -> float:
+    """The schedule of SPEC 10, written anew."""
+    w = warmup * STEPS
+    return min(1.0, (k + 1) / w) if k < w else (1 + math.cos(math.pi * (k - w) / (STEPS - w))) / 2
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["double", "single"])
+@pytest.mark.parametrize("name, act", CASES, ids=[f"{name}-{act}" for name, act in CASES])
+def test_a_method_steps_exactly_as_torch_optim(name, act, dtype, tolerance):
+    assert_steps_as_torch(name, act, dtype, tolerance)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_cosine_schedule_steps_as_torch_optim_under_lambda_lr(name, warmup):
+    assert_steps_as_torch(name, "relu", torch.float64, 1e-12, schedule="cosine", warmup=warmup)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"])

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+import twins
 from locoprop import LocoLayer, LocopropTrainer
 
 import am
-from am import reference
 from am.activations import ACTIVATIONS
 from am.methods import method
 from am.methods.proxprop import proximal_move
@@ -44,9 +44,9 @@ def test_a_run_is_bitwise_the_same_alone_and_in_a_stack(name, threads, widths):
             alone = launch(name, x, y, [w[r : r + 1] for w in W], [v[r : r + 1] for v in b], batches.view(-1, 128))
             for key, value in alone.step(4).variables().items():
                 assert torch.equal(value[0], together.variables()[key][r]), key
-            if method(name).objective:
+            if method(name).by_hand.objective:
                 assert alone.objective()[0] == together.objective()[r]
-            if not method(name).flops:
+            if not method(name).cost.flops:
                 assert alone.state.flops[0] == together.state.flops[r]
     finally:
         torch.set_num_threads(before)
@@ -78,7 +78,7 @@ CASES = [
 def test_a_method_steps_as_its_slow_twin(name, hp, act, widths):
     x, y, W, b, batches = data(widths=widths)
     run = launch(name, x, y, [w[0] for w in W], [v[0] for v in b], batches, act, **hp)
-    twin = reference.start(
+    twin = twins.start(
         name, x, y, [w[0] for w in W], [v[0] for v in b], act, None if run.method.full_batch else batches, **hp
     )
     for k in range(20):
@@ -86,7 +86,7 @@ def test_a_method_steps_as_its_slow_twin(name, hp, act, widths):
         assert set(shown) == set(slow)
         for key, value in shown.items():
             assert (value - slow[key]).abs().max() <= 1e-9 * value.abs().max().clamp(min=1), (key, k)
-    if run.method.objective:
+    if run.method.by_hand.objective:
         assert run.objective().item() == pytest.approx(twin.objective(), rel=1e-9)
 
 

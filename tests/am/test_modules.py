@@ -124,8 +124,8 @@ def test_every_method_of_the_lane_learns_a_batch_by_heart(name):
     before = run.loss(0).item()
     for k in range(8):
         run.step(k)
+        assert run.finite()
     assert run.loss(0).item() < before
-    assert run.alive and int(run.survived) == 8
 
 
 @pytest.mark.parametrize("shape", ["scalar", "row", "column", "element"])

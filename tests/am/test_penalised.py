@@ -88,8 +88,8 @@ def test_every_number_of_a_run_is_the_same_alone_and_in_a_stack(name, count, dty
         state = chosen.init(problem, params, hp)
         for k in range(3):
             chosen.step(state, problem, hp, k)
-        shown = state.variables() | chosen.variables(state)
-        return shown | dict(objective=chosen.objective(state, problem, hp), flops=state.flops)
+        shown = state.variables() | chosen.by_hand.variables(state)
+        return shown | dict(objective=chosen.by_hand.objective(state, problem, hp), flops=state.flops)
 
     together = run([0, 1, 2])
     for r in range(3):

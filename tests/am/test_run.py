@@ -61,7 +61,7 @@ def test_a_network_has_the_digits_in_a_stack_that_it_has_alone(name, act):
     for r, run in enumerate(runs):
         for key, value in shown(run).items():
             assert torch.equal(both[key][r], value), key
-        if run.method.objective:
+        if run.method.by_hand.objective:
             assert together.objective()[r] == run.objective()
     assert together.iterations == 4 and repr(together).startswith(f"<Run of {name}: 3 x ")
 
@@ -193,7 +193,7 @@ def test_nothing_that_a_state_keeps_outlives_the_variables_that_it_was_made_of(n
     new.iterations = old.iterations
     for run in (old, new):
         run.set_variables(**values)
-    if old.method.objective:
+    if old.method.by_hand.objective:
         assert torch.equal(old.objective(), new.objective())
     before = old.variables()
     old.step(2)
@@ -233,7 +233,7 @@ def test_variables_may_change_places():
 # One block
 
 
-IN_BLOCKS = [m.name for m in methods().values() if m.step_block]
+IN_BLOCKS = [m.name for m in methods().values() if m.by_hand.step_block]
 
 
 @pytest.mark.parametrize("runs", [None, 2])

@@ -50,7 +50,7 @@ def test_counters_equal_a_count_by_hand(name, values, iterations, updates, gradi
             assert point["epoch"] == pytest.approx(3 * share)
             assert point["parameter_updates"] == updates * share
             assert point["gradient_evaluations"] == gradients * share
-            if method(name).flops:  # else a step costs what its backtracking tries
+            if method(name).cost.flops:  # else a step costs what its backtracking tries
                 assert point["flops"] == result.flops * share
         spent = [point["flops"] for point in result.curve]
         assert spent[0] == 0 < spent[1] and spent == sorted(spent) and spent[-1] == result.flops

@@ -1,11 +1,14 @@
 """Grids: those of the suite load, a mistake in one is refused with its place; run keys and stacks."""
 
+import dataclasses
 import itertools
 
 import pytest
 from helpers import CPU, PRINTS, SHAPES, grid_text, read_fixture  # noqa: F401
 
 from am.errors import InputError
+from am.method import Cost
+from am.methods import methods
 from reproduce.plan.grid import PROFILES, grid_names, load_grid, read_grid
 from reproduce.plan.plan import plan, stacks
 
@@ -287,3 +290,11 @@ def test_a_grid_with_the_name_of_a_folder_of_results_is_refused(tmp_path, name):
     path.write_text(grid_text(), encoding="utf-8")
     with pytest.raises(InputError, match=f"{name}.toml: '{name}' is the name of a folder of results; call the grid"):
         read_grid(path, "smoke")
+
+
+def test_a_method_that_does_not_keep_its_contract_is_refused_with_its_file(read, monkeypatch):
+    wrong = dataclasses.replace(methods()["adam"], cost=Cost())
+    monkeypatch.setitem(methods(), "adam", wrong)
+    said = refusal(read, methods=[dict(name="sgd"), dict(name="adam")])
+    assert "tiny.toml: am/methods/adam.py: method 'adam': it says no FLOPs; give it cost=Cost(flops=...)" in said
+    assert read(methods=[dict(name="sgd")])

@@ -61,8 +61,8 @@ def test_runs_csv_says_what_identifies_a_run_and_what_came_out(done):
         assert json.loads(row.hyperparameters) == vars(in_force)
         steps = 2 if chosen.full_batch else 2 * 4
         assert row.iterations == steps
-        assert row.parameter_updates == steps * chosen.updates(2, chosen.settings())
-        assert row.gradient_evaluations == steps * chosen.gradients(2, chosen.settings())
+        assert row.parameter_updates == steps * chosen.cost.updates(2, chosen.settings())
+        assert row.gradient_evaluations == steps * chosen.cost.gradients(2, chosen.settings())
     assert table.test_accuracy.between(0, 1).all() and table.val_accuracy.between(0, 1).all()
     assert (table.flops > 0).all() and (table[list(TIMING[1:])] >= 0).all(axis=None) and table.seconds.isna().all()
     assert table.error.isna().all() and table.diverged_at.isna().all()

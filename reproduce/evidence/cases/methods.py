@@ -184,13 +184,13 @@ def _values(chosen: Method, changes: dict[str, Any], smooth: bool, runs: int) ->
                     found[f"{name}@{k}"] = size(u - start[name])
                 elif k == STEPS:
                     found[f"{name}@{k}"] = size(u)
-            if chosen.objective:
+            if chosen.by_hand.objective:
                 found[f"objective@{k}"] = run.objective()
     widths, depth = run.state.params.widths, len(run.state.params.W)
     own = run.hp.each[0]
     rows = ROWS if chosen.full_batch else BATCH
-    flops = run.state.flops if chosen.flops is None else chosen.flops(widths, rows, own)
-    counts = dict(flops=flops, updates=chosen.updates(depth, own), gradients=chosen.gradients(depth, own))
+    flops = run.state.flops if chosen.cost.flops is None else chosen.cost.flops(widths, rows, own)
+    counts = dict(flops=flops, updates=chosen.cost.updates(depth, own), gradients=chosen.cost.gradients(depth, own))
     return found | counts
 
 

@@ -56,11 +56,12 @@ def _steps(chosen: Method, changes: dict[str, Any]) -> Values:
     run = ModuleRun(chosen, chosen.settings(changes), 3, _data(), "lenet5", "torch", budget)
     parts = [list(block.parameters()) for block in network_blocks(run.network)]
     begin = [[p.detach().clone() for p in part] for part in parts]
-    found: Values = {}
+    found: Values = dict(finite=0)
     for k in range(1, STEPS + 1):
         run.step(k - 1)
+        found["finite"] += int(run.finite())
         with run.evaluating():
             for l, (part, old) in enumerate(zip(parts, begin), 1):
                 far = torch.cat([(p.detach() - q).flatten() for p, q in zip(part, old)])
                 found[f"block {l}@{k}"] = size(far[None])
-    return found | run.counts(STEPS) | dict(finite=int(run.survived))
+    return found | dict(parameter_updates=STEPS * run.updates, gradient_evaluations=STEPS * run.gradients)

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from am.reference import Slow
-from am.reference.gradient import adam_direction, course
+from twins import Slow
+from twins.gradient import adam_direction, course
 
 ALPHA_MIN, ALPHA_MAX = 1e-6, 10.0  # (4)
 META_ADAM, WEIGHT_ADAM = (0.9, 0.999, 1e-12), (0.9, 0.999, 1e-8)  # (5), (9)

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from am.reference import Slow, penalised
-from am.reference.majoriser import activation_objective, backtrack, column_mean, inner, square, weight_objective
-from am.reference.splitting import scalar_prox
+from twins import Slow, penalised
+from twins.majoriser import activation_objective, backtrack, column_mean, inner, square, weight_objective
+from twins.splitting import scalar_prox
 
 
 def pdadmm_init(s: Slow) -> None:

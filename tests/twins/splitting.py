@@ -34,8 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from am.activations import Activation
-from am.reference import Slow, penalised
-from am.reference.majoriser import (
+from twins import Slow, penalised
+from twins.majoriser import (
     Quadratic,
     activation_objective,
     backtrack,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from am.reference import Slow
+from twins import Slow
 
 Map = Callable[[Tensor], Tensor]
 

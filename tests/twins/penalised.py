@@ -33,8 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from am.cross_entropy import prox_cross_entropy
-from am.reference import Slow
-from am.reference.majoriser import Map, activation_objective, backtrack, column_mean, distance, square, weight_objective
+from twins import Slow
+from twins.majoriser import Map, activation_objective, backtrack, column_mean, distance, square, weight_objective
 
 Three = tuple[float, float, float]
 

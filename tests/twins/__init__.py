@@ -1,9 +1,9 @@
-"""Every method once more, the slow way: one run, plain (N, d) tensors, each equation as SPEC.md writes it.
+"""Methods once more, the slow way: one run, plain (N, d) tensors, each equation as SPEC.md writes it.
 
 What the stacked methods of `am.methods` are checked against, step by step, and timed against: nothing is cached, each
 objective and majoriser is evaluated on all data at every trial, gradients of networks come from autograd. It shares
 with the fast code what is tested on its own: the activations (value, pre-image, scalar prox) and the exact proximal
-point of the cross-entropy. No method and no part of the training loop may import this package.
+point of the cross-entropy. A method that torch.optim or another package has is compared with that, and has no twin.
 
 A file holds STEPS, method name -> step(slow, k), and where needed STARTS, name -> start(slow), which adds variables and
 memory, and OBJECTIVES, name -> objective(slow). They are found by scanning the folder: to add a method, add a file, or
@@ -120,7 +120,7 @@ def registered(kind: str) -> dict[str, Callable]:
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
         for name, function in getattr(importlib.import_module(f"{__name__}.{module}"), kind, {}).items():
             if found.setdefault(name, function) is not function:
-                raise InputError(f"am/reference/{module}.py: a second entry of {kind} is named '{name}'.")
+                raise InputError(f"tests/twins/{module}.py: a second entry of {kind} is named '{name}'.")
     return found
 
 
