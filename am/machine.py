@@ -10,7 +10,8 @@ from am.method import Method
 
 CPU_STACK = 16  # past this many mini-batch runs the weights of a 784-100-100-10 net leave a CPU's cache
 SHARE = 0.4  # of the memory at hand; the rest is for the imports of each worker, the system, and what sizes do not tell
-MOST_SHARE = 0.9  # of the memory at hand that a single process may need
+MOST_SHARE = 0.8  # of the memory at hand that all processes may need at the most, by what sizes tell
+WORKER = 600_000_000  # bytes of a process before it has any data: the imports
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -42,11 +43,8 @@ def worker_bytes(device: torch.device, workers: int = 1) -> float:
 
 
 def processes(cores: int, memory: float, needed: float) -> int:
-    """How many processes to train with: one a core, but no more than hold `needed` bytes each in their share of
-    `memory`; 0 where not even one does."""
-    if needed > MOST_SHARE * memory:
-        return 0
-    return max(1, min(cores, int(SHARE * memory / needed)))
+    """How many processes to train with: one a core, but no more than hold `needed` bytes each; 0 where none does."""
+    return min(cores, int(MOST_SHARE * memory / (needed + WORKER)))
 
 
 def device_memory(device: torch.device) -> int:

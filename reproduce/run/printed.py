@@ -15,7 +15,7 @@ from reproduce.run.session import Machine, Outlook, Session, Stacks
 
 def print_plan(session: Session, ahead: Outlook) -> None:
     """Say what training the session would do."""
-    places, machine, asked = session.places, session.machine, session.goal.asked
+    places, machine, asked = session.places, ahead.machine, session.goal.asked
     print(f"profile {places.profile} on {_where(machine)}; results in {places.results}/, figures in {places.figures}/")
     seconds = _seconds_of_grids(ahead)
     spans = {name: f", {duration(span):>7} to train" for name, span in seconds.items() if span}

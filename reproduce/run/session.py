@@ -1,18 +1,21 @@
 """A session: what one command works on, and what is left of it to train."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from am.data import Identity, dataset, ensure, identity_of, missing
+from am.errors import InputError
+from am.machine import device_memory, processes
 from reproduce.evidence.copies import identities_of_rows
 from reproduce.evidence.places import PROFILES, Places
 from reproduce.evidence.store import Store
 from reproduce.plan.goal import Asked, Goal, Narrowing, Plan, asked, of_other_profiles, pending, planned
 from reproduce.plan.plan import PlannedRun
 from reproduce.run.copies import check_copies
+from reproduce.run.lanes import needed_bytes
 from reproduce.run.seconds import Estimates
 
 Stacks = list[list[PlannedRun]]
@@ -79,8 +82,12 @@ def _copies(grids: Asked, folder: str | None, results: Path, only_look: bool) ->
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is there and what is to be trained. estimates: of seconds; None where nothing is left."""
+    """What is there and what is to be trained. estimates: of seconds; None where nothing is left.
 
+    machine: with as many processes as its memory holds.
+    """
+
+    machine: Machine
     plan: Plan
     rounds: list[Stacks]
     estimates: Estimates | None
@@ -90,14 +97,29 @@ class Outlook:
         return [stack for some in self.rounds for stack in some]
 
 
+def _fitted(machine: Machine, goal: Goal, runs: Sequence[PlannedRun]) -> Machine:
+    """The machine with no more processes than hold the largest of the runs at the same time."""
+    if machine.device.type == "cuda" or machine.engine != "local" or not runs:
+        return machine
+    needs = [needed_bytes(run.config, goal.shapes[run.config.dataset], 1) for run in runs]
+    largest, memory = runs[max(range(len(runs)), key=needs.__getitem__)], device_memory(machine.device)
+    if jobs := processes(machine.jobs, memory, max(needs)):
+        return replace(machine, jobs=jobs)
+    raise InputError(
+        f"a run of '{largest.label}' on {largest.config.dataset} needs {max(needs) / 1e9:.2g} GB and this machine has "
+        f"{memory / 1e9:.2g} GB; ask for fewer rows or a narrower network, or name the others by METHODS= or DATASETS=."
+    )
+
+
 def outlook(session: Session) -> Outlook:
-    """What is to be trained, and what that should take."""
-    goal, store, machine = session.goal, session.store, session.machine
+    """What is to be trained, and what that should take. Raises InputError for a run that no memory here holds."""
+    goal, store = session.goal, session.store
     plan = planned(goal, store, session.places.results)
+    machine = _fitted(session.machine, goal, plan.missing(store))
     left = pending(goal, plan, store, machine.device, machine.jobs)
     if not left:
-        return Outlook(plan, left, None)  # it takes seconds to look through the store
+        return Outlook(machine, plan, left, None)  # it takes seconds to look through the store
     others = [profile for profile in PROFILES if profile != session.places.profile]
     known = [run for runs in plan.whole.values() for run in runs]
     like = of_other_profiles(goal, others, store, session.places.grids)
-    return Outlook(plan, left, Estimates(goal.shapes, machine.device, store.get, known, like))
+    return Outlook(machine, plan, left, Estimates(goal.shapes, machine.device, store.get, known, like))

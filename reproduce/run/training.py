@@ -20,15 +20,16 @@ def train(session: Session, until: float = math.inf) -> tuple[bool, Plan]:
 
     until: by the monotonic clock; stacks that would not end by then are not begun.
     """
-    goal, store, places, machine = session.goal, session.store, session.places, session.machine
+    goal, store, places = session.goal, session.store, session.places
     for name in goal.asked.grids:
         kept_runs(places.results / name, store)  # what a collect would refuse is refused before hours of work
     ahead = outlook(session)
+    machine = ahead.machine
     print_plan(session, ahead)
     plan, left, tried = ahead.plan, ahead.rounds, set()
     with _engine(machine) if left else contextlib.nullcontext() as engine:
         while following := _next(left, tried):
-            _train(following, engine, ahead.estimates, session, until)
+            _train(following, engine, ahead.estimates, session, machine, until)
             # What failed or came too late is not tried twice by one command.
             tried |= {run.run_key for stack in following for run in stack}
             plan = planned(goal, store, places.results)
@@ -61,8 +62,10 @@ def _next(rounds: list[Stacks], tried: set[str]) -> Stacks:
     return left[0]
 
 
-def _train(stacks: Stacks, engine: Callable[..., None], estimates: Estimates, session: Session, until: float) -> None:
-    began, machine = time.monotonic(), session.machine
+def _train(
+    stacks: Stacks, engine: Callable[..., None], estimates: Estimates, session: Session, machine: Machine, until: float
+) -> None:
+    began = time.monotonic()
     expected = [estimates(stack) for stack in stacks]
     labels = [f"{stack[0].config.dataset}, {stack[0].label}" for stack in stacks]
     progress = Progress(expected, labels, min(machine.jobs, len(stacks)))

@@ -238,7 +238,7 @@ fetch("mnist", sys.argv[1])
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_download_tells_how_far_it_is_and_leaves_what_the_next_call_uses(tmp_path, number, monkeypatch):
-    code = SLOW if number == signal.SIGKILL else "from reproduce.stopping import *\nend_in_a_sentence()\n" + SLOW
+    code = SLOW if number == signal.SIGKILL else "from reproduce.cli.stopping import *\nend_in_a_sentence()\n" + SLOW
     env = dict(os.environ, PYTHONPATH=str(ROOT))
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=env, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + PATIENCE

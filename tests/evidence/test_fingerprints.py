@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
 
 import pytest
 import torch
@@ -137,7 +136,7 @@ def test_a_changed_step_is_told_with_the_place(monkeypatch):
         monkeypatch, "am.methods.tiam.sweep", lambda sweep: lambda *rest, p1, **p: sweep(*rest, p1=p1 * (1 + 1e-6), **p)
     )
     sentence = the_sentence("method:tiam")
-    words = r"method:tiam moved: b1 by \de-06 at step 5 \(case defaults\) and 3 more, and its version did not. "
+    words = r"method:tiam moved: b1 by \de-06 at step 5 \(case defaults\) and 8 more, and its version did not. "
     assert re.match(words + r"A fault\? Mend it. Meant\? `", sentence)
     assert sentence.endswith('`make version OF=method:tiam WHY="..."`')
     assert problems("method:mdlam", HERE) == []
@@ -216,7 +215,7 @@ def test_a_step_of_a_version_takes_the_values_as_they_are_now(kept, monkeypatch)
         told = step_version(["tiam"], 'p3 is "less"', dict(step_rule=["backtracking", "inverse"]), kept)
         assert told[0] == f'method:tiam 1 → 2 ({date.today()}): p3 is "less"'
         assert told[1:3] == [
-            "method:tiam 2: 4 cases",
+            "method:tiam 2: 9 cases",
             "method:tiam 2: defaults of " + ", ".join(fingerprint.declared("tiam")),
         ]
         for component in ("method:tiam", "evaluation", "loop"):  # the last two go through it
@@ -387,22 +386,6 @@ def test_the_command_writes_nothing_where_all_is_there(capsys, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_make_hands_on_what_was_typed(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    said = tmp_path / "said"
-    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
-    said.chmod(0o755)
-    typed = dict(
-        OF="method:tiam", WHY="""a "b" 'c' `touch d` $(touch e) $HOME $$""", MOVES='on = "gpu", stack_runs = 1'
-    )
-    words = [f"{key}={value}" for key, value in typed.items()]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    command = ["make", "-s", "version", "READY=", f"PYTHON={said}", *words]
-    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
-    assert done.stdout.splitlines()[3:] == ["--of", typed["OF"], "--why", typed["WHY"], "--moves", typed["MOVES"]]
-    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["Makefile", "said"]
-
-
 def test_lines_are_of_numbers_that_every_reader_takes():
     """No NaN or infinity, which JSON has not: they are text."""
     for path in HERE.folder.glob("*.jsonl"):

@@ -161,3 +161,15 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly(place):
     assert command.stderr.read() == b""
     command.stderr.close()
     assert command.wait(60) == 141  # 128 + SIGPIPE, as other commands before `head`
+
+
+def test_no_more_processes_than_memory_holds_and_what_none_holds_is_refused(place, monkeypatch, capsys):
+    place.write(methods=[dict(name="tiam")], hidden=[[100]], n_train=None)
+    for memory, said in ((64e9, "on 64 CPU processes"), (16e9, "on 21 CPU processes"), (1e9, "on 1 CPU processes")):
+        monkeypatch.setattr("reproduce.run.session.device_memory", lambda device, memory=memory: memory)
+        assert main(place.words("plan", "tiny", "--jobs", "64")) == 0
+        assert said in capsys.readouterr().out
+    monkeypatch.setattr("reproduce.run.session.device_memory", lambda device: 5e8)
+    for command in ("plan", "run"):
+        assert main(place.words(command, "tiny", "--jobs", "64")) == 2
+        assert "a run of 'TIAM' on digits needs" in one_sentence(capsys)

@@ -27,7 +27,7 @@ def rate(s: Slow, k: int) -> float:
 
 def course(s: Slow, k: int) -> float:  # (2)
     """What the schedule multiplies a rate by at step k."""
-    if s.hp.schedule == "constant":
+    if s.hp.schedule != "cosine":
         return 1.0
     if s.steps is None:
         raise InputError("schedule 'cosine' needs the number of steps of the run; give steps=.")
