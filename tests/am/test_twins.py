@@ -126,7 +126,7 @@ readings = dict(
     schedule=st.sampled_from(["constant", "nesterov", "nipalm"]),
     z_start=st.sampled_from(["labels", "forward"]),
     safeguard=st.booleans(),
-    step_rule=st.sampled_from(["backtracking", "lipschitz", "inverse"]),
+    step_rule=step_rules,
 )
 
 
