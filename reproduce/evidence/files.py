@@ -60,10 +60,22 @@ def sweep(folder: Path) -> None:
                 continue
             with open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - path.stat().st_mtime > 1:  # a writer locks right after it has opened
+                # A writer locks right after it has opened; one that is no process here may be another machine's.
+                if time.time() - path.stat().st_mtime > (1 if _runs(path.name.split(".")[-2]) else 0.05):
                     path.unlink()
         except OSError:
             pass  # being written, gone meanwhile, or another user's
+
+
+def _runs(pid: str) -> bool:
+    """Whether a process of this machine has the number that a part's name ends with."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def malformed(path: Path, found: str) -> InputError:

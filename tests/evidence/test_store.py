@@ -16,7 +16,7 @@ import pytest
 from helpers import ROOT, Place, one_sentence, place_fixture  # noqa: F401
 
 from am.errors import InputError
-from reproduce.evidence.files import write_whole
+from reproduce.evidence.files import sweep, write_whole
 from reproduce.evidence.store import Store, stack_id
 
 
@@ -334,3 +334,20 @@ def test_a_system_without_locks_of_open_files_locks_by_process(tmp_path, monkeyp
         assert other.wait(timeout=60) == 0
     with Store(tmp_path).lock(["b", "c"]) as held:
         assert held == {"b", "c"}
+
+
+def test_parts_of_the_dead_are_swept_at_once_and_those_of_writers_stay(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    parts = {who: tmp_path / f".shard.json.{pid}.part" for who, pid in (("dead", ended.pid), ("alive", os.getpid()))}
+    locked = tmp_path / f".other.json.{ended.pid}.part"
+    for path in (*parts.values(), locked):
+        path.write_text("half", encoding="utf-8")
+    time.sleep(0.1)
+    with open(locked, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([parts["alive"], locked])
+    os.utime(parts["alive"], (0, 0))
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
