@@ -10,7 +10,7 @@ from pathlib import Path
 from am.errors import InputError
 from reproduce.evidence import manifest
 from reproduce.evidence.fields import problems
-from reproduce.evidence.files import read_text
+from reproduce.evidence.kept import rows_of
 from reproduce.evidence.rows import Row, mismatch, numbers, outcome, outdated, stored
 from reproduce.evidence.seal import holds
 from reproduce.evidence.store import FINAL, Store
@@ -55,9 +55,9 @@ def adopt(folder: Path, store: Store) -> Adopted:
     new: dict[str, dict] = {}
     for name, trial in (("runs.csv", False), ("tuning.csv", True)):
         try:
-            rows = _rows(folder / name)
+            rows = rows_of(folder / name, ["run_key"])
             curves: dict[tuple[str, str], list[Row]] = {}
-            for point in [] if trial or not rows else _rows(folder / "curves.csv"):
+            for point in [] if trial or not rows else rows_of(folder / "curves.csv", ["run_key"]):
                 curves.setdefault((point["run_key"], point.get("label", "")), []).append(point)
         except InputError as error:
             report.refused.append(str(error))
@@ -80,7 +80,7 @@ def adopt(folder: Path, store: Store) -> Adopted:
                 report.stale[why] += 1
             elif store.finished(key) or key in new:
                 there = outcome(new.get(key) or store.get(key), trial)
-                same = trial or numbers(row, curve) == numbers(*there)
+                same = numbers(row, curve) == numbers(*there)
                 report.there += same
                 others[label] += not same
             else:
@@ -101,8 +101,3 @@ def adopt(folder: Path, store: Store) -> Adopted:
         store.write(list(new.values()))
     report.adopted = len(new)
     return report
-
-
-def _rows(path: Path) -> list[Row]:
-    there = path.exists() or path.is_symlink()
-    return read_text(path, ["run_key"]).to_dict("records") if there else []

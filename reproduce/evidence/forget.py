@@ -4,7 +4,7 @@ from pathlib import Path
 
 from am.errors import InputError
 from reproduce.evidence.adopt import EVIDENCE, folders_of
-from reproduce.evidence.files import read_text
+from reproduce.evidence.kept import rows_of
 from reproduce.evidence.manifest import write_evidence
 from reproduce.evidence.store import Store
 
@@ -14,7 +14,7 @@ def forget(key: str, results: Path) -> str:
     store, removed = Store(results), []
     for folder in folders_of(results):
         for path in (folder / name for name in EVIDENCE):
-            rows = read_text(path, ["run_key"]).to_dict("records") if path.exists() else []
+            rows = rows_of(path, ["run_key"])
             if len(left := [row for row in rows if row["run_key"] != key]) < len(rows):
                 write_evidence(path, left)
                 removed.append(str(path))

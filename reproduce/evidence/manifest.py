@@ -80,16 +80,6 @@ def rows_of(folder: Path, name: str) -> int:
         return 0
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the manifest whole, of the CSVs as they are: each of them is taken for what it should be."""
-    states: States = {}
-    for name in IDENTITY:
-        path = folder / f"{name}.csv"
-        if path.exists() or path.is_symlink():
-            states[name] = [state_of(read_sheet(path))]
-    _write(folder, states)
-
-
 def write_evidence(path: Path, rows: Sequence[Row]) -> bool:
     """Write runs.csv, curves.csv or tuning.csv so that the manifest knows it at every moment; True if that changed it.
 

@@ -21,7 +21,6 @@ from reproduce.plan.grid import Grid
 from reproduce.plan.plan import PlannedRun
 
 _ELSEWHERE = "choose another place with RESULTS="
-EVIDENCE = ("runs.csv", "curves.csv", "tuning.csv")
 
 
 def collect(grid: Grid, runs: Sequence[PlannedRun], store: Store, results: Path) -> bool:
